@@ -1,0 +1,37 @@
+"""One error for everything that a user's input can get wrong, shown as one sentence."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+
+class BadInput(ValueError):
+    """Input that cannot be used: the message is one sentence with the file, what was found and what was expected."""
+
+
+def find_bad_input(error: BaseException | None) -> BadInput | None:
+    """Return the `BadInput` that caused ``error``, or None: MONAI's transforms wrap what they raise."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, BadInput):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _print_bad_input(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print only the sentence of a `BadInput`; leave any other error to the hook that was there before."""
+    bad_input = find_bad_input(error)
+    if bad_input is None:
+        _previous_hook(kind, error, trace)
+    else:
+        print(f"Error: {bad_input}", file=sys.stderr)
+
+
+# `python -m monai.bundle run` ends in a traceback of some fifty lines, in which the one sentence that helps is lost.
+# The interpreter still exits with status 1 after the hook.
+if getattr(sys.excepthook, "__name__", "") != _print_bad_input.__name__:
+    _previous_hook = sys.excepthook
+    sys.excepthook = _print_bad_input

@@ -1,0 +1,85 @@
+"""Small made-up studies, without any patient's data, and the real ones where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from custom.errors import BadInput
+from custom.study import MODALITIES
+
+BRATS_2021 = {"flair": "flair", "t1": "t1", "t2": "t2", "t1ce": "t1ce", "seg": "seg"}
+BRATS_2023 = {"flair": "t2f", "t1": "t1n", "t2": "t2w", "t1ce": "t1c", "seg": "seg"}
+BRATS_AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
+SHAPE = (24, 24, 10)
+
+
+def blob(shape: tuple[int, ...], radius: float, offset: float = 0.0) -> np.ndarray:
+    """Return a smooth bump of height 1 that is 0 from ``radius`` (in half widths of the grid) on."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
+    distance = np.sqrt(sum((axis - offset) ** 2 for axis in axes))
+    return np.clip(1 - distance / radius, 0, None)
+
+
+def tiny_volumes(study_id: str, shape: tuple[int, ...] = SHAPE) -> dict[str, np.ndarray]:
+    """Return int16 images of a head with a tumour, and a mask with the BraTS 2021 labels under "seg"."""
+    rng = np.random.default_rng(sum(study_id.encode()))
+    head, tumour = blob(shape, 1.2) > 0, blob(shape, 0.7, offset=0.2)
+    volumes = {}
+    for modality in MODALITIES:
+        tissue = 200 + 100 * blob(shape, 1.2, offset=rng.uniform(-0.3, 0.3)) + 300 * rng.random() * tumour
+        volumes[modality] = (head * (tissue + rng.normal(0, 3, shape))).astype(np.int16)
+    volumes["seg"] = np.select([tumour > 0.6, tumour > 0.3, tumour > 0], [1, 4, 2]).astype(np.uint8)
+    return volumes
+
+
+def write_study(
+    folder: Path,
+    study_id: str,
+    shape: tuple[int, ...] = SHAPE,
+    names: Mapping[str, str] = BRATS_2021,
+    affine: np.ndarray = BRATS_AFFINE,
+    label: bool = True,
+    separator: str = "_",
+    suffix: str = ".nii.gz",
+) -> Path:
+    """Write ``folder/study_id/study_id_<name>.nii.gz`` for each modality in ``names`` and return the study's folder."""
+    study = folder / study_id
+    study.mkdir(parents=True)
+    volumes = tiny_volumes(study_id, shape)
+    for modality, name in names.items():
+        if label or modality != "seg":
+            nib.save(nib.Nifti1Image(volumes[modality], affine), study / f"{study_id}{separator}{name}{suffix}")
+    return study
+
+
+@contextmanager
+def bad_input(*parts: str | Path) -> Iterator[None]:
+    """Expect a `BadInput` in one line that contains every one of ``parts``."""
+    with pytest.raises(BadInput) as caught:
+        yield
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert str(part) in message
+
+
+@pytest.fixture
+def study_folder(tmp_path: Path) -> Path:
+    """The folder of one complete study in the layout of BraTS 2021, with the id "study1"."""
+    return write_study(tmp_path, "study1")
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of the real studies, <folder>/brats2021/<id>/<id>_t1ce.nii.gz."""
+    folder = os.environ.get("RECOSEG_DATA_DIR")
+    if not folder:
+        pytest.skip("RECOSEG_DATA_DIR is not set: real studies are not part of this repository")
+    return Path(folder)
