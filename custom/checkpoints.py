@@ -1,0 +1,58 @@
+"""Trainings that can be stopped and go on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine
+from monai.handlers import CheckpointLoader, CheckpointSaver
+
+from custom.errors import BadInput
+
+
+class ResumableCheckpoint:
+    """Save everything that a training needs to go on, after each epoch, and load it again on ``resume``.
+
+    MONAI's `CheckpointSaver` and `CheckpointLoader` do the work. They are given the trainer itself here, for its epoch
+    and iteration, since a config cannot name the trainer among the trainer's own handlers.
+
+    Args:
+        folder: where checkpoints lie, named after their epoch; only the last is kept.
+        objects: name -> what has a ``state_dict``: network, optimizer, schedule of the learning rate, averaged weights.
+        resume: whether to go on from the last checkpoint in ``folder``.
+
+    Raises:
+        BadInput: on ``resume``, when the folder holds no checkpoint.
+    """
+
+    def __init__(self, folder: str, objects: Mapping[str, Any], resume: bool = False) -> None:
+        self.folder = folder
+        self.objects = objects
+        self.latest = latest_checkpoint(folder) if resume else None
+
+    def attach(self, trainer: Engine) -> None:
+        """Attach loading and saving to ``trainer``."""
+        everything = {**self.objects, "trainer": trainer}
+        if self.latest is not None:
+            device = {"cuda:0": "cpu"}  # a training on a GPU may go on where there is none
+            CheckpointLoader(load_path=str(self.latest), load_dict=everything, map_location=device).attach(trainer)
+        CheckpointSaver(save_dir=self.folder, save_dict=everything, save_interval=1, n_saved=1).attach(trainer)
+
+
+def latest_checkpoint(folder: str | Path) -> Path:
+    """Return the checkpoint of the latest epoch in ``folder``.
+
+    Raises:
+        BadInput: when there is none.
+    """
+    epochs = {
+        int(match.group(1)): file
+        for file in Path(folder).glob("*.pt")
+        if (match := re.fullmatch(r"checkpoint_epoch=(\d+)\.pt", file.name))
+    }
+    if not epochs:
+        raise BadInput(f"{folder}: found no checkpoint_epoch=N.pt to resume from, expected one of an earlier training.")
+    return epochs[max(epochs)]

@@ -1,0 +1,124 @@
+"""Figures of an evaluation: image quality inside the brain, and one file with every study's figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.metrics import CumulativeIterationMetric
+from monai.metrics.regression import KernelType, PSNRMetric, compute_ssim_and_cs
+
+from custom.files import written_beside
+from custom.provenance import origin_of
+
+
+class MaskedPSNRMetric(CumulativeIterationMetric):
+    """Peak signal-to-noise ratio in dB over the voxels of a mask, for images in [0, 1], one value a study.
+
+    Takes a prediction (B, 1, H, W, D) and a target (B, 1 + masks, H, W, D): the real image, then masks. A study whose
+    mask is empty gives NaN, which means leave out.
+
+    Args:
+        mask: which channel of the target is the mask; 1 is the first.
+    """
+
+    def __init__(self, mask: int = 1) -> None:
+        super().__init__()
+        self.mask = mask
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        values = []
+        for predicted, target in zip(y_pred, y, strict=True):
+            inside = target[self.mask] > 0
+            if inside.any():
+                pair = (predicted[0][inside][None, None], target[0][inside][None, None])
+                values.append(torch.as_tensor(PSNRMetric(max_val=1.0)(*pair)).flatten()[0])
+            else:
+                values.append(torch.tensor(torch.nan))
+        return torch.stack(values)[:, None]
+
+    def aggregate(self) -> torch.Tensor:
+        """Return the mean over the studies, those without a mask left out."""
+        return torch.as_tensor(self.get_buffer()).nanmean()
+
+
+class MaskedSSIMMetric(MaskedPSNRMetric):
+    """Structural similarity over the voxels of a mask: the mean there of the SSIM map of the axial slices.
+
+    Gaussian window of 11 x 11, sigma 1.5 (Wang et al. 2004), intensities in [0, 1]. Input and output as
+    `MaskedPSNRMetric`.
+    """
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        values = []
+        for predicted, target in zip(y_pred, y, strict=True):
+            slices, real, mask = (
+                volume.movedim(-1, 0)[:, None] for volume in (predicted[0], target[0], target[self.mask])
+            )
+            ssim, _ = compute_ssim_and_cs(
+                slices,
+                real,
+                spatial_dims=2,
+                kernel_size=(11, 11),
+                kernel_sigma=(1.5, 1.5),
+                data_range=1.0,
+                kernel_type=KernelType.GAUSSIAN,
+            )
+            # the window fits nowhere in a border of 5 pixels
+            values.append(ssim[mask[..., 5:-5, 5:-5] > 0].mean())
+        return torch.stack(values)[:, None]
+
+
+class MetricsWriter:
+    """Write ``metrics.json`` and ``metrics.csv`` when an evaluation ends: each study's figures and their mean.
+
+    MONAI's `MetricsSaver` writes a file for each metric and none with all of them.
+
+    Args:
+        output_dir: folder that the two files go to.
+        studies: the studies in the order of the evaluation, as `custom.datasets.find_studies` gives them.
+        weights: name -> path of the weights; their SHA-256 goes into ``metrics.json``.
+        settings: what was asked for; goes into ``metrics.json``.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        studies: Sequence[Mapping[str, Any]],
+        weights: Mapping[str, str],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.ids = [study["id"] for study in studies]
+        self.origin = origin_of(weights, settings)
+
+    def attach(self, engine: Engine) -> None:
+        """Write when ``engine``, an evaluator whose metrics save their details, completes its epoch."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the figures that ``engine`` has gathered."""
+        details = {name: values.flatten().tolist() for name, values in vars(engine.state)["metric_details"].items()}
+        studies = {
+            study: {name: _round(values[number]) for name, values in details.items()}
+            for number, study in enumerate(self.ids)
+        }
+        mean = {name: _round(float(torch.tensor(values).nanmean())) for name, values in details.items()}
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        with written_beside(self.output_dir / "metrics.json") as file:
+            file.write_text(json.dumps({"mean": mean, "studies": studies, **self.origin}, indent=2) + "\n")
+        with written_beside(self.output_dir / "metrics.csv") as file, file.open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["study", *mean])
+            writer.writerows([study, *figures.values()] for study, figures in studies.items())
+            writer.writerow(["mean", *mean.values()])
+
+
+def _round(value: float) -> float | None:
+    """Round to four decimals; NaN, which JSON does not know, becomes null."""
+    return None if value != value else round(value, 4)

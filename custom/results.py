@@ -1,0 +1,119 @@
+"""What inference leaves behind: maps on the study's own grid, and a report of where they came from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from custom.provenance import origin_of
+
+logger = logging.getLogger(__name__)
+
+
+class ResultsWriter:
+    """Write ``<output_dir>/<id>/<id>_<map>.nii.gz`` for each map of a study, and ``<id>_run.json``.
+
+    MONAI's `SaveImaged` writes straight to the final name and makes a header of its own. Here all files of a study are
+    written beside and renamed into place together, with the header of the study's file: the same affine, bit for bit.
+
+    Args:
+        output_dir: where results go.
+        maps: name of a map -> key of the data, (1, H, W, D) on the study's grid. A map that a study lacks is left out.
+        studies: what `custom.datasets.find_studies` found.
+        weights: name -> path of the weights; their SHA-256 goes into the report.
+        settings: what was asked for; goes into the report.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        maps: Mapping[str, str],
+        studies: Sequence[Mapping[str, Any]],
+        weights: Mapping[str, str],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.maps = maps
+        self.studies = {study["id"]: study for study in studies}
+        self.origin = origin_of(weights, settings)
+        self.started = self.read = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Write each study that ``engine``, an evaluator with batches of one study, completes."""
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._start)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._batch_read)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        self.started = time.perf_counter()
+
+    def _batch_read(self, engine: Engine) -> None:
+        self.read = time.perf_counter()
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the study that ``engine`` has just completed."""
+        computed = time.perf_counter()
+        data: dict[str, Any] = {**vars(engine.state)["batch"][0], **vars(engine.state)["output"][0]}
+        study_id = data["id"]
+        folder = self.output_dir / study_id
+        folder.mkdir(parents=True, exist_ok=True)
+        maps = {name: data[key] for name, key in self.maps.items() if key in data}
+        report = {
+            "id": study_id,
+            "inputs": self.studies[study_id]["image"],
+            "outputs": {name: f"{study_id}_{name}.nii.gz" for name in maps},
+        }
+        if "seg" in maps:
+            report["tumour_volume_ml"] = round(volume_ml(maps["seg"]), 3)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+            for name, image in maps.items():
+                save_map(
+                    image, Path(temporary) / f"{study_id}_{name}.nii.gz", np.uint8 if name == "seg" else np.float32
+                )
+            report["seconds"] = {
+                "read_and_prepare": round(self.read - self.started, 2),
+                "network_and_back": round(computed - self.read, 2),
+                "write": round(time.perf_counter() - computed, 2),
+            }
+            report |= self.origin
+            (Path(temporary) / f"{study_id}_run.json").write_text(json.dumps(report, indent=2) + "\n")
+            for file in Path(temporary).iterdir():
+                os.replace(file, folder / file.name)
+        volume = f"tumour {report['tumour_volume_ml']:.1f} ml, " if "seg" in maps else ""
+        logger.info("%s: %s%.1f s", study_id, volume, sum(report["seconds"].values()))
+        for file in report["outputs"].values():
+            logger.info("%s: %s", study_id, folder / file)
+
+
+def volume_ml(mask: Any) -> float:
+    """Return the volume of a mask (1, H, W, D), a `MetaTensor`, in millilitres."""
+    return float(mask.sum()) * abs(float(torch.linalg.det(mask.affine[:3, :3]))) / 1000
+
+
+def save_map(image: Any, path: Path, dtype: type) -> None:
+    """Save a map (1, H, W, D), a `MetaTensor` on a study's grid, with that study's affine and codes of space."""
+    voxels = image.as_tensor()[0].cpu().numpy()
+    if np.issubdtype(dtype, np.integer):
+        voxels = voxels.round()
+    source = Path(image.meta["filename_or_obj"])
+    if source.name.endswith((".nii", ".nii.gz")):
+        header: Any = nib.load(source).header.copy()
+        header["cal_max"] = header["cal_min"] = 0  # the display window of another image
+        header["descrip"] = b"ReCoSeg, research use"
+        result = nib.Nifti1Image(voxels.astype(dtype), None, header)
+    else:
+        result = nib.Nifti1Image(voxels.astype(dtype), image.meta["original_affine"].numpy())
+    result.set_data_dtype(dtype)
+    result.header.set_slope_inter(1, 0)
+    nib.save(result, path)

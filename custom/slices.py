@@ -1,0 +1,135 @@
+"""From a study on its own grid to the axial slices that both networks work on, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import (
+    Compose,
+    CropForegroundd,
+    MapTransform,
+    Orientationd,
+    ResizeWithPadOrCropd,
+    Spacingd,
+)
+
+INTENSITY_RANGE = "intensity_range"
+
+
+def is_brain(image: torch.Tensor) -> torch.Tensor:
+    """Tell which voxels of a skull-stripped image hold tissue: those that are not exactly zero."""
+    return image != 0
+
+
+class StudyToSlicesd(Compose):
+    """Bring a study to axial slices: oriented, 2 mm in plane, ``size`` x ``size`` around the brain, in [0, 1].
+
+    Slices keep the study's own spacing through the plane. MONAI's `Invertd` with this transform brings a map from the
+    slices back to the study's grid, and `ToStudyIntensitiesd` its intensities.
+
+    Takes ``image`` (C, H, W, D), a `MetaTensor`, zero outside the brain, of any orientation and spacing. Gives
+    ``image`` (C, size, size, slices), float32 in [0, 1], first axis to the patient's right, second to the anterior,
+    third upwards, and ``brain`` (1, size, size, slices), 1 where any modality has tissue.
+
+    Args:
+        label_key: key of a mask that is brought along, where there is one, with nearest-neighbour interpolation, for
+            training. None leaves a mask where it is, on the study's grid, for evaluation.
+        size: rows and columns of a slice.
+        pixel_size: millimetres in plane.
+    """
+
+    def __init__(self, label_key: str | None = None, size: int = 120, pixel_size: float = 2.0) -> None:
+        keys = ["image"] if label_key is None else ["image", label_key]
+        super().__init__(
+            [
+                Orientationd(keys, axcodes="RAS", labels=None, allow_missing_keys=True),
+                # around the brain and not around the scanner's field of view, whatever its size
+                CropForegroundd(
+                    keys, source_key="image", select_fn=is_brain, allow_smaller=True, allow_missing_keys=True
+                ),
+                # scale_extent: the edges of the grids coincide, so that 1 mm to 2 mm averages pairs instead of skipping
+                Spacingd(
+                    keys,
+                    pixdim=(pixel_size, pixel_size, -1),
+                    mode=["bilinear", "nearest"][: len(keys)],
+                    scale_extent=True,
+                    allow_missing_keys=True,
+                ),
+                ResizeWithPadOrCropd(keys, spatial_size=(size, size, -1), allow_missing_keys=True),
+                ScaleIntensityInBraind(),
+            ]
+        )
+
+
+class ScaleIntensityInBraind(MapTransform):
+    """Scale each channel by two percentiles of its intensities inside the brain, and clip to [0, 1].
+
+    The lower percentile becomes 0 and the upper one ``upper``. The upper one is well inside normal tissue: how bright
+    the brightest voxels are depends on how much tumour enhances, so that a scale taken from them (the 99.5th percentile
+    is usual) differs between patients, and T1ce cannot be predicted from the other modalities.
+
+    The brain is where any channel is not zero; it is kept as ``brain``, and the intensities that became 0 and 1 as
+    ``intensity_range`` (C, 2) in the image's metadata. A channel that is missing (zero everywhere) stays zero. MONAI's
+    `ScaleIntensityRangePercentilesd` takes percentiles of the whole image, in which air is the majority.
+
+    Args:
+        keys: the image, (C, H, W, D).
+        percentiles: lower and upper percentile.
+        upper: what the upper percentile becomes.
+    """
+
+    def __init__(
+        self, keys: KeysCollection = "image", percentiles: tuple[float, float] = (0.5, 75.0), upper: float = 0.6
+    ) -> None:
+        super().__init__(keys)
+        self.percentiles = percentiles
+        self.upper = upper
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with the image scaled and ``brain`` (1, H, W, D) beside it."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image: MetaTensor = result[key]
+            brain = is_brain(image).any(dim=0, keepdim=True)
+            scaled = cast(MetaTensor, torch.zeros_like(image))
+            ranges = []
+            for channel, source in enumerate(image):
+                inside = np.asarray(source[brain[0]])
+                low, high = np.percentile(inside, self.percentiles) if inside.any() else (0.0, 1.0)
+                high = low + max(high - low, 1e-6) / self.upper
+                scaled[channel] = ((source - low) / (high - low)).clamp(0, 1) * brain[0]
+                ranges.append([low, high])
+            scaled.meta[INTENSITY_RANGE] = torch.tensor(ranges, dtype=torch.float32)
+            result[key] = scaled
+            result["brain"] = brain.to(torch.float32)
+        return result
+
+
+class ToStudyIntensitiesd(MapTransform):
+    """Bring an image in [0, 1] back to the study's own intensities of one modality, zero outside the brain.
+
+    Undoes `ScaleIntensityInBraind`. A study that lacks the modality has no scale of its own: the image stays in [0, 1].
+
+    Args:
+        keys: the image, (1, H, W, D), on the grid of ``image``.
+        channel: the channel of ``image`` whose intensities it takes.
+    """
+
+    def __init__(self, keys: KeysCollection, channel: int) -> None:
+        super().__init__(keys)
+        self.channel = channel
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with the image in the study's intensities."""
+        result = dict(data)
+        ranges = result["image"].meta[INTENSITY_RANGE]
+        if self.channel < len(ranges):
+            low, high = ranges[self.channel].tolist()
+            for key in self.key_iterator(result):
+                result[key] = (result[key] * (high - low) + low) * result["brain"]
+        return result
