@@ -1,0 +1,69 @@
+"""The chain: the segmenter's bundle finds the synthesizer's bundle beside it and runs it on a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import MapTransform
+
+from custom.errors import BadInput
+
+
+class SynthesizeT1ced(MapTransform):
+    """Add ``t1ce_synthetic`` (1, H, W, D), in [0, 1], synthesized from the flair, t1 and t2 of ``image``.
+
+    Network, weights and noise schedule are those of the synthesizer's own ``inference.json``.
+
+    Args:
+        synth_bundle_root: folder of the synthesizer's bundle.
+        version: the version of that bundle that the segmenter was trained with.
+        sampler: `custom.sampler.sample` with its settings.
+        seed: seed of the noise, see `custom.inferers.SynthesisInferer`.
+        device: where the network runs.
+        amp: whether to autocast.
+
+    Raises:
+        BadInput: when the folder is not the synthesizer's bundle, or the bundle is of another version.
+    """
+
+    def __init__(
+        self,
+        synth_bundle_root: str,
+        version: str,
+        sampler: Callable[..., torch.Tensor],
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        amp: bool = True,
+    ) -> None:
+        super().__init__("image")
+        root = Path(synth_bundle_root)
+        check_synthesizer(root, version)
+        parser = ConfigParser()
+        parser.read_config(root / "configs" / "inference.json")
+        parser.update({"bundle_root": str(root), "device": str(device), "amp": amp, "seed": seed, "sampler": sampler})
+        self.device = device
+        self.network = parser.get_parsed_content("network")
+        self.inferer = parser.get_parsed_content("inferer")
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with ``t1ce_synthetic``, which has the metadata of ``image``."""
+        image = data["image"]
+        with torch.no_grad():
+            synthetic = self.inferer(image[None].to(self.device), self.network)[0].to(image.device)
+        return {**data, "t1ce_synthetic": torch.zeros_like(image[:1]).copy_(synthetic)}
+
+
+def check_synthesizer(root: Path, version: str) -> None:
+    """Raise `BadInput` unless ``root`` holds the synthesizer's bundle of ``version``."""
+    advice = "set it with --synth_bundle_root"
+    metadata = root / "configs" / "metadata.json"
+    if not metadata.is_file():
+        raise BadInput(f"{root}: found no synthesizer bundle there (no configs/metadata.json), {advice}.")
+    found = json.loads(metadata.read_text())["version"]
+    if found != version:
+        raise BadInput(f"{root}: found version {found} of the synthesizer bundle, expected {version}, {advice}.")
