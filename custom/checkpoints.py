@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader, CheckpointSaver
 
 from custom.errors import BadInput
@@ -37,9 +37,17 @@ class ResumableCheckpoint:
         """Attach loading and saving to ``trainer``."""
         everything = {**self.objects, "trainer": trainer}
         if self.latest is not None:
-            device = {"cuda:0": "cpu"}  # a training on a GPU may go on where there is none
-            CheckpointLoader(load_path=str(self.latest), load_dict=everything, map_location=device).attach(trainer)
+            # a training on a GPU may go on where there is none
+            on_cpu: Any = "cpu"
+            CheckpointLoader(load_path=str(self.latest), load_dict=everything, map_location=on_cpu).attach(trainer)
         CheckpointSaver(save_dir=self.folder, save_dict=everything, save_interval=1, n_saved=1).attach(trainer)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._remove_other_checkpoints)
+
+    def _remove_other_checkpoints(self, trainer: Engine) -> None:
+        """Remove what an earlier training left, of which the saver does not know, so that a resume cannot take it."""
+        for epoch, file in _checkpoints(self.folder).items():
+            if epoch != trainer.state.epoch:
+                file.unlink(missing_ok=True)
 
 
 def latest_checkpoint(folder: str | Path) -> Path:
@@ -48,11 +56,16 @@ def latest_checkpoint(folder: str | Path) -> Path:
     Raises:
         BadInput: when there is none.
     """
-    epochs = {
+    epochs = _checkpoints(folder)
+    if not epochs:
+        raise BadInput(f"{folder}: found no checkpoint_epoch=N.pt to resume from, expected one of an earlier training.")
+    return epochs[max(epochs)]
+
+
+def _checkpoints(folder: str | Path) -> dict[int, Path]:
+    """Return epoch -> checkpoint."""
+    return {
         int(match.group(1)): file
         for file in Path(folder).glob("*.pt")
         if (match := re.fullmatch(r"checkpoint_epoch=(\d+)\.pt", file.name))
     }
-    if not epochs:
-        raise BadInput(f"{folder}: found no checkpoint_epoch=N.pt to resume from, expected one of an earlier training.")
-    return epochs[max(epochs)]

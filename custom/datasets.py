@@ -105,6 +105,8 @@ def _find_entries(dataset_dir: ImageSpec, datalist: FilePath | None, find: Calla
     if isinstance(dataset_dir, Mapping):
         yield Entry(find(dataset_dir), "training", None)
         return
+    if not str(dataset_dir):
+        raise BadInput("No dataset is given, expected --dataset_dir with a dataset's folder or one study.")
     folder = Path(dataset_dir).expanduser()
     if not folder.exists():
         raise BadInput(f"{folder} does not exist, expected a dataset's folder or one study.")

@@ -71,6 +71,11 @@ class SynthesisLoss(nn.Module):
 
     def forward(self, prediction: torch.Tensor, target: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the loss, a scalar, for a ``prediction`` (B, 1, h, w) and the target of `PrepareDiffusionBatch`."""
+        # MONAI's trainer computes losses under CUDA's autocast too, where torch refuses binary cross entropy
+        with torch.autocast(prediction.device.type, enabled=False):
+            return self._loss(prediction.float(), target)
+
+    def _loss(self, prediction: torch.Tensor, target: dict[str, torch.Tensor]) -> torch.Tensor:
         x0, x_t, timesteps = target["x0"], target["x_t"], target["timesteps"]
         wanted = {
             "sample": lambda: x0,

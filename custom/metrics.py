@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,5 +121,5 @@ class MetricsWriter:
 
 
 def _round(value: float) -> float | None:
-    """Round to four decimals; NaN, which JSON does not know, becomes null."""
-    return None if value != value else round(value, 4)
+    """Round to four decimals; NaN and infinity, which JSON does not know, become null."""
+    return round(value, 4) if math.isfinite(value) else None

@@ -113,7 +113,7 @@ def save_map(image: Any, path: Path, dtype: type) -> None:
         header["descrip"] = b"ReCoSeg, research use"
         result = nib.Nifti1Image(voxels.astype(dtype), None, header)
     else:
-        result = nib.Nifti1Image(voxels.astype(dtype), image.meta["original_affine"].numpy())
+        result = nib.Nifti1Image(voxels.astype(dtype), np.asarray(image.meta["original_affine"]))
     result.set_data_dtype(dtype)
     result.header.set_slope_inter(1, 0)
     nib.save(result, path)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from monai.networks.schedulers import Scheduler
 
+from custom.errors import BadInput
+
 # model(x_t, timesteps) -> prediction: x_t is (B, C, ...), timesteps (B,)
 Model = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -33,10 +35,10 @@ def trailing_timesteps(steps: int, num_train_timesteps: int) -> list[int]:
     "Common Diffusion Noise Schedules and Sample Steps are Flawed", arXiv 2305.08891, "trailing").
 
     Raises:
-        ValueError: when ``steps`` is not between 1 and ``num_train_timesteps``.
+        BadInput: when ``steps`` is not a whole number between 1 and ``num_train_timesteps``.
     """
-    if not 1 <= steps <= num_train_timesteps:
-        raise ValueError(f"sampler steps: found {steps}, expected a number from 1 to {num_train_timesteps}.")
+    if not isinstance(steps, int) or not 1 <= steps <= num_train_timesteps:
+        raise BadInput(f"The sampler has {steps} steps, expected a whole number from 1 to {num_train_timesteps}.")
     return [round(num_train_timesteps * (steps - i) / steps) - 1 for i in range(steps)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,12 +26,12 @@ def load_weights(network: Network, path: str | Path) -> Network:
         raise BadInput(f"{path}: found no such file, expected the weights of {type(network).__name__}.")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # a damaged file makes the unpickler raise nearly anything
         raise BadInput(f"{path}: found no readable weights, expected a state dict saved by torch.save.") from error
     own = network.state_dict()
     if not isinstance(weights, dict):
         raise BadInput(f"{path}: found a {type(weights).__name__}, expected a state dict.")
-    wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    wrong = [name for name in own if getattr(weights.get(name), "shape", None) != own[name].shape]
     unknown = [name for name in weights if name not in own]
     if wrong or unknown:
         raise BadInput(

@@ -305,3 +305,8 @@ def test_a_patient_in_two_parts_of_the_split_is_refused(tmp_path, apart):
         datalist = write_datalist(tmp_path, training=[first], testing=[second])
     with bad_input(datalist, first["image"], second["image"], "expected all studies of a patient in one section"):
         find_studies(tmp_path, "training", datalist)
+
+
+def test_a_dataset_that_is_not_given_is_not_the_current_folder():
+    with bad_input("--dataset_dir"):
+        find_studies("")

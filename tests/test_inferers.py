@@ -1,0 +1,187 @@
+"""Networks are run on the brain only, in batches that do not show in the result."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from conftest import bad_input
+from monai.data import MetaTensor
+from monai.networks.schedulers import DDPMScheduler
+from torch import nn
+
+from custom.inferers import AutocastInferer, BrainSliceInferer, SynthesisInferer, brain_box
+from custom.sampler import sample, to_signed
+
+ROWS, COLUMNS, DEPTHS = slice(5, 13), slice(3, 19), slice(2, 5)
+
+
+def volume(channels: int, seed: int = 0) -> torch.Tensor:
+    """Return (1, channels, 24, 24, 7) in [0.1, 1] where ROWS, COLUMNS and DEPTHS have a brain, and 0 elsewhere."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.zeros(1, channels, 24, 24, 7)
+    inside = image[..., ROWS, COLUMNS, DEPTHS]
+    inside += 0.1 + 0.9 * torch.rand(inside.shape, generator=generator)
+    return image
+
+
+def brain() -> torch.Tensor:
+    return volume(1) != 0
+
+
+# The box
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "multiple", "expected"),
+    [
+        pytest.param((5, 9), (3, 17), 1, ((5, 9), (3, 17)), id="tight"),
+        pytest.param((5, 9), (3, 17), 4, ((5, 9), (2, 18)), id="centred on what was grown"),
+        pytest.param((0, 3), (0, 1), 8, ((0, 8), (0, 8)), id="kept in at the first edge"),
+        pytest.param((18, 20), (19, 20), 8, ((12, 20), (12, 20)), id="kept in at the last edge"),
+        pytest.param((2, 4), (0, 20), 16, ((0, 16), (0, 20)), id="never more than the image"),
+        pytest.param((2, 4), (7, 9), 32, ((0, 20), (0, 20)), id="image smaller than the multiple"),
+        pytest.param((0, 0), (0, 0), 8, ((0, 20), (0, 20)), id="nothing but zeros"),
+    ],
+)
+def test_the_box_is_the_smallest_of_its_multiple_around_the_brain(rows, columns, multiple, expected):
+    slices = torch.zeros(1, 1, 20, 20)
+    slices[..., slice(*rows), slice(*columns)] = -1
+    assert brain_box(slices, multiple) == (slice(*expected[0]), slice(*expected[1]))
+
+
+def test_the_box_covers_every_slice_and_channel_of_a_batch():
+    slices = torch.zeros(2, 2, 20, 20)
+    slices[0, 0, 2, 4] = 1
+    slices[1, 1, 9, 15] = 1
+    assert brain_box(slices, 1) == (slice(2, 10), slice(4, 16))
+
+
+# Autocast
+
+
+@pytest.mark.parametrize(("amp", "inside"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_cpu_computes_in_bfloat16_when_asked_and_returns_float32(amp, inside):
+    network, seen = nn.Conv2d(1, 1, 1), []
+    network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    output = AutocastInferer(amp)(torch.rand(1, 1, 4, 4), network)
+    assert seen == [inside]
+    assert output.dtype == torch.float32
+
+
+def test_further_arguments_reach_the_network():
+    output = AutocastInferer(False)(torch.ones(1), lambda x, factor, plus: factor * x + plus, 3, plus=1)
+    assert output.item() == 4
+
+
+# Volumes
+
+
+@pytest.mark.parametrize("kind", [torch.as_tensor, MetaTensor])
+def test_an_identity_gives_back_the_brain_and_the_value_for_outside_elsewhere(kind):
+    image = volume(2)
+    output = BrainSliceInferer(amp=False, multiple=8, outside=-7)(kind(image), lambda x: x)
+    assert torch.equal(torch.as_tensor(output), torch.where(brain(), image, -7.0))
+
+
+def test_the_network_sees_nothing_but_slices_with_brain_cut_to_the_box():
+    seen = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return x
+
+    image = volume(2)
+    BrainSliceInferer(batch_size=2, amp=False, multiple=8)(image, network)
+    assert [tuple(part.shape) for part in seen] == [(2, 2, 8, 16), (1, 2, 8, 16)]
+    assert torch.equal(torch.cat(seen), image[0, :, ROWS, COLUMNS, DEPTHS].permute(3, 0, 1, 2))
+
+
+def test_a_network_may_have_another_number_of_channels():
+    image = volume(5)
+    output = BrainSliceInferer(amp=False, multiple=8)(image, lambda x: x.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(output, image.sum(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_the_batch_size_does_not_show_in_the_result(amp):
+    torch.manual_seed(0)
+    network, image = nn.Conv2d(2, 1, 3, padding=1), volume(2)
+    with torch.no_grad():
+        one, many = (BrainSliceInferer(size, amp, multiple=8)(image, network) for size in (1, 16))
+    torch.testing.assert_close(one, many, atol=1e-2 if amp else 1e-6, rtol=0)
+
+
+def test_a_volume_of_zeros_is_refused():
+    with bad_input("zeros", "expected a brain"):
+        BrainSliceInferer()(torch.zeros(1, 1, 8, 8, 2), lambda x: x)
+
+
+# Synthesis
+
+
+def synthesizer(x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    """A network whose image depends on noise, condition and time."""
+    assert timesteps.shape == x.shape[:1]
+    return torch.tanh(x[:, :1] + x[:, 1:].mean(dim=1, keepdim=True) - timesteps.view(-1, 1, 1, 1) / 1000)
+
+
+def synthesize(seed: int = 0, batch_size: int = 16, network=synthesizer, **settings: float) -> torch.Tensor:
+    inferer = SynthesisInferer(
+        DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample"),
+        partial(sample, **settings),
+        seed=seed,
+        batch_size=batch_size,
+        amp=False,
+        multiple=8,
+    )
+    return inferer(volume(3), network)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_study_gives_the_same_image_in_batches_of_any_size(batch_size, eta):
+    torch.testing.assert_close(synthesize(batch_size=batch_size, eta=eta), synthesize(eta=eta), atol=1e-6, rtol=0)
+
+
+def test_the_seed_alone_decides_on_the_noise():
+    first = synthesize(seed=3)
+    torch.rand(5)
+    assert torch.equal(synthesize(seed=3), first)
+    assert not torch.allclose(synthesize(seed=4), first, atol=1e-2)
+
+
+@pytest.mark.parametrize("value", [-9.0, 9.0])
+def test_the_image_is_in_the_unit_range_and_zero_outside_the_brain(value):
+    image = synthesize(network=lambda x, timesteps: torch.full_like(x[:, :1], value), steps=1)
+    assert torch.equal(image, brain().float() * (value > 0))
+
+
+def test_voxels_in_the_box_but_outside_the_brain_are_zero_too():
+    image = volume(3)
+    image[:, :, 8, 9] = 0
+    schedule = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample")
+    output = SynthesisInferer(schedule, amp=False, multiple=8)(image, lambda x, timesteps: torch.ones_like(x[:, :1]))
+    assert torch.equal(output, (image[:, :1] != 0).float())
+
+
+def test_the_real_t1ce_beside_the_condition_is_never_seen():
+    schedule = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample")
+    inferer = SynthesisInferer(schedule, sample, amp=False, multiple=8)
+    image = torch.cat([volume(3), torch.full((1, 1, 24, 24, 7), 0.5)], dim=1)
+    assert torch.equal(inferer(image, synthesizer), inferer(image[:, :3], synthesizer))
+
+
+def test_the_network_sees_the_noisy_image_first_and_then_the_signed_condition():
+    seen = []
+
+    def network(x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        seen.append((x, timesteps))
+        return x[:, :1]
+
+    synthesize(network=network, steps=1)
+    ((x, timesteps),) = seen
+    assert timesteps.tolist() == [999, 999, 999]
+    assert torch.equal(x[:, 1:], to_signed(volume(3)[0, :, ROWS, COLUMNS, DEPTHS].permute(3, 0, 1, 2)))
+    assert x[:, 0].std().item() == pytest.approx(1, abs=0.15)
