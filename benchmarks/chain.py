@@ -1,0 +1,65 @@
+"""Time and memory of the whole chain on one study, as a user runs it: a new process, reading and writing included.
+
+python benchmarks/chain.py [--dataset_dir STUDY] [--runs 3]
+
+Without a study it generates the demo study, 240 x 240 x 155 voxels. Prints a table, then the same as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import fire
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from custom.phantom import make_study  # noqa: E402
+
+
+def main(dataset_dir: str | None = None, runs: int = 3) -> None:
+    """Run the segmenter's inference ``runs`` times on one study and print what it took."""
+    with tempfile.TemporaryDirectory() as temporary:
+        study = Path(dataset_dir) if dataset_dir else make_study(temporary, "study")
+        bundle = ROOT / "bundles" / "recoseg_seg"
+        config = bundle / "configs" / "inference.json"
+        command = f"{sys.executable} -m monai.bundle run --config_file {config} --bundle_root {bundle}".split()
+        walls, reports = [], []
+        for run in range(runs):
+            results = Path(temporary) / f"results{run}"
+            start = time.perf_counter()
+            subprocess.run(
+                [*command, "--dataset_dir", str(study), "--output_dir", str(results)],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            walls.append(time.perf_counter() - start)
+            reports.append(json.loads(next(results.glob("*/*_run.json")).read_text())["seconds"])
+    fastest = walls.index(min(walls))
+    figures = {
+        "cores": len(os.sched_getaffinity(0)),
+        "runs": runs,
+        "seconds_of_the_process": [round(wall, 1) for wall in walls],
+        "seconds_inside_of_the_fastest": reports[fastest],
+        # the largest process among those that have run
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6, 2),
+        "weights_mb": {
+            name: round((ROOT / "bundles" / name / "models" / "model.pt").stat().st_size / 1e6, 1)
+            for name in ("recoseg_synth", "recoseg_seg")
+        },
+    }
+    for name, value in figures.items():
+        print(f"{name.replace('_', ' '):32} {value}")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
