@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader, CheckpointSaver
 
@@ -41,7 +42,8 @@ class ResumableCheckpoint:
             on_cpu: Any = "cpu"
             CheckpointLoader(load_path=str(self.latest), load_dict=everything, map_location=on_cpu).attach(trainer)
         CheckpointSaver(save_dir=self.folder, save_dict=everything, save_interval=1, n_saved=1).attach(trainer)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._remove_other_checkpoints)
+        if idist.get_rank() == 0:  # of several processes, only the one that saves
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, self._remove_other_checkpoints)
 
     def _remove_other_checkpoints(self, trainer: Engine) -> None:
         """Remove what an earlier training left, of which the saver does not know, so that a resume cannot take it."""

@@ -11,7 +11,7 @@ from monai.networks.schedulers import Scheduler
 from torch import nn
 from torch.nn import functional as F
 
-from custom.inferers import brain_box
+from custom.inferers import brain_box, pad_to_multiple
 from custom.sampler import predict_x0, to_signed, to_unit
 
 
@@ -42,6 +42,7 @@ class PrepareDiffusionBatch(PrepareBatch):
         ``batchdata["image"]`` is (B, 4, H, W): flair, t1, t2, t1ce in [0, 1].
         """
         image = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
+        image = pad_to_multiple(image, self.multiple)
         rows, columns = brain_box(image, self.multiple)
         image = to_signed(image[..., rows, columns])
         condition, x0 = image[:, :3], image[:, 3:4]

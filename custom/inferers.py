@@ -14,14 +14,21 @@ from custom.errors import BadInput
 from custom.sampler import sample, to_signed, to_unit
 
 
+def pad_to_multiple(slices: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Pad slices (..., H, W) with zeros below and on the right until both sides are multiples of ``multiple``."""
+    height, width = slices.shape[-2:]
+    return torch.nn.functional.pad(slices, (0, -width % multiple, 0, -height % multiple))
+
+
 def brain_box(slices: torch.Tensor, multiple: int) -> tuple[slice, slice]:
     """Return the smallest box around everything that is not zero, its sides multiples of ``multiple``.
 
     Networks need not look at the air around the head; cutting it off halves their work.
 
     Args:
-        slices: (B, C, H, W), zero outside the brain. The box covers the brains of the whole batch.
-        multiple: sides become multiples of this, or the image's own side where that is smaller.
+        slices: (B, C, H, W), zero outside the brain, H and W multiples of ``multiple``, see `pad_to_multiple`. The box
+            covers the brains of the whole batch.
+        multiple: sides become multiples of this.
 
     Returns:
         Rows and columns; the whole slice when everything is zero.
@@ -31,7 +38,7 @@ def brain_box(slices: torch.Tensor, multiple: int) -> tuple[slice, slice]:
     for occupied in (inside.any(dim=1), inside.any(dim=0)):
         size, where = len(occupied), occupied.nonzero().flatten()
         start, stop = (int(where[0]), int(where[-1]) + 1) if len(where) else (0, size)
-        side = min(-(-(stop - start) // multiple) * multiple, size)
+        side = -(-(stop - start) // multiple) * multiple
         start = min(max(0, start - (side - (stop - start)) // 2), size - side)
         box.append(slice(start, start + side))
     return box[0], box[1]
@@ -81,7 +88,8 @@ class BrainSliceInferer(Inferer):
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Return the network's output for a volume: inputs (1, C, H, W, D), output (1, channels, H, W, D), float32."""
-        slices = torch.as_tensor(inputs)[0].permute(3, 0, 1, 2)
+        height, width = inputs.shape[2:4]
+        slices = pad_to_multiple(torch.as_tensor(inputs)[0].permute(3, 0, 1, 2), self.multiple)
         occupied = (slices != 0).flatten(1).any(dim=1)
         if not occupied.any():
             raise BadInput("the study: found nothing but zeros after preprocessing, expected a brain.")
@@ -91,7 +99,7 @@ class BrainSliceInferer(Inferer):
         whole[..., rows, columns] = result
         output = result.new_full((len(slices), *whole.shape[1:]), self.outside)
         output[occupied] = whole
-        return output.permute(1, 2, 3, 0)[None]
+        return output[..., :height, :width].permute(1, 2, 3, 0)[None]
 
     def run_slices(self, slices: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         """Return the network's output for a stack of slices (N, C, h, w) cut to the brain."""

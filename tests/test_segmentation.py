@@ -22,3 +22,11 @@ def test_the_label_has_the_type_that_the_loss_needs():
     image = torch.ones(1, 5, 32, 32)
     _, label = prepare_brain_batch({"image": image, "label": torch.ones(1, 1, 32, 32, dtype=torch.uint8)})
     assert label.dtype == torch.float32
+
+
+def test_a_brain_that_fills_the_slices_is_padded_and_not_cut():
+    image = torch.ones(1, 5, 120, 120)
+    cut_image, cut_label = prepare_brain_batch({"image": image, "label": torch.ones(1, 1, 120, 120)})
+    assert cut_image.shape[-2:] == cut_label.shape[-2:] == (128, 128)
+    assert cut_image.sum() == image.sum()
+    assert (cut_image[:, :1] == cut_label).all()
