@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader, CheckpointSaver
 
 from custom.errors import BadInput
+from custom.flags import as_flag
 
 
 class ResumableCheckpoint:
@@ -32,7 +33,7 @@ class ResumableCheckpoint:
     def __init__(self, folder: str, objects: Mapping[str, Any], resume: bool = False) -> None:
         self.folder = folder
         self.objects = objects
-        self.latest = latest_checkpoint(folder) if resume else None
+        self.latest = latest_checkpoint(folder) if as_flag(resume, "resume") else None
 
     def attach(self, trainer: Engine) -> None:
         """Attach loading and saving to ``trainer``."""

@@ -11,6 +11,7 @@ from monai.networks.schedulers import Scheduler
 from tqdm import tqdm
 
 from custom.errors import BadInput
+from custom.flags import as_flag
 from custom.sampler import sample, to_signed, to_unit
 
 
@@ -55,7 +56,7 @@ class AutocastInferer(SimpleInferer):
 
     def __init__(self, amp: bool = True) -> None:
         super().__init__()
-        self.amp = amp
+        self.amp = as_flag(amp, "amp")
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -94,7 +95,9 @@ class BrainSliceInferer(Inferer):
         if not occupied.any():
             raise BadInput("the study: found nothing but zeros after preprocessing, expected a brain.")
         rows, columns = brain_box(slices, self.multiple)
-        result = self.run_slices(slices[occupied][..., rows, columns], network)
+        brain = slices[occupied][..., rows, columns]
+        result = self.run_slices(brain, network)
+        result = torch.where((brain != 0).any(dim=1, keepdim=True), result, self.outside)
         whole = result.new_full((len(result), result.shape[1], *slices.shape[2:]), self.outside)
         whole[..., rows, columns] = result
         output = result.new_full((len(slices), *whole.shape[1:]), self.outside)
@@ -144,7 +147,7 @@ class SynthesisInferer(BrainSliceInferer):
         return super().__call__(inputs[:, :3], network)
 
     def run_slices(self, slices: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
-        """Return T1ce in [0, 1], (N, 1, h, w), for slices (N, 3, h, w) of flair, t1, t2; zero outside the brain."""
+        """Return T1ce in [0, 1], (N, 1, h, w), for slices (N, 3, h, w) of flair, t1, t2."""
         condition = to_signed(slices)
 
         def model(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -154,5 +157,4 @@ class SynthesisInferer(BrainSliceInferer):
         generator = torch.Generator().manual_seed(self.seed)
         shape = (len(slices), 1, *slices.shape[2:])
         noise = torch.randn(shape, generator=generator).to(slices)
-        image = to_unit(self.sampler(model, noise, self.schedule, generator=generator))
-        return image * (slices != 0).any(dim=1, keepdim=True)
+        return to_unit(self.sampler(model, noise, self.schedule, generator=generator))

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import bad_input
 from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 from torch import nn
 
+from conftest import bad_input
 from custom.checkpoints import ResumableCheckpoint, latest_checkpoint
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import BRATS_2021, BRATS_2023, BRATS_AFFINE, bad_input, tiny_volumes, write_study
 
+from conftest import BRATS_2021, BRATS_2023, BRATS_AFFINE, bad_input, tiny_volumes, write_study
 from custom.datasets import find_studies
 from custom.study import MODALITIES, MSD_CHANNELS, LoadStudyd
 

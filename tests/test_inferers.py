@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import bad_input
 from monai.data import MetaTensor
 from monai.networks.schedulers import DDPMScheduler
 from torch import nn
 
+from conftest import bad_input
 from custom.inferers import AutocastInferer, BrainSliceInferer, SynthesisInferer, brain_box
 from custom.sampler import sample, to_signed
 
@@ -39,13 +39,13 @@ def brain() -> torch.Tensor:
         pytest.param((5, 9), (3, 17), 1, ((5, 9), (3, 17)), id="tight"),
         pytest.param((5, 9), (3, 17), 4, ((5, 9), (2, 18)), id="centred on what was grown"),
         pytest.param((0, 3), (0, 1), 8, ((0, 8), (0, 8)), id="kept in at the first edge"),
-        pytest.param((18, 20), (19, 20), 8, ((12, 20), (12, 20)), id="kept in at the last edge"),
-        pytest.param((2, 4), (0, 20), 16, ((0, 16), (0, 20)), id="never more than the image"),
-        pytest.param((0, 0), (0, 0), 8, ((0, 20), (0, 20)), id="nothing but zeros"),
+        pytest.param((22, 24), (23, 24), 8, ((16, 24), (16, 24)), id="kept in at the last edge"),
+        pytest.param((2, 4), (0, 24), 8, ((0, 8), (0, 24)), id="as wide as the image"),
+        pytest.param((0, 0), (0, 0), 8, ((0, 24), (0, 24)), id="nothing but zeros"),
     ],
 )
 def test_the_box_is_the_smallest_of_its_multiple_around_the_brain(rows, columns, multiple, expected):
-    slices = torch.zeros(1, 1, 20, 20)
+    slices = torch.zeros(1, 1, 24, 24)
     slices[..., slice(*rows), slice(*columns)] = -1
     assert brain_box(slices, multiple) == (slice(*expected[0]), slice(*expected[1]))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+
 from conftest import write_study
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,9 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import BRATS_2021, BRATS_2023, BRATS_AFFINE, SHAPE, bad_input, tiny_volumes, write_study
 from monai.transforms import Compose
 
+from conftest import BRATS_2021, BRATS_2023, BRATS_AFFINE, SHAPE, bad_input, tiny_volumes, write_study
 from custom.errors import BadInput, find_bad_input
 from custom.study import MODALITIES, MSD_CHANNELS, LoadStudyd, check_study, find_study
 

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from conftest import bad_input
 
+from conftest import bad_input
 from custom.synthesis import check_synthesizer
 
 

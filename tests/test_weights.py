@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import bad_input
 from torch import nn
 
+from conftest import bad_input
 from custom.weights import load_weights
 
 

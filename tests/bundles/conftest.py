@@ -1,0 +1,188 @@
+"""The real command lines, run on copies of both bundles with small networks and on small generated studies."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from nibabel.eulerangles import euler2mat
+
+from conftest import BRATS_2021, BRATS_2023
+from custom.phantom import make_study
+from custom.study import MODALITIES, MSD_CHANNELS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SYNTH, SEG = "recoseg_synth", "recoseg_seg"
+TURN = np.array([[2, -1], [0, 1], [1, -1]])  # as nibabel writes it: axis 0 becomes axis 2, backwards, and so on
+CONFIGS = ("train", "evaluate", "inference")
+SMALL_NETWORKS = {
+    SYNTH: {"channels": [16, 16, 16], "norm_num_groups": 8},
+    SEG: {"channels": [4, 8, 8, 8, 8], "num_res_units": 1},
+}
+
+
+def config_of(bundle: Path, name: str) -> Any:
+    """Return a config of a bundle as it is in its file."""
+    return json.loads((bundle / "configs" / f"{name}.json").read_text())
+
+
+def parsed(bundle: Path, section: str, config: str = "inference") -> Any:
+    """Return a section of a bundle's config, parsed, for a bundle that lies at ``bundle``."""
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / f"{config}.json")
+    parser["bundle_root"] = str(bundle)
+    return parser.get_parsed_content(section)
+
+
+def python(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python in another process, which finds this project's code only where the command itself looks."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["CUDA_VISIBLE_DEVICES"] = ""  # two processes cannot share one GPU under nccl
+    environment["OMP_NUM_THREADS"] = "1"  # small networks gain nothing from more
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def succeeded(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """Return ``result``, or fail with everything that the command said."""
+    assert result.returncode == 0, f"{' '.join(result.args)}\n{result.stdout}\n{result.stderr}"
+    return result
+
+
+def run_command(bundle: Path, config: str) -> tuple[object, ...]:
+    """Return the arguments of the official command that runs a bundle's config."""
+    file = bundle / "configs" / f"{config}.json"
+    return ("-m", "monai.bundle", "run", "--config_file", file, "--bundle_root", bundle)
+
+
+def run_bundle(bundle: Path, config: str, *overrides: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a config of a bundle with the official command, from the folder ``cwd``."""
+    return succeeded(python(*run_command(bundle, config), *overrides, cwd=cwd))
+
+
+def image(file: Path | nib.Nifti1Image) -> np.ndarray:
+    """Return the voxels of an image, as they are stored."""
+    return np.asarray((nib.load(file) if isinstance(file, Path) else file).dataobj)
+
+
+def result(folder: Path, study: str, name: str) -> np.ndarray:
+    """Return the voxels of one of a study's maps in a folder of results."""
+    return image(folder / study / f"{study}_{name}.nii.gz")
+
+
+def report(folder: Path, study: str) -> Any:
+    """Return a study's run report in a folder of results."""
+    return json.loads((folder / study / f"{study}_run.json").read_text())
+
+
+def files_in(folder: Path) -> set[str]:
+    """Return the paths of all files in a folder, hidden ones too, relative to it."""
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+def random_weights(network: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Return weights of which none is zero: a new diffusion network's last layer is, and so is all its output."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: 0.1 * torch.randn(value.shape, generator=generator) for name, value in network.state_dict().items()}
+
+
+def small_bundles(folder: Path) -> Path:
+    """Copy both bundles into ``folder``, with small networks and random weights for them in place of their own.
+
+    Nothing but the entries of `SMALL_NETWORKS` in ``network_def`` is changed.
+    """
+    for name, entries in SMALL_NETWORKS.items():
+        bundle = folder / name
+        leave_out = shutil.ignore_patterns("models", "runs", "eval", "__pycache__")
+        shutil.copytree(REPOSITORY / "bundles" / name, bundle, ignore=leave_out)
+        for config in CONFIGS:
+            content = config_of(bundle, config)
+            content["network_def"].update(entries)
+            (bundle / "configs" / f"{config}.json").write_text(json.dumps(content, indent=4))
+        (bundle / "models").mkdir()
+        torch.save(random_weights(parsed(bundle, "network_def")), bundle / "models" / "model.pt")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of both bundles, side by side; tests leave it as it is."""
+    return small_bundles(tmp_path_factory.mktemp("bundles"))
+
+
+@pytest.fixture
+def own_bundles(bundles: Path, tmp_path: Path) -> Path:
+    """A copy of `bundles` for a test that changes them."""
+    return Path(shutil.copytree(bundles, tmp_path / "bundles"))
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of four phantoms in BraTS 2021 layout, 4 mm; tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("dataset")
+    for seed in range(4):
+        make_study(folder, f"phantom_{seed}", seed, shape=(60, 60, 40), spacing=(4, 4, 4))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mixed_dataset(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of five studies: one phantom stored in four ways, and one on a grid of odd sizes at an angle."""
+    folder = tmp_path_factory.mktemp("mixed")
+    shutil.copytree(dataset / "phantom_0", folder / "phantom_0")
+    files = {name: nib.load(dataset / "phantom_0" / f"phantom_0_{name}.nii.gz") for name in (*MODALITIES, "seg")}
+    affine = files["t1"].affine
+
+    write(folder / "BraTS-GLI-00001-000", files, BRATS_2023, separator="-")
+
+    four_d = np.stack([image(files[name]) for name in MSD_CHANNELS], axis=-1)
+    (folder / "four_d").mkdir()
+    nib.save(nib.Nifti1Image(four_d, affine), folder / "four_d" / "four_d.nii.gz")
+    nib.save(files["seg"], folder / "four_d" / "four_d_seg.nii.gz")
+
+    # the same head in the same place, its axes in another order and two of them counted backwards
+    turned = {name: file.as_reoriented(TURN) for name, file in files.items()}
+    write(folder / "turned", turned, BRATS_2021)
+
+    oblique = {}
+    for name in files:
+        voxels = image(nib.load(dataset / "phantom_1" / f"phantom_1_{name}.nii.gz"))[1:, :, 3:]
+        oblique[name] = nib.Nifti1Image(voxels, None)
+        oblique[name].set_sform(oblique_affine(), code=1)
+        oblique[name].set_qform(oblique_affine(), code=3)
+    write(folder / "oblique", oblique, BRATS_2021)
+    return folder
+
+
+def write(folder: Path, files: Mapping[str, nib.Nifti1Image], names: Mapping[str, str], separator: str = "_") -> None:
+    """Write the files of a study, named as in one edition of BraTS."""
+    folder.mkdir()
+    for modality, file in files.items():
+        nib.save(file, folder / f"{folder.name}{separator}{names[modality]}.nii.gz")
+
+
+def oblique_affine() -> np.ndarray:
+    """Return an affine of 3.9 x 4.1 x 4.7 mm voxels, turned by 17 degrees about one axis and 8 about another."""
+    turn = euler2mat(z=np.deg2rad(17), x=np.deg2rad(8))
+    return nib.affines.from_matvec(turn @ np.diag([-3.9, -4.1, 4.7]), [101.3, 127.9, -31.7])
+
+
+@pytest.fixture(scope="session")
+def inferred(bundles: Path, mixed_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the segmenter's results on `mixed_dataset`; the command ran in a folder of nothing else."""
+    folder = tmp_path_factory.mktemp("inferred")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    run_bundle(bundles / SEG, "inference", "--dataset_dir", mixed_dataset, "--output_dir", folder, cwd=elsewhere)
+    assert not list(elsewhere.iterdir())
+    return folder

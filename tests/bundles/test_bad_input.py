@@ -1,0 +1,85 @@
+"""Bad input through the real command line: one sentence, a status that is not 0, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bundles.conftest import SEG, SYNTH, config_of, files_in, image, python, run_command
+
+pytestmark = pytest.mark.slow
+
+
+def missing_modality(study, bundles):
+    (study / "phantom_0_t1ce.nii.gz").unlink()
+    return (), ["t1ce", "phantom_0_flair.nii.gz"]
+
+
+def truncated_file(study, bundles):
+    file = study / "phantom_0_t2.nii.gz"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    return (), [file]
+
+
+def nan_in_a_file(study, bundles):
+    file = study / "phantom_0_flair.nii.gz"
+    source = nib.load(file)
+    voxels = image(source).astype(np.float32)
+    voxels[30, 30, 20] = np.nan
+    nib.save(nib.Nifti1Image(voxels, source.affine), file)
+    return (), [file, "NaN"]
+
+
+def empty_dataset(study, bundles):
+    shutil.rmtree(study)
+    return (), [study.parent, "no study"]
+
+
+def weights_of_another_network(study, bundles):
+    file = bundles / SYNTH / "models" / "model.pt"
+    return ("--checkpoint", file), [file, "UNet"]
+
+
+def synthesizer_not_there(study, bundles):
+    shutil.rmtree(bundles / SYNTH)
+    return (), [bundles / SEG / ".." / SYNTH, "--synth_bundle_root"]
+
+
+def synthesizer_of_another_version(study, bundles):
+    metadata = {**config_of(bundles / SYNTH, "metadata"), "version": "9.8.7"}
+    (bundles / SYNTH / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    return (), [bundles / SEG / ".." / SYNTH, "9.8.7", "--synth_bundle_root"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        missing_modality,
+        truncated_file,
+        nan_in_a_file,
+        empty_dataset,
+        weights_of_another_network,
+        synthesizer_not_there,
+        synthesizer_of_another_version,
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence_and_leaves_nothing(dataset, own_bundles, tmp_path, spoil):
+    study = tmp_path / "data" / "phantom_0"
+    shutil.copytree(dataset / "phantom_0", study)
+    overrides, parts = spoil(study, own_bundles)
+    results = tmp_path / "results"
+    options = ("--dataset_dir", study.parent, "--output_dir", results, *overrides)
+    process = python(*run_command(own_bundles / SEG, "inference"), *options, cwd=tmp_path)
+
+    assert process.returncode != 0
+    said = process.stdout + process.stderr
+    assert "Traceback" not in said, said
+    sentences = [line for line in process.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(sentences) == 1, said
+    for part in parts:
+        assert str(part) in sentences[0]
+    assert not results.exists() or not files_in(results)

@@ -1,0 +1,113 @@
+"""Evaluation with the real command line, against figures that are computed here from the images alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bundles.conftest import SEG, SYNTH, image, parsed, result, run_bundle
+from custom.files import sha256
+from custom.study import MODALITIES
+
+pytestmark = pytest.mark.slow
+
+STUDIES = ("oblique", "phantom_0")
+
+
+def evaluate(bundle: Path, dataset: Path, entries: list, folder: Path) -> Path:
+    """Evaluate a bundle on the studies that ``entries`` of a datalist name, and return where the figures are."""
+    (folder / "list.json").write_text(json.dumps({"testing": entries}))
+    options = ("--dataset_dir", dataset, "--datalist", folder / "list.json", "--output_dir", folder / "figures")
+    run_bundle(bundle, "evaluate", *options, cwd=folder)
+    return folder / "figures"
+
+
+def figures_of(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def figures_in_csv(folder: Path) -> dict:
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row.pop("study"): {name: float(value) if value else None for name, value in row.items()} for row in rows}
+
+
+@pytest.fixture(scope="module")
+def segmented(bundles, mixed_dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("segmented")
+    return evaluate(bundles / SEG, mixed_dataset, [{"image": study} for study in STUDIES], folder)
+
+
+@pytest.fixture(scope="module")
+def synthesized(bundles, mixed_dataset, tmp_path_factory):
+    """The figures of two studies, of which one has no mask."""
+    no_mask = {"image": {name: f"turned/turned_{name}.nii.gz" for name in MODALITIES}}
+    entries = [{"image": "phantom_0"}, no_mask]
+    return evaluate(bundles / SYNTH, mixed_dataset, entries, tmp_path_factory.mktemp("synthesized"))
+
+
+def test_dice_and_iou_are_those_of_the_masks_that_inference_writes(segmented, inferred, mixed_dataset):
+    found = figures_of(segmented)["studies"]
+    assert set(found) == set(STUDIES)
+    for study in STUDIES:
+        predicted = result(inferred, study, "seg") > 0
+        true = image(mixed_dataset / study / f"{study}_seg.nii.gz") > 0
+        both, either = (predicted & true).sum(), (predicted | true).sum()
+        assert both > 0
+        assert found[study] == {
+            "dice": round(2 * both / (predicted.sum() + true.sum()), 4),
+            "iou": round(both / either, 4),
+        }
+
+
+def test_psnr_is_that_of_the_slices_inside_brain_and_tumour(synthesized, bundles, mixed_dataset):
+    folder = mixed_dataset / "phantom_0"
+    prepare = parsed(bundles / SYNTH, "preprocessing", "evaluate")
+    study = prepare({"image": str(folder), "label": str(folder / "phantom_0_seg.nii.gz")})
+    network, infer = (parsed(bundles / SYNTH, name, "evaluate") for name in ("network", "inferer"))
+    with torch.no_grad():
+        predicted = infer(study["image"][None], network)[0, 0]
+    square = (np.asarray(predicted) - np.asarray(study["image"][3])) ** 2
+    found = figures_of(synthesized)["studies"]["phantom_0"]
+    for name, inside in (("psnr", study["brain"]), ("psnr_tumour", study["label"])):
+        assert found[name] == pytest.approx(-10 * np.log10(square[np.asarray(inside[0]) > 0].mean()), abs=2e-3)
+
+
+def test_a_study_without_a_mask_has_no_figure_of_its_tumour_and_the_mean_leaves_it_out(synthesized):
+    figures = figures_of(synthesized)
+    assert figures["studies"]["turned"]["psnr_tumour"] is None
+    assert figures["mean"]["psnr_tumour"] == figures["studies"]["phantom_0"]["psnr_tumour"]
+
+
+def test_a_head_stored_in_another_orientation_has_the_same_figures(synthesized):
+    studies = figures_of(synthesized)["studies"]
+    for name in ("psnr", "ssim"):
+        assert studies["turned"][name] == pytest.approx(studies["phantom_0"][name], abs=2e-4)
+        assert studies["turned"][name] > 0
+
+
+@pytest.mark.parametrize("name", ["segmented", "synthesized"])
+def test_the_mean_is_that_of_the_studies_and_the_table_says_the_same(name, request):
+    folder = request.getfixturevalue(name)
+    figures = figures_of(folder)
+    assert {file.name for file in folder.iterdir()} == {"metrics.json", "metrics.csv"}
+    assert figures["mean"]
+    for metric, mean in figures["mean"].items():
+        values = [study[metric] for study in figures["studies"].values() if study[metric] is not None]
+        assert mean == pytest.approx(np.mean(values), abs=1e-4)
+    assert figures_in_csv(folder) == {**figures["studies"], "mean": figures["mean"]}
+
+
+@pytest.mark.parametrize(("name", "weights"), [("segmented", (SYNTH, SEG)), ("synthesized", (SYNTH,))])
+def test_figures_say_which_weights_and_versions_they_are_of(name, weights, request, bundles):
+    figures = figures_of(request.getfixturevalue(name))
+    assert {bundle: entry["sha256"] for bundle, entry in figures["weights"].items()} == {
+        bundle: sha256(bundles / bundle / "models" / "model.pt") for bundle in weights
+    }
+    assert figures["settings"]["sampler_steps"] == 2
+    assert figures["versions"]["torch"] == torch.__version__

@@ -1,0 +1,244 @@
+"""Inference with the real command line: what is read, where it runs, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import monai
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+import custom
+from bundles.conftest import (
+    REPOSITORY,
+    SEG,
+    SYNTH,
+    TURN,
+    files_in,
+    image,
+    parsed,
+    random_weights,
+    report,
+    result,
+    run_bundle,
+)
+from custom.files import sha256
+from custom.slices import INTENSITY_RANGE
+from custom.study import MODALITIES
+
+pytestmark = pytest.mark.slow
+
+MAPS = ("seg", "prob", "t1ce_synthetic", "residual")
+REFERENCES = {  # study -> the file whose grid its results are on
+    "phantom_0": "phantom_0_t1ce.nii.gz",
+    "BraTS-GLI-00001-000": "BraTS-GLI-00001-000-t1c.nii.gz",
+    "four_d": "four_d.nii.gz",
+    "turned": "turned_t1ce.nii.gz",
+    "oblique": "oblique_t1ce.nii.gz",
+}
+PLACEMENT = ("sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "quatern_b", "quatern_c", "quatern_d")
+PLACEMENT += ("qoffset_x", "qoffset_y", "qoffset_z")
+
+
+def brain_of(folder: Path, study: str) -> np.ndarray:
+    return image(folder / study / f"{study}_t1.nii.gz") != 0
+
+
+# ---- the segmenter, chained to the synthesizer
+
+
+def test_every_study_gets_its_maps_and_a_report_and_nothing_else(inferred):
+    expected = {f"{study}/{study}_{name}.nii.gz" for study in REFERENCES for name in MAPS}
+    assert files_in(inferred) == expected | {f"{study}/{study}_run.json" for study in REFERENCES}
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("study", REFERENCES)
+def test_maps_lie_on_the_study_s_own_grid_to_the_last_bit(inferred, mixed_dataset, study, name):
+    source = nib.load(mixed_dataset / study / REFERENCES[study])
+    written = nib.load(inferred / study / f"{study}_{name}.nii.gz")
+    assert written.shape == source.shape[:3]
+    assert np.array_equal(written.affine, source.affine)
+    assert [written.header[field].tolist() for field in PLACEMENT] == [
+        source.header[field].tolist() for field in PLACEMENT
+    ]
+
+
+def test_the_oblique_study_has_other_codes_and_an_odd_grid(mixed_dataset):
+    header = nib.load(mixed_dataset / "oblique" / REFERENCES["oblique"]).header
+    assert (header["sform_code"], header["qform_code"]) == (1, 3)
+    assert header.get_data_shape() == (59, 60, 37)
+
+
+@pytest.mark.parametrize("study", REFERENCES)
+def test_values_are_a_mask_probabilities_and_a_residual_in_range(inferred, study):
+    seg, prob, synthetic, residual = (result(inferred, study, name) for name in MAPS)
+    assert seg.dtype == np.uint8
+    assert set(np.unique(seg)) == {0, 1}
+    assert {prob.dtype, synthetic.dtype, residual.dtype} == {np.dtype(np.float32)}
+    assert 0 <= prob.min() < prob.max() <= 1
+    assert 0 <= residual.min() < residual.max() <= 1
+    assert np.array_equal(seg, prob >= 0.5)
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("study", ["BraTS-GLI-00001-000", "four_d"])
+def test_names_of_files_and_one_file_for_all_modalities_change_nothing(inferred, study, name):
+    assert np.array_equal(result(inferred, study, name), result(inferred, "phantom_0", name))
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_head_stored_in_another_orientation_gets_the_same_maps_turned(inferred, name):
+    straight = nib.load(inferred / "phantom_0" / f"phantom_0_{name}.nii.gz")
+    turned = nib.load(inferred / "turned" / f"turned_{name}.nii.gz")
+    np.testing.assert_allclose(image(turned), image(straight.as_reoriented(TURN)), rtol=1e-5, atol=1e-5)
+
+
+def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_dataset):
+    found = report(inferred, "phantom_0")
+    folder = mixed_dataset / "phantom_0"
+    seconds = found.pop("seconds")
+    weights = found.pop("weights")
+    assert set(seconds) == {"read_and_prepare", "network_and_back", "write"}
+    assert all(value >= 0 for value in seconds.values())
+    assert {name: entry["sha256"] for name, entry in weights.items()} == {
+        name: sha256(bundles / name / "models" / "model.pt") for name in (SYNTH, SEG)
+    }
+    assert all(Path(entry["path"]).samefile(bundles / name / "models" / "model.pt") for name, entry in weights.items())
+    assert found.pop("intended_use")
+    voxels = int(result(inferred, "phantom_0", "seg").sum())
+    assert found == {
+        "id": "phantom_0",
+        "inputs": {modality: str(folder / f"phantom_0_{modality}.nii.gz") for modality in MODALITIES},
+        "outputs": {name: f"phantom_0_{name}.nii.gz" for name in MAPS},
+        "tumour_volume_ml": round(voxels * 4**3 / 1000, 3),
+        "settings": {"sampler_steps": 2, "threshold": 0.5, "seed": 0, "device": "cpu", "amp": True},
+        "versions": {
+            "recoseg": custom.__version__,
+            "monai": monai.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def test_the_volume_of_an_oblique_study_counts_its_own_voxels(inferred):
+    voxels = int(result(inferred, "oblique", "seg").sum())
+    assert report(inferred, "oblique")["tumour_volume_ml"] == pytest.approx(voxels * 3.9 * 4.1 * 4.7 / 1000, rel=1e-5)
+
+
+def test_the_report_names_a_4d_file_once(inferred, mixed_dataset):
+    assert report(inferred, "four_d")["inputs"] == str(mixed_dataset / "four_d" / "four_d.nii.gz")
+
+
+def test_one_study_s_folder_from_the_repository_root_gives_the_same_bits_in_the_bundle_s_own_folder(
+    inferred, own_bundles, mixed_dataset
+):
+    bundle = Path(os.path.relpath(own_bundles / SEG, REPOSITORY))
+    study = os.path.relpath(mixed_dataset / "phantom_0", REPOSITORY)
+    run_bundle(bundle, "inference", "--dataset_dir", study, cwd=REPOSITORY)
+    results = own_bundles / SEG / "eval"
+    assert files_in(results) == {f"phantom_0/{file}" for file in files_in(inferred / "phantom_0")}
+    for name in MAPS:
+        assert np.array_equal(result(results, "phantom_0", name), result(inferred, "phantom_0", name))
+
+
+def test_four_named_files_are_a_study(inferred, bundles, mixed_dataset, tmp_path):
+    files = {}
+    for number, modality in enumerate(MODALITIES):
+        file = tmp_path / f"files_{number}" / f"series_{number}.nii.gz"
+        file.parent.mkdir()
+        files[modality] = str(shutil.copy(mixed_dataset / "phantom_0" / f"phantom_0_{modality}.nii.gz", file))
+    run_bundle(bundles / SEG, "inference", "--dataset_dir", files, "--output_dir", tmp_path / "results", cwd=tmp_path)
+    assert report(tmp_path / "results", "series_0")["inputs"] == files
+    for name in MAPS:
+        assert np.array_equal(result(tmp_path / "results", "series_0", name), result(inferred, "phantom_0", name))
+
+
+def test_options_reach_the_segmenter_and_its_synthesizer(inferred, bundles, mixed_dataset, tmp_path):
+    other = Path(shutil.copytree(bundles / SYNTH, tmp_path / "another name"))
+    torch.save(random_weights(parsed(other, "network_def"), seed=1), other / "models" / "model.pt")
+    options = ("--sampler#steps", 5, "--seed", 7, "--amp", "false", "--device", "cpu", "--threshold", 0.3)
+    options += ("--synth_bundle_root", other, "--output_dir", "here")
+    four_d = mixed_dataset / "four_d" / "four_d.nii.gz"
+    run_bundle(bundles / SEG, "inference", "--dataset_dir", four_d, *options, cwd=tmp_path)
+    results = tmp_path / "here"
+    found = report(results, "four_d")
+    assert found["settings"] == {"sampler_steps": 5, "threshold": 0.3, "seed": 7, "device": "cpu", "amp": False}
+    assert found["weights"][SYNTH]["sha256"] == sha256(other / "models" / "model.pt")
+    assert np.array_equal(result(results, "four_d", "seg"), result(results, "four_d", "prob") >= np.float32(0.3))
+    assert not np.array_equal(result(results, "four_d", "residual"), result(inferred, "four_d", "residual"))
+
+
+# ---- the synthesizer on its own
+
+
+@pytest.fixture(scope="module")
+def partial_dataset(mixed_dataset, tmp_path_factory):
+    """A study with T1ce and the same study, called "without", without it."""
+    folder = tmp_path_factory.mktemp("partial")
+    shutil.copytree(mixed_dataset / "phantom_0", folder / "phantom_0")
+    (folder / "without").mkdir()
+    for modality in ("flair", "t1", "t2"):
+        source = mixed_dataset / "phantom_0" / f"phantom_0_{modality}.nii.gz"
+        shutil.copy(source, folder / "without" / f"without_{modality}.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def synthesized(bundles, partial_dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("synthesized")
+    options = ("--dataset_dir", partial_dataset, "--output_dir", folder)
+    run_bundle(bundles / SYNTH, "inference", *options, cwd=tmp_path_factory.mktemp("elsewhere"))
+    return folder
+
+
+def test_a_study_without_t1ce_gets_one_in_0_to_1_and_no_residual(synthesized, partial_dataset):
+    assert files_in(synthesized / "without") == {"without_t1ce_synthetic.nii.gz", "without_run.json"}
+    image_found = result(synthesized, "without", "t1ce_synthetic")
+    assert 0 <= image_found.min() < image_found.max() <= 1
+    assert report(synthesized, "without")["outputs"] == {"t1ce_synthetic": "without_t1ce_synthetic.nii.gz"}
+
+
+def test_a_study_with_t1ce_gets_a_residual_too(synthesized):
+    files = {"phantom_0_t1ce_synthetic.nii.gz", "phantom_0_residual.nii.gz", "phantom_0_run.json"}
+    assert files_in(synthesized / "phantom_0") == files
+
+
+def test_the_synthetic_t1ce_takes_the_scale_of_the_study_s_own(synthesized, bundles, partial_dataset):
+    """The same image as that of the study without T1ce, times one factor plus one constant, where all is brain."""
+    inside = ndimage.binary_erosion(brain_of(partial_dataset, "phantom_0"), iterations=2)
+    unit = result(synthesized, "without", "t1ce_synthetic")[inside].astype(np.float64)
+    own = result(synthesized, "phantom_0", "t1ce_synthetic")[inside].astype(np.float64)
+    slope, offset = np.polyfit(unit, own, 1)
+    np.testing.assert_allclose(slope * unit + offset, own, atol=1e-4 * slope)
+
+    study = parsed(bundles / SYNTH, "preprocessing")({"image": str(partial_dataset / "phantom_0")})
+    low, high = study["image"].meta[INTENSITY_RANGE][MODALITIES.index("t1ce")].tolist()
+    assert slope == pytest.approx(high - low, rel=1e-4)
+    assert offset == pytest.approx(low, abs=1e-4 * slope)
+
+
+@pytest.mark.parametrize("name", ["t1ce_synthetic", "residual"])
+def test_both_bundles_write_the_same_synthesis(synthesized, inferred, name):
+    assert np.array_equal(result(synthesized, "phantom_0", name), result(inferred, "phantom_0", name))
+
+
+def test_options_reach_the_synthesizer(synthesized, bundles, partial_dataset, tmp_path):
+    options = ("--sampler#steps", 5, "--seed", 3, "--amp", "false", "--device", "cpu", "--output_dir", tmp_path)
+    bundle = Path(os.path.relpath(bundles / SYNTH, REPOSITORY))
+    run_bundle(bundle, "inference", "--dataset_dir", partial_dataset / "without", *options, cwd=REPOSITORY)
+    found = report(tmp_path, "without")
+    assert found["settings"] == {"sampler_steps": 5, "seed": 3, "device": "cpu", "amp": False}
+    assert {name: entry["sha256"] for name, entry in found["weights"].items()} == {
+        SYNTH: sha256(bundles / SYNTH / "models" / "model.pt")
+    }
+    assert not np.array_equal(
+        result(tmp_path, "without", "t1ce_synthetic"), result(synthesized, "without", "t1ce_synthetic")
+    )
