@@ -55,7 +55,7 @@ def main(study_folder: str, results_folder: str, picture: str) -> None:
         axis.imshow(slices[name], cmap="magma" if name == "residual" else "gray", vmin=0, vmax=limit)
         axis.set_title(name, color="white")
     axes[4].imshow(slices["FLAIR"], cmap="gray", vmin=0, vmax=limits["FLAIR"])
-    axes[4].contour(slices["truth"] > 0, levels=[0.5], colors="white", linewidths=1, linestyles="dashed")
+    axes[4].contour(slices["truth"] > 0, levels=[0.5], colors="cyan", linewidths=1, linestyles="dashed")
     if (slices["mask"] > 0).any():
         axes[4].contour(slices["mask"] > 0, levels=[0.5], colors="orangered", linewidths=1.2)
     axes[4].set_title("mask (red), truth (dashed)", color="white")
