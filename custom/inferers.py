@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -106,11 +106,10 @@ class BrainSliceInferer(Inferer):
 
     def run_slices(self, slices: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         """Return the network's output for a stack of slices (N, C, h, w) cut to the brain."""
-        return torch.cat([self.autocast(part, network) for part in self.batches(slices, "Segmenting")])
-
-    def batches(self, stack: torch.Tensor, label: str) -> Iterable[torch.Tensor]:
-        """Split a stack into batches, with a progress bar on a terminal when it takes over two seconds."""
-        return tqdm(stack.split(self.batch_size), desc=label, unit="batch", leave=False, delay=2, disable=None)
+        parts = slices.split(self.batch_size)
+        # disable=None: no bar where there is no terminal; delay: none for what is over in two seconds
+        bar = tqdm(parts, desc="Segmenting", unit="batch", leave=False, delay=2, disable=None)
+        return torch.cat([self.autocast(part, network) for part in bar])
 
 
 class SynthesisInferer(BrainSliceInferer):
@@ -151,7 +150,7 @@ class SynthesisInferer(BrainSliceInferer):
         condition = to_signed(slices)
 
         def model(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-            parts = self.batches(torch.cat([x_t, condition], dim=1), "Synthesizing T1ce")
+            parts = torch.cat([x_t, condition], dim=1).split(self.batch_size)
             return torch.cat([self.autocast(part, network, timesteps[: len(part)]) for part in parts])
 
         generator = torch.Generator().manual_seed(self.seed)

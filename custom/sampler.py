@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 from monai.networks.schedulers import Scheduler
+from tqdm import tqdm
 
 from custom.errors import BadInput
 
@@ -91,7 +92,9 @@ def sample(
     x = noise
     times = trailing_timesteps(steps, schedule.num_train_timesteps)
     alpha_bars = schedule.alphas_cumprod.to(device=x.device, dtype=torch.float32)
-    for time, next_time in zip(times, [*times[1:], None], strict=True):
+    # disable=None: no bar where there is no terminal; delay: none for what is over in two seconds
+    bar = tqdm(times, desc="Synthesizing T1ce", unit="step", leave=False, delay=2, disable=None)
+    for time, next_time in zip(bar, [*times[1:], None], strict=True):
         alpha_bar = alpha_bars[time]
         prediction = model(x, torch.full((x.shape[0],), time, device=x.device))
         x0 = predict_x0(prediction, x, alpha_bar, str(schedule.prediction_type)).clamp(-1, 1)
