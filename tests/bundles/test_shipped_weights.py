@@ -1,0 +1,28 @@
+"""The weights in the repository, with the real command line, on a real study that they were not trained on."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bundles.conftest import REPOSITORY, SEG, image, report, result, run_bundle
+
+pytestmark = pytest.mark.slow
+STUDY = "BraTS2021_01477"
+
+
+def test_the_tumour_of_a_real_study_is_found_on_its_own_grid(real_data, tmp_path):
+    folder = real_data / "brats2021" / STUDY
+    run_bundle(
+        REPOSITORY / "bundles" / SEG, "inference", "--dataset_dir", folder, "--output_dir", tmp_path, cwd=tmp_path
+    )
+    truth = nib.load(folder / f"{STUDY}_seg.nii.gz")
+    mask = result(tmp_path, STUDY, "seg") > 0
+    tumour = image(truth) > 0
+    assert np.array_equal(nib.load(tmp_path / STUDY / f"{STUDY}_seg.nii.gz").affine, truth.affine)
+    assert 2 * (mask & tumour).sum() / (mask.sum() + tumour.sum()) > 0.9
+    # the residual is of more use than a mask: it is brighter in tumour than in the rest of the brain
+    residual, brain = result(tmp_path, STUDY, "residual"), image(folder / f"{STUDY}_t1ce.nii.gz") > 0
+    assert residual[tumour].mean() > residual[brain & ~tumour].mean()
+    assert report(tmp_path, STUDY)["tumour_volume_ml"] == pytest.approx(mask.sum() / 1000, abs=1e-3)
