@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo/demo_000
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-federated test-monailabel lint clean
 
 .venv/user: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -14,16 +14,32 @@ DEMO := demo/demo_000
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
+.venv/federated: .venv/developer requirements-federated.txt
+	$(BIN)/pip install --quiet --requirement requirements-federated.txt
+	touch $@
+
+.clients/monailabel/made: tests/clients/monailabel/requirements.txt
+	$(PYTHON) -m venv .clients/monailabel
+	.clients/monailabel/bin/pip install --quiet --requirement $<
+	touch $@
+
 $(DEMO): | .venv/user
 	$(BIN)/python -m custom demo_study demo
 
 demo: $(DEMO)  ## segment a generated study with the weights in the repository
 	$(BIN)/python -m monai.bundle run --config_file bundles/recoseg_seg/configs/inference.json \
-		--bundle_root bundles/recoseg_seg --dataset_dir $(DEMO) --output_dir demo/results
+		--bundle_root bundles/recoseg_seg --dataset_dir $(DEMO) --output_dir demo/results --report true
 	$(BIN)/python -m custom dice demo/results/demo_000/demo_000_seg.nii.gz $(DEMO)/demo_000_seg.nii.gz
+	@echo "Open in a browser: $(CURDIR)/demo/results/demo_000/demo_000_report.html"
 
 test: .venv/developer  ## the whole test suite
 	$(BIN)/python -m pytest
+
+test-federated: .venv/federated  ## federated training in NVFlare's simulator; make test skips it where NVFlare is not there
+	$(BIN)/python -m pytest tests/clients/federated
+
+test-monailabel: .venv/developer .clients/monailabel/made  ## both bundles in a MONAI Label server; 8 GB on disk
+	RECOSEG_MONAILABEL=.clients/monailabel $(BIN)/python -m pytest tests/clients/monailabel
 
 lint: .venv/developer  ## lint, format and types
 	$(BIN)/ruff check .
@@ -31,4 +47,4 @@ lint: .venv/developer  ## lint, format and types
 	$(BIN)/mypy
 
 clean:  ## remove what the targets above made
-	rm -rf .venv demo
+	rm -rf .venv .clients demo

@@ -13,10 +13,18 @@ import torch
 from monai.metrics import compute_dice
 
 from custom.datasets import find_studies
+from custom.dicom import DicomStudy
 from custom.errors import BadInput
+from custom.files import sha256
+from custom.flags import as_flag
+from custom.pack import REPOSITORY, pack_bundles
 from custom.phantom import make_study
+from custom.portable import pack_portable
+from custom.registration import MOVES
+from custom.report import write_report
 from custom.results import volume_ml
-from custom.study import MODALITIES, MSD_CHANNELS, LoadStudyd, load_mask
+from custom.study import MODALITIES, MSD_CHANNELS, ImageSpec, LoadStudyd, load_mask
+from custom.verify import sign_zip, verify_zip
 
 
 def demo_study(output_dir: str, study_id: str = "demo_000", seed: int = 0) -> str:
@@ -41,7 +49,7 @@ def check(dataset_dir: str, channel_order: tuple[str, ...] = MSD_CHANNELS, masks
     Example: python -m custom check BraTS2020_TrainingData --masks required
 
     Args:
-        dataset_dir: a dataset's folder, one study's folder, or one 4-D file.
+        dataset_dir: a dataset's folder, one study's folder, or one 4-D file; of DICOM it says which series were taken.
         channel_order: modality of each channel of a 4-D file.
         masks: "required" of every study, "optional", or "none" to leave them aside.
     """
@@ -54,6 +62,8 @@ def check(dataset_dir: str, channel_order: tuple[str, ...] = MSD_CHANNELS, masks
         grid = " x ".join(map(str, image.shape[1:]))
         mask = "with a mask" if "label" in study else "without a mask"
         print(f"{study['id']}: {', '.join(MODALITIES)}; {grid} voxels of {spacing} mm, {orientation}; {mask}")
+        if isinstance(study["image"], DicomStudy):
+            print(*(f"  {line}" for line in study["image"].lines(image.meta[MOVES])), sep="\n")
     print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
 
 
@@ -76,10 +86,78 @@ def dice(mask: str, truth: str) -> str:
     return f"Dice {score:.3f}; {volume_ml(found > 0):.1f} ml found, {volume_ml(expected > 0):.1f} ml true"
 
 
+def report(results_dir: str, study: ImageSpec, channel_order: tuple[str, ...] = MSD_CHANNELS) -> str:
+    """Write the report of a study that has been segmented: a page that opens offline in any browser.
+
+    Example: python -m custom report demo/results/demo_000 demo/demo_000
+
+    Args:
+        results_dir: the study's folder of results, with <id>_run.json and the maps; <id>_report.html goes there.
+        study: the study that was segmented: a folder, a 4-D file, or {modality: file}.
+        channel_order: modality of each channel of a 4-D file.
+
+    Returns:
+        The page's file.
+    """
+    return str(write_report(results_dir, study, channel_order))
+
+
+def pack(output_dir: str, bundles_dir: str = str(REPOSITORY / "bundles"), portable: bool = False) -> None:
+    """Write both bundles as zips that are complete in themselves, for another hospital or a model zoo.
+
+    Example: python -m custom pack --output_dir packed
+
+    Args:
+        output_dir: where recoseg_synth_v<version>.zip and recoseg_seg_v<version>.zip go.
+        bundles_dir: folder with both bundles side by side.
+        portable: write recoseg_portable_v<version>.zip too, the whole chain as one program without Python.
+    """
+    for path, manifest in pack_bundles(output_dir, bundles_dir).items():
+        print(f"{path}: {len(manifest['files'])} files, SHA-256 {sha256(path)}, custom/ {manifest['custom_sha256']}")
+    if as_flag(portable, "portable"):
+        path = pack_portable(output_dir, bundles_dir)
+        print(f"{path}: SHA-256 {sha256(path)}")
+
+
+def sign(zip_file: str, key: str) -> str:
+    """Sign a packed bundle; the signature is written beside it, to <zip_file>.sig.
+
+    Example: python -m custom sign packed/recoseg_seg_v0.2.0.zip --key hospital.key
+
+    Args:
+        zip_file: what `pack` wrote.
+        key: file of an EC private key in PEM; if it has a password, you are asked for it.
+
+    Returns:
+        The signature's file.
+    """
+    return str(sign_zip(Path(zip_file), Path(key)))
+
+
+def verify(zip_file: str, public_key: str) -> str:
+    """Verify a packed bundle before it is unpacked: who signed it, that it is whole, and what it could do.
+
+    Reads the zip and the signature beside it, <zip_file>.sig; nothing of the bundle is imported or evaluated.
+    Exit status 0 verified, 2 refused (one sentence says which file and why), 1 anything else, which is not verified.
+
+    Example: python -m custom verify recoseg_seg_v0.2.0.zip --public_key hospital.pub
+
+    Args:
+        zip_file: the packed bundle.
+        public_key: file of the signer's EC public key in PEM, which you have from the signer and not with the bundle.
+
+    Returns:
+        What was verified.
+    """
+    manifest = verify_zip(Path(zip_file), Path(public_key))
+    return f"Verified: {zip_file}, {len(manifest['files'])} files, custom/ {manifest['custom_sha256']}"
+
+
 def main() -> None:
     """Run a verb; exit status 0 done, 2 wrong use or bad input, 1 anything else."""
     try:
-        fire.Fire({"demo_study": demo_study, "check": check, "dice": dice}, name="python -m custom")
+        verbs = (demo_study, check, dice, report, pack, sign, verify)
+        fire.Fire({verb.__name__: verb for verb in verbs}, name="python -m custom")
     except BadInput as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)

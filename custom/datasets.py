@@ -12,6 +12,8 @@ from typing import Any
 
 from monai.data import partition_dataset
 
+from custom.dicom import DicomStudy
+from custom.dicom_series import holds_dicom
 from custom.errors import BadInput
 from custom.study import (
     MODALITIES,
@@ -65,7 +67,8 @@ def find_studies(
     into ``folds`` folds, the same ones each time; a "validation" section in the datalist takes the place of folds.
 
     Args:
-        dataset_dir: a folder of study folders, an MSD task's folder, or one study as `find_study` takes it.
+        dataset_dir: a folder of study folders, an MSD task's folder, or one study as `find_study` takes it, which is
+            what a folder with DICOM is.
         section: "training", "validation", "testing" or "all".
         datalist: a MONAI datalist (JSON) with paths relative to ``dataset_dir``; an image is a study's folder, a 4-D
             file, a list of files named after their modalities, or {modality: file}.
@@ -77,8 +80,8 @@ def find_studies(
         masks: "required" of every study, "optional", or "none" to leave them aside, read or not, right or wrong.
 
     Returns:
-        Items for `LoadStudyd`, sorted by id: "id", "image" ({modality: path}, or one path for a 4-D file) and "label"
-        (a path, absent if there is no mask).
+        Items for `LoadStudyd`, sorted by id: "id", "image" ({modality: path}, one path for a 4-D file, or a
+        `DicomStudy`) and "label" (a path, absent if there is no mask).
 
     Raises:
         BadInput: nothing is found, the datalist or a study cannot be used, two studies have one id, a patient is in two
@@ -102,7 +105,7 @@ def find_studies(
 
 def _find_entries(dataset_dir: ImageSpec, datalist: FilePath | None, find: Callable[..., Study]) -> Iterator[Entry]:
     """Yield every study of a dataset; those that no datalist places elsewhere are in "training" without a fold."""
-    if isinstance(dataset_dir, Mapping):
+    if isinstance(dataset_dir, Mapping | DicomStudy):
         yield Entry(find(dataset_dir), "training", None)
         return
     if not str(dataset_dir):
@@ -167,10 +170,12 @@ def _study_folders(dataset_dir: Path) -> list[Path]:
             for child in folder.iterdir()
             if child.is_dir() and not child.name.startswith(".")
         ]
+    if not found and holds_dicom(dataset_dir):
+        return [dataset_dir]
     if not found:
         raise BadInput(
             f"{dataset_dir} holds no study, expected folders with one file per modality such as <id>/<id>_t1ce.nii.gz "
-            "(BraTS), folders with one 4-D image each, or a dataset.json that lists 4-D images (MSD)."
+            "(BraTS), folders with one 4-D image each, a dataset.json that lists 4-D images (MSD), or DICOM files."
         )
     return found
 
@@ -245,6 +250,6 @@ def _checked_item(study: Study, masks: str) -> dict[str, Any]:
             f"The study {study.id} at {study.reference.parent} has no mask, expected a file whose name ends in seg."
         )
     check_study(study)
-    images: dict[str, str] | str = {modality: str(path) for modality, path in study.images.items()}
-    item = {"id": study.id, "image": str(study.reference) if study.channels else images}
+    images = {modality: str(path) for modality, path in study.images.items()}
+    item = {"id": study.id, "image": study.dicom or (str(study.reference) if study.channels else images)}
     return item if study.label is None else {**item, "label": str(study.label)}

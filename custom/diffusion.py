@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from monai.engines import PrepareBatch
 from monai.losses import DiceLoss
-from monai.networks.schedulers import Scheduler
+from monai.networks.schedulers import RFlowScheduler, Scheduler
 from torch import nn
 from torch.nn import functional as F
 
 from custom.inferers import brain_box, pad_to_multiple
-from custom.sampler import predict_x0, to_signed, to_unit
+from custom.sampler import predict_x0, starting_image, to_signed, to_unit, trailing_timesteps
 
 
 class PrepareDiffusionBatch(PrepareBatch):
@@ -23,11 +23,17 @@ class PrepareDiffusionBatch(PrepareBatch):
 
     Args:
         schedule: MONAI scheduler that noises.
+        steps: train on the times alone at which a sampler of so many steps looks (Fast-DDPM, arXiv 2405.14802), 1 for
+            pure noise alone (YODA, arXiv 2407.13545: one-step regression); None for all times.
+        start: what the real image is mixed with, see `custom.sampler.starting_image`.
         multiple: height and width of what the network sees are multiples of this.
     """
 
-    def __init__(self, schedule: Scheduler, multiple: int = 16) -> None:
+    def __init__(self, schedule: Scheduler, steps: int | None = None, start: str = "noise", multiple: int = 16) -> None:
         self.schedule = schedule
+        last = schedule.num_train_timesteps
+        self.times = torch.tensor(trailing_timesteps(steps or last, last))
+        self.start = start
         self.multiple = multiple
 
     def __call__(
@@ -46,8 +52,8 @@ class PrepareDiffusionBatch(PrepareBatch):
         rows, columns = brain_box(image, self.multiple)
         image = to_signed(image[..., rows, columns])
         condition, x0 = image[:, :3], image[:, 3:4]
-        timesteps = torch.randint(0, self.schedule.num_train_timesteps, (len(x0),), device=x0.device)
-        noise = torch.randn_like(x0)
+        timesteps = self.times[torch.randint(0, len(self.times), (len(x0),))].to(x0.device)
+        noise = starting_image(self.start, condition, torch.randn_like(x0))
         x_t = self.schedule.add_noise(x0, noise, timesteps)
         target = {"x0": x0, "x_t": x_t, "noise": noise, "timesteps": timesteps}
         return torch.cat([x_t, condition], dim=1), target, (), {"timesteps": timesteps}
@@ -78,16 +84,20 @@ class SynthesisLoss(nn.Module):
 
     def _loss(self, prediction: torch.Tensor, target: dict[str, torch.Tensor]) -> torch.Tensor:
         x0, x_t, timesteps = target["x0"], target["x_t"], target["timesteps"]
-        wanted = {
-            "sample": lambda: x0,
-            "epsilon": lambda: target["noise"],
-            "v_prediction": lambda: self.schedule.get_velocity(x0, target["noise"], timesteps),
-        }[str(self.schedule.prediction_type)]()
-        loss = F.mse_loss(prediction, wanted)
+        if isinstance(self.schedule, RFlowScheduler):  # the flow from noise (1000) to image (0), in a straight line
+            loss = F.mse_loss(prediction, x0 - target["noise"])
+            predicted = x_t + prediction * (timesteps / self.schedule.num_train_timesteps).view(-1, 1, 1, 1)
+        else:
+            wanted = {
+                "sample": lambda: x0,
+                "epsilon": lambda: target["noise"],
+                "v_prediction": lambda: self.schedule.get_velocity(x0, target["noise"], timesteps),
+            }[str(self.schedule.prediction_type)]()
+            loss = F.mse_loss(prediction, wanted)
+            alpha_bar = self.schedule.alphas_cumprod.to(x0)[timesteps].view(-1, 1, 1, 1)
+            predicted = predict_x0(prediction, x_t, alpha_bar, str(self.schedule.prediction_type))
         if self.structural_weight == 0:
             return loss
-        alpha_bar = self.schedule.alphas_cumprod.to(x0)[timesteps].view(-1, 1, 1, 1)
-        predicted = predict_x0(prediction, x_t, alpha_bar, str(self.schedule.prediction_type))
         predicted, real = to_unit(predicted).clamp(1e-4, 1 - 1e-4), to_unit(x0)
         structural = F.binary_cross_entropy(predicted, real) + self.dice(predicted, real)
         return loss + self.structural_weight * structural
@@ -105,5 +115,5 @@ def prepare_synthesis_batch(
     """
     image = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
     brain = batchdata["brain"].to(image)
-    tumour = (batchdata["label"] > 0).to(image) if "label" in batchdata else torch.zeros_like(brain)
+    tumour = (batchdata["label"] >= 0.5).to(image) if "label" in batchdata else torch.zeros_like(brain)
     return image, torch.cat([image[:, 3:4], brain, tumour], dim=1)

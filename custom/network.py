@@ -21,6 +21,8 @@ class SpaceToDepthUNet(nn.Module):
         channels: features of each level; each level below the first halves the resolution once more.
         num_res_blocks: residual blocks a level.
         norm_num_groups: groups of the group normalisation; must divide every entry of ``channels``.
+        haar: take each 2x2 block to Haar's wavelet coefficients (mean and differences, orthonormal) in place of its
+            four pixels, as wavelet diffusion does (Friedrich et al., arXiv 2402.19043).
     """
 
     def __init__(
@@ -30,8 +32,12 @@ class SpaceToDepthUNet(nn.Module):
         channels: Sequence[int] = (64, 128, 128),
         num_res_blocks: int = 1,
         norm_num_groups: int = 32,
+        haar: bool = False,
     ) -> None:
         super().__init__()
+        signs = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
+        # symmetric and its own inverse; not among the weights, since it never changes
+        self.register_buffer("haar", signs / 2.0 if haar else None, persistent=False)
         self.unshuffle = nn.PixelUnshuffle(2)
         self.unet = DiffusionModelUNet(
             spatial_dims=2,
@@ -51,4 +57,11 @@ class SpaceToDepthUNet(nn.Module):
         """
         # a list comes from `monai.bundle verify_net_in_out --extra_forward_args`, which cannot make a tensor
         timesteps = torch.as_tensor(timesteps, device=x.device)
-        return self.shuffle(self.unet(self.unshuffle(x), timesteps))
+        return self.shuffle(self._turn(self.unet(self._turn(self.unshuffle(x)), timesteps)))
+
+    def _turn(self, blocks: torch.Tensor) -> torch.Tensor:
+        """Turn pixels to Haar's coefficients or back, for blocks (B, 4 C, h, w); without ``haar`` leave them."""
+        if self.haar is None:
+            return blocks
+        turned = torch.einsum("ij,bcjhw->bcihw", self.haar.to(blocks.dtype), blocks.unflatten(1, (-1, 4)))
+        return turned.flatten(1, 2)

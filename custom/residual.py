@@ -19,8 +19,9 @@ def residual_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tenso
 class Residuald(MapTransform):
     """Compute ``residual`` (1, H, W, D) from the T1ce in ``image``, ``t1ce_synthetic`` and ``brain``.
 
-    Keeps the metadata of ``image``, so that MONAI's `Invertd` can bring the residual back to the study's grid. A study
-    without T1ce has no residual.
+    Keeps the metadata of ``image``, so that MONAI's `Invertd` can bring the residual back to the study's grid. Where
+    the T1ce is missing (zero) the synthetic one takes its place in ``image``, and where either is missing the residual
+    is zero. An ``image`` without a channel for T1ce gets no residual.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,14 @@ class Residuald(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with ``residual``, in [0, 1]."""
         channel = MODALITIES.index("t1ce")
-        t1ce = data["image"][channel : channel + 1]
+        image, synthetic = data["image"], data["t1ce_synthetic"]
+        t1ce = image[channel : channel + 1]
         if not len(t1ce):
             return dict(data)
-        return {**data, "residual": residual_map(t1ce, data["t1ce_synthetic"], data["brain"])}
+        if t1ce.any() and synthetic.any():
+            return {**data, "residual": residual_map(t1ce, synthetic, data["brain"])}
+        result = {**data, "residual": torch.zeros_like(t1ce)}
+        if not t1ce.any():
+            result["image"] = image.clone()
+            result["image"][channel] = synthetic[0]
+        return result

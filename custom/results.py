@@ -16,13 +16,18 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from custom.dicom import DicomStudy
 from custom.provenance import origin_of
+from custom.registration import MOVES
+from custom.study import MODALITIES
 
 logger = logging.getLogger(__name__)
 
 
 class ResultsWriter:
     """Write ``<output_dir>/<id>/<id>_<map>.nii.gz`` for each map of a study, and ``<id>_run.json``.
+
+    A study that came as DICOM gets ``<id>_seg.dcm`` too, and its report says which series were taken.
 
     MONAI's `SaveImaged` writes straight to the final name and makes a header of its own. Here all files of a study are
     written beside and renamed into place together, with the header of the study's file: the same affine, bit for bit.
@@ -69,17 +74,29 @@ class ResultsWriter:
         folder = self.output_dir / study_id
         folder.mkdir(parents=True, exist_ok=True)
         maps = {name: data[key] for name, key in self.maps.items() if key in data}
+        source = self.studies[study_id]["image"]
         report = {
             "id": study_id,
-            "inputs": self.studies[study_id]["image"],
+            "inputs": source,
+            "modalities": _origin_of_modalities(data),
             "outputs": {name: f"{study_id}_{name}.nii.gz" for name in maps},
         }
         if "seg" in maps:
             report["tumour_volume_ml"] = round(volume_ml(maps["seg"]), 3)
+        if isinstance(source, DicomStudy):
+            report |= source.report(data["image"].meta[MOVES])
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
             for name, image in maps.items():
                 save_map(
                     image, Path(temporary) / f"{study_id}_{name}.nii.gz", np.uint8 if name == "seg" else np.float32
+                )
+            if isinstance(source, DicomStudy) and "seg" in maps:
+                # not at the top: only a study in DICOM needs highdicom, which MONAI Label's older pydicom rules out
+                from custom.dicom_seg import write_segmentation
+
+                report["dicom_seg"] = f"{study_id}_seg.dcm"
+                write_segmentation(
+                    maps["seg"], source.reference.files, Path(temporary) / report["dicom_seg"], self.origin["weights"]
                 )
             report["seconds"] = {
                 "read_and_prepare": round(self.read - self.started, 2),
@@ -88,12 +105,28 @@ class ResultsWriter:
             }
             report |= self.origin
             (Path(temporary) / f"{study_id}_run.json").write_text(json.dumps(report, indent=2) + "\n")
-            for file in Path(temporary).iterdir():
-                os.replace(file, folder / file.name)
+            written = sorted(file.name for file in Path(temporary).iterdir())
+            for name in written:
+                os.replace(Path(temporary) / name, folder / name)
         volume = f"tumour {report['tumour_volume_ml']:.1f} ml, " if "seg" in maps else ""
         logger.info("%s: %s%.1f s", study_id, volume, sum(report["seconds"].values()))
-        for file in report["outputs"].values():
+        if isinstance(source, DicomStudy):
+            for line in source.lines(data["image"].meta[MOVES]):
+                logger.info("%s: %s", study_id, line)
+        for modality, origin in report["modalities"].items():
+            if origin != "found":
+                logger.warning("%s: %s is %s", study_id, modality, origin)
+        for file in written:
             logger.info("%s: %s", study_id, folder / file)
+
+
+def _origin_of_modalities(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return modality -> "found", "synthesized" (T1ce alone) or "missing", for a study that has been segmented."""
+    found = data["modalities"].split()
+    origins = {modality: "found" if modality in found else "missing" for modality in MODALITIES}
+    if origins["t1ce"] == "missing" and data["t1ce_synthetic"].any():
+        origins["t1ce"] = "synthesized"
+    return origins
 
 
 def volume_ml(mask: Any) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from monai.networks.schedulers import Scheduler
+from monai.networks.schedulers import RFlowScheduler, Scheduler
 from tqdm import tqdm
 
 from custom.errors import BadInput
@@ -27,6 +27,25 @@ def to_signed(image: torch.Tensor) -> torch.Tensor:
 def to_unit(image: torch.Tensor) -> torch.Tensor:
     """Map [-1, 1] back to intensities in [0, 1]."""
     return (image + 1) / 2
+
+
+def starting_image(start: str, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Return what sampling starts from, and what training mixes the real image with.
+
+    Args:
+        start: "noise", or "mean" for the mean of the conditioning images, which is nearer to the goal than noise is
+            (conditional Wavelet Flow Matching starts there); only a rectified flow can.
+        condition: (B, C, ...), in [-1, 1].
+        noise: standard normal noise, (B, 1, ...).
+
+    Raises:
+        BadInput: for another ``start``.
+    """
+    if start == "noise":
+        return noise
+    if start == "mean":
+        return condition.mean(dim=1, keepdim=True)
+    raise BadInput(f"start: found {start!r}, expected 'noise' or 'mean'.")
 
 
 def trailing_timesteps(steps: int, num_train_timesteps: int) -> list[int]:
@@ -107,3 +126,35 @@ def sample(
         if eta > 0:
             x = x + sigma * torch.randn(x.shape, generator=generator).to(x)
     raise AssertionError("unreachable: the last time has no next one")
+
+
+@torch.no_grad()
+def sample_flow(
+    model: Model,
+    start: torch.Tensor,
+    schedule: RFlowScheduler,
+    steps: int = 2,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Follow a rectified flow (Liu et al., arXiv 2209.03003) from ``start`` to a clean image, in Euler steps.
+
+    MONAI's `RFlowScheduler` is told the next time, so its own step is right however few there are.
+
+    Args:
+        model: the network, already given its condition: ``model(x_t, timesteps)``.
+        start: what `starting_image` gave, (B, C, ...).
+        schedule: the scheduler that the network was trained with.
+        steps: evaluations of the network.
+        generator: not used, since the flow is deterministic; every sampler is given one.
+
+    Returns:
+        The clean image in the range [-1, 1], same shape as ``start``.
+    """
+    x = start
+    schedule.set_timesteps(steps)
+    times = schedule.timesteps.tolist()
+    bar = tqdm(times, desc="Synthesizing T1ce", unit="step", leave=False, delay=2, disable=None)
+    for time, next_time in zip(bar, [*times[1:], 0], strict=True):
+        velocity = model(x, torch.full((x.shape[0],), time, device=x.device))
+        x, _ = schedule.step(velocity, time, x, next_time)
+    return x.clamp(-1, 1)

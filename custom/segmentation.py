@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from monai.engines import PrepareBatch
 
+from custom.augmentation import random_affine, random_contrast
+from custom.channels import CHANNELS, channel_numbers
 from custom.inferers import brain_box, pad_to_multiple
+from custom.missing import drop_modalities
 
-MULTIPLE = 16  # what a U-Net with four levels below the first needs
 
+class PrepareSegmentationBatch(PrepareBatch):
+    """Cut a batch of slices to the brain, change it at random, take modalities away, and choose the channels.
 
-def prepare_brain_batch(
-    batchdata: dict[str, torch.Tensor],
-    device: str | torch.device | None = None,
-    non_blocking: bool = False,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return image (B, C, h, w) and label (B, 1, h, w) of a batch of slices, cut to the brain.
-
-    Everything outside is zero, and h and w are multiples of 16.
+    Args:
+        channels: names of the channels that the network is given, see `custom.channels.channel_numbers`.
+        missing: share of the complete slices that lose modalities, see `custom.missing.drop_modalities`.
+        multiple: height and width of what the network sees are multiples of this.
     """
-    image = pad_to_multiple(batchdata["image"].to(device, non_blocking=non_blocking, **kwargs), MULTIPLE)
-    label = pad_to_multiple(batchdata["label"].to(device, non_blocking=non_blocking, **kwargs), MULTIPLE)
-    rows, columns = brain_box(image, MULTIPLE)
-    return image[..., rows, columns], label[..., rows, columns].to(image)
+
+    def __init__(self, channels: Sequence[str], missing: float = 0.5, multiple: int = 16) -> None:
+        self.channels = channel_numbers(channels)
+        self.missing = missing
+        self.multiple = multiple
+
+    def __call__(
+        self,
+        batchdata: dict[str, torch.Tensor],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return image (B, N * channels, h, w) and label (B, classes, h, w), which is soft, in [0, 1].
+
+        ``batchdata["image"]`` is (B, N * 6, H, W): N neighbouring slices of `custom.channels.CHANNELS`.
+        """
+        image = pad_to_multiple(batchdata["image"].to(device, non_blocking=non_blocking, **kwargs), self.multiple)
+        label = pad_to_multiple(batchdata["label"].to(device, non_blocking=non_blocking, **kwargs), self.multiple)
+        rows, columns = brain_box(image, self.multiple)
+        image, label = random_affine(image[..., rows, columns], label[..., rows, columns].to(image))
+        slices = drop_modalities(image.unflatten(1, (-1, len(CHANNELS))), self.missing)
+        return random_contrast(slices[:, :, self.channels]).flatten(1, 2), label

@@ -16,7 +16,10 @@ from monai.data import MetaTensor, NibabelReader
 from monai.data.utils import orientation_ras_lps
 from monai.transforms import LoadImage, MapTransform
 
+from custom.dicom import DicomStudy, find_dicom
+from custom.dicom_series import holds_dicom
 from custom.errors import BadInput
+from custom.registration import load_on_one_grid
 
 MODALITIES = ("flair", "t1", "t2", "t1ce")  # the order of channels everywhere in this project
 MSD_CHANNELS = ("flair", "t1", "t1ce", "t2")  # the order in the 4-D files of MSD Task01_BrainTumour
@@ -33,7 +36,7 @@ FILE_NAMES = {
 FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 FilePath = str | PathLike[str]
-ImageSpec = FilePath | Mapping[str, FilePath]
+ImageSpec = FilePath | Mapping[str, FilePath] | DicomStudy
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,14 @@ class Study:
         images: modality -> its file; every modality has the same file if that file is 4-D.
         channels: modality of each channel of the 4-D file, None for one file per modality.
         label: the mask, None if there is none.
+        dicom: the series, if the study is DICOM; ``images`` then names the first file of each.
     """
 
     id: str
     images: dict[str, Path]
     channels: tuple[str, ...] | None
     label: Path | None
+    dicom: DicomStudy | None = None
 
     @property
     def reference(self) -> Path:
@@ -80,10 +85,11 @@ def find_study(
     modalities: Sequence[str] = MODALITIES,
     optional: Sequence[str] = (),
 ) -> Study:
-    """Find the file of each modality of one study, by name; nothing is read.
+    """Find the file of each modality of one study, by name; nothing is read, but of DICOM the headers.
 
     Args:
-        image: a study's folder, one 4-D file, one modality's file with the others beside it, or {modality: file}.
+        image: a study's folder, one 4-D file, one modality's file with the others beside it, or {modality: file}; a
+            folder of DICOM and what else `custom.dicom.find_dicom` takes, or the study that it found.
         label: the mask; None takes the study's own, if its folder has one.
         channel_order: modality of each channel, used if the study is a 4-D file.
         study_id: name of the study; None takes it from the folder or file.
@@ -97,7 +103,11 @@ def find_study(
         BadInput: a path does not exist or is no image, a modality is missing or has two files, or a key is unknown.
     """
     volume, mask = None, None
-    if isinstance(image, Mapping):
+    image = _found_if_dicom(image, modalities, optional)
+    if isinstance(image, DicomStudy):
+        found = {modality: series.files[0] for modality, series in image.series.items()}
+        origin, name = f"The study {image.id}", image.id
+    elif isinstance(image, Mapping):
         origin = "The mapping of a study's files"
         if unknown := sorted(set(image) - set(MODALITIES)):
             raise BadInput(f"{origin} has the unknown key {unknown[0]!r}, expected the keys {', '.join(modalities)}.")
@@ -117,14 +127,17 @@ def find_study(
             origin = f"The channel order {', '.join(channel_order)} of {volume}"
             found = dict.fromkeys(channel_order, volume)
 
-    _require_modalities(found, modalities, origin)
+    # where none is demanded, any of the optional ones will do
+    _require_modalities(found, modalities if modalities or set(found) & set(optional) else optional, origin)
     study = Study(
         id=study_id or name,
         images={modality: found[modality] for modality in (*modalities, *optional) if modality in found},
         channels=None if volume is None else tuple(channel_order),
         label=mask if label is None else Path(label).expanduser(),
+        dicom=image if isinstance(image, DicomStudy) else None,
     )
-    for file in [*study.images.values(), *([study.label] if study.label else [])]:
+    files = [] if study.dicom else list(study.images.values())
+    for file in files if study.label is None else [*files, study.label]:
         _require_image_file(file)
     return study
 
@@ -169,7 +182,11 @@ def check_study(study: Study) -> None:
         BadInput: a file is missing or unreadable, has the wrong number of channels, or lies on another grid.
     """
     expected_channels = len(study.channels) if study.channels else 1
-    headers = {path: read_header(path) for path in dict.fromkeys(study.images.values())}
+    if study.dicom:  # each series has been checked, and is brought to one grid when it is loaded
+        grid = study.dicom.reference
+        headers = {study.reference: Header(grid.shape, 1, grid.affine)}
+    else:
+        headers = {path: read_header(path) for path in dict.fromkeys(study.images.values())}
     for path, header in headers.items():
         if header.channels == expected_channels:
             continue
@@ -204,9 +221,11 @@ class LoadStudyd(MapTransform):
     """Load a checked study as one multi-channel image, with its mask where one is given.
 
     ``data["image"]`` goes in as `find_study` takes it and comes out as a float32 `MetaTensor` of shape
-    (modalities, H, W, D), intensities as in the files, with the affine and file name of `Study.reference`.
+    (modalities, H, W, D), intensities as in the files, with the affine and file name of `Study.reference`. Series of a
+    DICOM study that lie on other grids are registered to that one.
     ``data["label"]``, if there and not None, is a path and comes out as a uint8 `MetaTensor` (1, H, W, D) of the
-    values in the file. ``data["id"]`` is set to the study's name unless it is there already.
+    values in the file. ``data["id"]`` is set to the study's name unless it is there already. ``data["modalities"]``
+    names what was found.
     """
 
     def __init__(
@@ -216,6 +235,7 @@ class LoadStudyd(MapTransform):
         channel_order: Sequence[str] = MSD_CHANNELS,
         modalities: Sequence[str] = MODALITIES,
         optional: Sequence[str] = (),
+        fill: bool = False,
     ) -> None:
         """Set what is loaded.
 
@@ -225,12 +245,14 @@ class LoadStudyd(MapTransform):
             channel_order: modality of each channel of a 4-D file.
             modalities: the modalities that are loaded and demanded, in the order of the channels that come out.
             optional: modalities that are loaded too if they are there, as the channels after those.
+            fill: give a channel of zeros to each optional modality that is not there.
         """
         super().__init__(keys)
         self.label_key = label_key
         self.channel_order = tuple(channel_order)
         self.modalities = tuple(modalities)
         self.optional = tuple(optional)
+        self.fill = fill
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load the study.
@@ -247,6 +269,7 @@ class LoadStudyd(MapTransform):
                 study = replace(study, label=None)  # a mask that nobody asked for must not stop a segmentation
             check_study(study)
             loaded["id"] = study.id
+            loaded["modalities"] = " ".join(study.images)  # text, which survives collating
             loaded[key] = self._load_modalities(study)
             if study.label is not None:
                 loaded[self.label_key] = load_mask(study.label)
@@ -254,18 +277,14 @@ class LoadStudyd(MapTransform):
 
     def _load_modalities(self, study: Study) -> MetaTensor:
         """Return the (modalities, H, W, D) float32 image of a study."""
-        files = {path: _load_volumes(path) for path in dict.fromkeys(study.images.values())}
-        volumes = []
-        for modality, path in study.images.items():
-            channel = study.channels.index(modality) if study.channels else 0
-            volume = files[path].as_tensor()[channel]
-            name = f"Channel {channel} ({modality}) of {path}" if study.channels else f"{path}"
-            if not torch.isfinite(volume).all():
-                raise BadInput(f"{name} has NaN or infinite voxels, expected finite intensities.")
-            if not volume.any():
-                raise BadInput(f"{name} is zero in every voxel, expected an image of the head.")
-            volumes.append(volume)
-        return MetaTensor(torch.stack(volumes), meta=files[study.reference].meta)
+        image = _load_files(study) if study.dicom is None else load_on_one_grid(study.dicom, list(study.images))
+        if self.fill:
+            volumes = list(image.as_tensor())
+            found = dict(zip(study.images, volumes, strict=True))
+            zeros = torch.zeros_like(volumes[0])
+            volumes = [found.get(modality, zeros) for modality in (*self.modalities, *self.optional)]
+            image = MetaTensor(torch.stack(volumes), meta=image.meta)
+        return image
 
 
 def load_mask(path: Path) -> MetaTensor:
@@ -285,10 +304,28 @@ def load_mask(path: Path) -> MetaTensor:
     return MetaTensor(values.to(torch.uint8), meta=mask.meta)
 
 
+def _load_files(study: Study) -> MetaTensor:
+    """Return the (modalities, H, W, D) float32 image of a study that is not DICOM."""
+    files = {path: _load_volumes(path) for path in dict.fromkeys(study.images.values())}
+    volumes = []
+    for modality, path in study.images.items():
+        channel = study.channels.index(modality) if study.channels else 0
+        volume = files[path].as_tensor()[channel]
+        name = f"Channel {channel} ({modality}) of {path}" if study.channels else f"{path}"
+        if not torch.isfinite(volume).all():
+            raise BadInput(f"{name} has NaN or infinite voxels, expected finite intensities.")
+        if not volume.any():
+            raise BadInput(f"{name} is zero in every voxel, expected an image of the head.")
+        volumes.append(volume)
+    return MetaTensor(torch.stack(volumes), meta=files[study.reference].meta)
+
+
 def _load_volumes(path: Path) -> MetaTensor:
     """Return the (channels, H, W, D) float32 voxels of one file."""
     try:
-        return LoadImage(ensure_channel_first=True)(path)
+        # with a reader named MONAI does not set up all others, one of which warns of a decoder that it does not find
+        reader = "NibabelReader" if NibabelReader().verify_suffix(path) else "ITKReader"
+        return LoadImage(reader, ensure_channel_first=True)(path)
     except Exception as error:  # as in `read_header`
         raise _unreadable(path, error) from error
 
@@ -304,6 +341,20 @@ def _study_name(file: Path) -> str:
     if modality_of(file) is None:
         return _stem(file)
     return re.sub(r"[_.-]?[^_.-]*$", "", _stem(file)) or file.resolve().parent.name
+
+
+def _found_if_dicom(image: ImageSpec, modalities: Sequence[str], optional: Sequence[str]) -> ImageSpec:
+    """Return the study if ``image`` is DICOM, else ``image`` as it is; a folder with other images in it is not."""
+    if isinstance(image, DicomStudy):
+        return image
+    if isinstance(image, Mapping):
+        paths = {modality: Path(file).expanduser() for modality, file in image.items()}
+        named = set(paths) <= set(MODALITIES) and any(map(holds_dicom, paths.values()))
+        return find_dicom(paths, modalities, optional) if named else image
+    path = Path(image).expanduser()
+    if path.is_dir() and not image_files(path) and holds_dicom(path):
+        return find_dicom(path, modalities, optional)
+    return image
 
 
 def _look_around(path: Path) -> tuple[str, list[Path], Path | None]:

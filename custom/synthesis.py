@@ -11,6 +11,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import MapTransform
 
+from custom.code_hash import code_hash
 from custom.errors import BadInput
 
 
@@ -51,15 +52,23 @@ class SynthesizeT1ced(MapTransform):
         self.inferer = parser.get_parsed_content("inferer")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with ``t1ce_synthetic``, which has the metadata of ``image``."""
+        """Return ``data`` with ``t1ce_synthetic``, which has the metadata of ``image``.
+
+        It is zero in a study that lacks one of the three: the synthesizer has seen none such.
+        """
         image = data["image"]
+        if not image[:3].flatten(1).any(dim=1).all():
+            return {**data, "t1ce_synthetic": torch.zeros_like(image[:1])}
         with torch.no_grad():
             synthetic = self.inferer(image[None].to(self.device), self.network)[0].to(image.device)
         return {**data, "t1ce_synthetic": torch.zeros_like(image[:1]).copy_(synthetic)}
 
 
 def check_synthesizer(root: Path, version: str) -> None:
-    """Raise `BadInput` unless ``root`` holds the synthesizer's bundle of ``version``."""
+    """Raise `BadInput` unless ``root`` holds the synthesizer's bundle of ``version``, with the code that runs here.
+
+    A process imports one custom/ only, so that one of two bundles with different code would run that of the other.
+    """
     advice = "set it with --synth_bundle_root"
     metadata = root / "configs" / "metadata.json"
     if not metadata.is_file():
@@ -67,3 +76,8 @@ def check_synthesizer(root: Path, version: str) -> None:
     found = json.loads(metadata.read_text())["version"]
     if found != version:
         raise BadInput(f"{root}: found version {found} of the synthesizer bundle, expected {version}, {advice}.")
+    running = Path(__file__).parent
+    # the segmenter's own, too: a server with both bundles may have imported the synthesizer's
+    for code in (root / "custom", root.parent / "recoseg_seg" / "custom"):
+        if code.parent.is_dir() and code_hash(code) != code_hash(running):
+            raise BadInput(f"{code}: found other code than runs, from {running}, expected the same in both bundles.")

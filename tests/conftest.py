@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from custom.errors import BadInput
-from custom.study import MODALITIES
+from custom.provenance import origin_of
+from custom.study import MODALITIES, find_study
 
 BRATS_2021 = {"flair": "flair", "t1": "t1", "t2": "t2", "t1ce": "t1ce", "seg": "seg"}
 BRATS_2023 = {"flair": "t2f", "t1": "t1n", "t2": "t2w", "t1ce": "t1c", "seg": "seg"}
@@ -57,6 +60,36 @@ def write_study(
         if label or modality != "seg":
             nib.save(nib.Nifti1Image(volumes[modality], affine), study / f"{study_id}{separator}{name}{suffix}")
     return study
+
+
+def write_results(folder: Path, study_folder: Path) -> Path:
+    """Write what the segmenter leaves of a study with a mask into ``folder/<id>`` and return that folder.
+
+    The probability is 0.6 in the tumour and 0.2 one voxel around it; the mask's threshold is 0.5. The synthetic T1ce
+    is 100 everywhere. A study without T1ce has no residual.
+    """
+    study = find_study(study_folder, modalities=("flair",), optional=("t1", "t2", "t1ce"))
+    images = {name: nib.load(file) for name, file in {**study.images, "seg": study.label}.items()}
+    affine = images["seg"].affine
+    tumour = np.asarray(images["seg"].dataobj) > 0
+    around = ndimage.binary_dilation(tumour)
+    synthetic = 100 * (np.asarray(images["flair"].dataobj) != 0)
+    maps = {"seg": tumour, "prob": np.where(tumour, 0.6, 0.2 * around), "t1ce_synthetic": synthetic}
+    if "t1ce" in images:
+        difference = np.abs(np.asarray(images["t1ce"].dataobj) - synthetic)
+        maps["residual"] = difference / difference.max()
+    results = folder / study.id
+    results.mkdir(parents=True)
+    for name, voxels in maps.items():
+        dtype = np.uint8 if name == "seg" else np.float32
+        nib.save(nib.Nifti1Image(voxels.astype(dtype), affine), results / f"{study.id}_{name}.nii.gz")
+    run = {
+        "id": study.id,
+        "outputs": {name: f"{study.id}_{name}.nii.gz" for name in maps},
+        **origin_of({"recoseg_seg": str(study.label)}, {"sampler_steps": 2, "threshold": 0.5}),
+    }
+    (results / f"{study.id}_run.json").write_text(json.dumps(run))
+    return results
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from monai.networks.schedulers import DDPMScheduler
+from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 
 from custom.diffusion import PrepareDiffusionBatch, SynthesisLoss, prepare_synthesis_batch
 from custom.sampler import to_signed, to_unit
@@ -62,6 +62,28 @@ def test_the_noisy_image_is_the_share_of_signal_and_noise_of_its_time():
     alpha_bar = ddpm().alphas_cumprod[target["timesteps"]].view(-1, 1, 1, 1)
     expected = alpha_bar.sqrt() * target["x0"] + (1 - alpha_bar).sqrt() * target["noise"]
     torch.testing.assert_close(target["x_t"], expected)
+
+
+@pytest.mark.parametrize(("steps", "times"), [(1, {999}), (2, {499, 999}), (10, set(range(99, 1000, 100)))])
+def test_training_on_few_steps_visits_their_times_alone(steps, times):
+    _, target, _, _ = PrepareDiffusionBatch(ddpm(), steps=steps, multiple=8)({"image": slices(500)}, "cpu")
+    assert set(target["timesteps"].tolist()) == times
+
+
+@pytest.mark.parametrize("start", ["noise", "mean"])
+def test_a_flow_mixes_the_image_with_its_start_in_a_straight_line(start):
+    schedule = RFlowScheduler(num_train_timesteps=1000)
+    inputs, target, _, _ = PrepareDiffusionBatch(schedule, start=start, multiple=8)({"image": slices()}, "cpu")
+    share = (target["timesteps"] / 1000).view(-1, 1, 1, 1)
+    torch.testing.assert_close(target["x_t"], (1 - share) * target["x0"] + share * target["noise"])
+    if start == "mean":
+        torch.testing.assert_close(target["noise"], inputs[:, 1:].mean(dim=1, keepdim=True))
+    exact_velocity = target["x0"] - target["noise"]
+    loss = SynthesisLoss(schedule, structural_weight=0)
+    assert loss(exact_velocity, target) == 0
+    assert loss(exact_velocity + 0.1, target).item() == pytest.approx(0.01, rel=1e-4)
+    with_structure = SynthesisLoss(schedule, structural_weight=1)
+    assert with_structure(exact_velocity, target) < with_structure(exact_velocity + 0.1, target)
 
 
 def test_every_slice_has_a_time_of_its_own_anywhere_in_the_schedule():

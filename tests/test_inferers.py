@@ -12,7 +12,7 @@ from torch import nn
 
 from conftest import bad_input
 from custom.inferers import AutocastInferer, BrainSliceInferer, SynthesisInferer, brain_box
-from custom.sampler import sample, to_signed
+from custom.sampler import sample, to_signed, to_unit
 
 ROWS, COLUMNS, DEPTHS = slice(5, 13), slice(3, 19), slice(2, 5)
 
@@ -108,13 +108,47 @@ def test_the_batch_size_does_not_show_in_the_result(amp):
     torch.manual_seed(0)
     network, image = nn.Conv2d(2, 1, 3, padding=1), volume(2)
     with torch.no_grad():
-        one, many = (BrainSliceInferer(size, amp, multiple=8)(image, network) for size in (1, 16))
+        one, many = (BrainSliceInferer(batch_size=size, amp=amp, multiple=8)(image, network) for size in (1, 16))
     torch.testing.assert_close(one, many, atol=1e-2 if amp else 1e-6, rtol=0)
 
 
 def test_a_volume_of_zeros_is_refused():
     with bad_input("zeros", "expected a brain"):
         BrainSliceInferer()(torch.zeros(1, 1, 8, 8, 2), lambda x: x)
+
+
+# What the segmenter's network is given
+
+
+def test_the_network_is_given_the_named_channels_alone():
+    seen = []
+
+    def network(slices: torch.Tensor) -> torch.Tensor:
+        seen.append(slices)
+        return slices[:, :1]
+
+    image = volume(6)
+    BrainSliceInferer(channels=["residual", "flair"], amp=False, multiple=8)(image, network)
+    assert torch.equal(seen[0], image[0, [4, 0]][:, ROWS, COLUMNS, DEPTHS].permute(3, 0, 1, 2))
+
+
+def test_the_network_is_given_the_slices_below_and_above():
+    image = volume(2)
+    # the lowest slice's neighbour below is empty, and so is the one above the highest
+    found = BrainSliceInferer(neighbours=1, amp=False, multiple=8)(image, lambda slices: slices[:, 0:2])
+    expected = image.roll(1, dims=-1) * brain()
+    torch.testing.assert_close(found, expected)
+
+
+def test_flipped_slices_are_averaged_in_place():
+    torch.manual_seed(0)
+    network, image = nn.Conv2d(2, 1, 3, padding=1), volume(2)
+    with torch.no_grad():
+        found = BrainSliceInferer(flip=True, amp=False, multiple=8)(image, network)
+        plain = BrainSliceInferer(amp=False, multiple=8)(image, network)
+        mirrored = BrainSliceInferer(amp=False, multiple=8)(image.flip(2), network).flip(2)
+    torch.testing.assert_close(found, (plain + mirrored) / 2, atol=1e-6, rtol=0)
+    assert not torch.allclose(found, plain, atol=1e-3)
 
 
 # Synthesis
@@ -149,6 +183,20 @@ def test_the_seed_alone_decides_on_the_noise():
     torch.rand(5)
     assert torch.equal(synthesize(seed=3), first)
     assert not torch.allclose(synthesize(seed=4), first, atol=1e-2)
+
+
+def test_several_samples_give_their_mean_and_their_standard_deviation():
+    schedule = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample")
+    found = SynthesisInferer(schedule, partial(sample, steps=1), samples=3, amp=False, multiple=8)(
+        volume(3), lambda x, timesteps: x[:, :1].clamp(-1, 1)
+    )
+    # the same generator goes on from sample to sample
+    generator, inside = torch.Generator().manual_seed(0), (3, 1, 8, 16)
+    drawn = torch.stack([to_unit(torch.randn(inside, generator=generator).clamp(-1, 1)) for _ in range(3)])
+    assert found.shape == (1, 2, 24, 24, 7)
+    box = found[0, :, ROWS, COLUMNS, DEPTHS].permute(3, 0, 1, 2)
+    torch.testing.assert_close(box[:, :1], drawn.mean(dim=0))
+    torch.testing.assert_close(box[:, 1:], drawn.std(dim=0))
 
 
 @pytest.mark.parametrize("value", [-9.0, 9.0])

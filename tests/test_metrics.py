@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,15 @@ SIZE = (24, 24, 3)
 
 
 def real_image(seed: int = 0) -> torch.Tensor:
-    return 0.2 + 0.6 * torch.rand(1, 1, *SIZE, generator=torch.Generator().manual_seed(seed))
+    """Return an image whose scale is [0, 1] already: of every row, 4 % are 0 and 4 % are 1."""
+    image = 0.2 + 0.6 * torch.rand(1, 1, *SIZE, generator=torch.Generator().manual_seed(seed))
+    image[:, :, :, 0], image[:, :, :, 1] = 0, 1
+    return image
+
+
+def off_by(error: float | torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Return ``real`` with an error that leads nowhere out of [0, 1]."""
+    return real + error * torch.where(real > 0.5, -1, 1)
 
 
 def mask_of(rows: int) -> torch.Tensor:
@@ -32,26 +41,46 @@ def mask_of(rows: int) -> torch.Tensor:
 # PSNR
 
 
-@pytest.mark.parametrize(("error", "decibels"), [(0.1, 20.0), (-0.1, 20.0), (0.01, 40.0), (1.0, 0.0)])
+@pytest.mark.parametrize(("error", "decibels"), [(0.1, 20.0), (0.01, 40.0), (0.001, 60.0)])
 def test_psnr_of_a_constant_error_is_exact(error, decibels):
     real = real_image()
     metric = MaskedPSNRMetric()
-    metric(real + error, torch.cat([real, mask_of(24)], dim=1))
-    assert metric.aggregate().item() == pytest.approx(decibels, abs=1e-3)
+    metric(off_by(error, real), torch.cat([real, mask_of(24)], dim=1))
+    assert metric.aggregate().item() == pytest.approx(decibels, abs=1e-2)
+
+
+def test_both_images_are_scaled_by_the_percentiles_of_the_real_one_inside_the_brain():
+    real, outside = real_image(), 1 - mask_of(12)
+    predicted = off_by(0.1, real)
+    metric = MaskedPSNRMetric()
+    for image, estimate in ((real, predicted), (300 * real + 50, 300 * predicted + 50)):
+        metric(estimate + 1e6 * outside, torch.cat([image + 1e6 * outside, 1 - outside], dim=1))
+    assert metric.get_buffer().flatten().tolist() == pytest.approx([20, 20], abs=1e-2)
+
+
+def test_what_lies_beyond_the_percentiles_is_clipped():
+    real = real_image()
+    beyond = torch.where(real == 1, 7.0, torch.where(real == 0, -3.0, real))
+    metric = MaskedPSNRMetric()
+    metric(off_by(0.1, beyond.clamp(0, 1)), torch.cat([real, mask_of(24)], dim=1))
+    metric(torch.where((real == 0) | (real == 1), beyond, off_by(0.1, real)), torch.cat([real, mask_of(24)], dim=1))
+    all_off, extremes_right = metric.get_buffer().flatten().tolist()
+    assert all_off == pytest.approx(20, abs=1e-2)
+    assert extremes_right == pytest.approx(20 - 10 * math.log10(22 / 24), abs=1e-2)
 
 
 def test_psnr_counts_only_voxels_of_the_mask():
     real, mask = real_image(), mask_of(6)
-    predicted = real + torch.where(mask > 0, 0.1, 0.7)
+    predicted = off_by(torch.where(mask > 0, 0.1, 0.5), real)
     metric = MaskedPSNRMetric()
     metric(predicted, torch.cat([real, mask], dim=1))
-    assert metric.aggregate().item() == pytest.approx(20, abs=1e-3)
+    assert metric.aggregate().item() == pytest.approx(20, abs=1e-2)
 
 
 @pytest.mark.parametrize(("mask", "decibels"), [(1, 20.0), (2, 40.0)])
 def test_the_mask_is_the_channel_asked_for(mask, decibels):
     real, first = real_image(), mask_of(6)
-    predicted = real + torch.where(first > 0, 0.1, 0.01)
+    predicted = off_by(torch.where(first > 0, 0.1, 0.01), real)
     metric = MaskedPSNRMetric(mask)
     metric(predicted, torch.cat([real, first, 1 - first], dim=1))
     assert metric.aggregate().item() == pytest.approx(decibels, abs=1e-3)
@@ -61,7 +90,7 @@ def test_the_mask_is_the_channel_asked_for(mask, decibels):
 def test_a_study_with_an_empty_mask_is_left_out_of_the_mean(metric, expected):
     real = real_image()
     for error, rows in ((0.1, 24), (0.5, 0), (0.01, 24)):
-        metric(real + error, torch.cat([real, mask_of(rows)], dim=1))
+        metric(off_by(error, real), torch.cat([real, mask_of(rows)], dim=1))
     first, empty, last = metric.get_buffer().flatten().tolist()
     assert math.isnan(empty)
     assert metric.aggregate().item() == pytest.approx((first + last) / 2)
@@ -78,9 +107,15 @@ def test_ssim_of_identical_images_is_one():
     assert metric.aggregate().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_ssim_of_two_constant_images_is_its_luminance_term():
-    metric = MaskedSSIMMetric()
-    metric(torch.full((1, 1, *SIZE), 0.6), torch.cat([torch.full((1, 1, *SIZE), 0.4), mask_of(24)], dim=1))
+def test_ssim_of_a_shifted_image_is_its_luminance_term():
+    real = real_image()
+    real[:, :, 6:18, 2:] = 0.4  # constant in whole windows
+    predicted = real.clone()
+    predicted[:, :, 6:18, 2:] = 0.6
+    mask = torch.zeros_like(real)
+    mask[:, :, 11:13, 8:18] = 1
+    metric = MaskedSSIMMetric(2)
+    metric(predicted, torch.cat([real, mask_of(24), mask], dim=1))
     c1 = 0.01**2
     assert metric.aggregate().item() == pytest.approx((2 * 0.6 * 0.4 + c1) / (0.6**2 + 0.4**2 + c1), abs=1e-4)
 
@@ -120,13 +155,16 @@ def test_a_batch_gives_one_figure_a_study(kind):
 # Files
 
 
-def evaluate(output_dir: Path, details: dict[str, list[float]], weights: Path, **settings: object) -> None:
+def evaluate(output_dir: Path, details: dict, weights: Path, classes: Sequence[str] = (), **settings: object) -> None:
+    """Write the figures of three studies: one value each, one of each class, or bins of each class."""
+
     def step(engine: Engine, batch: object) -> None:
-        engine.state.metric_details = {name: torch.tensor(values)[:, None] for name, values in details.items()}
+        tensors = {name: torch.tensor(values) for name, values in details.items()}
+        engine.state.metric_details = {name: values.view(3, -1, *values.shape[2:]) for name, values in tensors.items()}
 
     engine = Engine(step)
     studies = [{"id": name, "image": f"{name}.nii.gz"} for name in ("a", "b", "c")]
-    MetricsWriter(str(output_dir), studies, {"network": str(weights)}, settings).attach(engine)
+    MetricsWriter(str(output_dir), studies, {"network": str(weights)}, settings, classes).attach(engine)
     engine.run([0])
 
 
@@ -175,3 +213,33 @@ def test_a_figure_that_is_infinite_is_still_valid_json(tmp_path, weights):
 
     evaluate(tmp_path, {"hd95": [1.0, math.inf, 3.0]}, weights)  # the distance to an empty mask
     json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+
+
+def test_figures_of_several_classes_are_named_by_class(tmp_path, weights):
+    dice = [[0.9, 0.5], [0.7, math.nan], [0.8, 0.1]]
+    evaluate(tmp_path, {"dice": dice, "hd95_mm": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]}, weights, ["wt", "et"])
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert written["mean"] == {"dice_wt": 0.8, "dice_et": 0.3, "hd95_mm_wt": 3.0, "hd95_mm_et": 4.0}
+    assert written["studies"]["b"] == {"dice_wt": 0.7, "dice_et": None, "hd95_mm_wt": 3.0, "hd95_mm_et": 4.0}
+
+
+def test_bins_of_a_class_become_each_studys_error_and_one_curve(tmp_path, weights):
+    """Two bins: mean probability, share of tumour, voxels."""
+    studies = [
+        [[0.1, 0.1, 90], [0.9, 0.5, 10]],
+        [[0.2, 0.0, 10], [math.nan, math.nan, 0]],
+        [[0.0, 0.0, 100], [math.nan, math.nan, 0]],
+    ]
+    evaluate(tmp_path, {"ece": [[bins] for bins in studies]}, weights)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    assert [figures["ece"] for figures in written["studies"].values()] == [0.04, 0.2, 0.0]
+    assert written["mean"] == {"ece": 0.08}
+    assert written["reliability"] == {
+        "mean_probability": [0.055, 0.9],
+        "tumour_share": [0.045, 0.5],
+        "voxels": [200, 10],
+    }
+    evaluate(tmp_path, {"ece": [[bins, bins] for bins in studies]}, weights, ["wt", "et"])
+    classes = json.loads((tmp_path / "metrics.json").read_text())
+    assert classes["mean"] == {"ece_wt": 0.08, "ece_et": 0.08}
+    assert classes["reliability_wt"] == classes["reliability_et"] == written["reliability"]

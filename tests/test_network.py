@@ -56,6 +56,27 @@ def test_the_front_moves_pixels_into_channels_and_back_without_loss():
     assert seen == [(1, 8, 4, 6)]
 
 
+def test_haar_gives_means_and_differences_of_each_block_and_takes_them_back():
+    network = SpaceToDepthUNet(1, 1, channels=(8, 8), norm_num_groups=4, haar=True)
+    seen = []
+
+    class Identity(nn.Module):
+        def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            return x
+
+    network.unet = Identity()
+    block = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    torch.testing.assert_close(network(block[None, None], torch.tensor([0])), block[None, None])
+    assert seen[0].flatten().tolist() == [11 / 2, -3 / 2, -5 / 2, 1 / 2]
+
+
+def test_haar_adds_nothing_to_the_weights():
+    kinds = (SpaceToDepthUNet(4, 1, channels=(8, 8), norm_num_groups=4, haar=haar) for haar in (False, True))
+    plain, haar = (set(network.state_dict()) for network in kinds)
+    assert plain == haar
+
+
 def test_the_time_matters():
     assert not torch.allclose(predict(tiny(), (16, 16), time=5), predict(tiny(), (16, 16), time=900))
 

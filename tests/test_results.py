@@ -29,7 +29,7 @@ def evaluate(writer, **data):
     """Let the writer see one study that an evaluator completes."""
 
     def step(engine, batch):
-        engine.state.batch, engine.state.output = [{"id": "study"}], [data]
+        engine.state.batch, engine.state.output = [{"id": "study", "modalities": "flair t1 t2 t1ce"}], [data]
         return engine.state.output
 
     engine = Engine(step)

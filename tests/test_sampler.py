@@ -6,9 +6,19 @@ from itertools import pairwise
 
 import pytest
 import torch
-from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, Scheduler
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler, Scheduler
 
-from custom.sampler import Model, predict_x0, sample, to_signed, to_unit, trailing_timesteps
+from custom.errors import BadInput
+from custom.sampler import (
+    Model,
+    predict_x0,
+    sample,
+    sample_flow,
+    starting_image,
+    to_signed,
+    to_unit,
+    trailing_timesteps,
+)
 
 PREDICTION_TYPES = ("sample", "epsilon", "v_prediction")
 SHAPE = (2, 1, 8, 8)
@@ -200,6 +210,36 @@ def test_eta_draws_from_the_given_generator_only(prediction_type):
     assert torch.equal(run(0, 1.0), first)
     assert not torch.allclose(run(1, 1.0), first, atol=1e-2)
     assert torch.equal(run(0, 0.0), run(1, 0.0))
+
+
+# Rectified flow
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_straight_flow_ends_at_the_clean_image_in_any_number_of_steps(steps):
+    x0, start = clean_image(), normal(8)
+    seen = []
+
+    def model(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        seen.append(timesteps.tolist())
+        return x0 - start
+
+    found = sample_flow(model, start, RFlowScheduler(num_train_timesteps=1000), steps=steps)
+    torch.testing.assert_close(found, x0, atol=1e-5, rtol=0)
+    assert seen == [[round(1000 * (steps - i) / steps)] * 2 for i in range(steps)]
+
+
+def test_a_flow_stays_in_the_range_of_images():
+    found = sample_flow(lambda x_t, timesteps: 9 * torch.ones_like(x_t), normal(8), RFlowScheduler(), steps=2)
+    assert found.max() == 1
+
+
+def test_sampling_starts_from_noise_or_from_the_mean_of_the_inputs():
+    condition, noise = normal(1, (2, 3, 4, 4)), normal(2, (2, 1, 4, 4))
+    assert torch.equal(starting_image("noise", condition, noise), noise)
+    assert torch.equal(starting_image("mean", condition, noise), condition.mean(dim=1, keepdim=True))
+    with pytest.raises(BadInput, match="start: found 'median', expected 'noise' or 'mean'"):
+        starting_image("median", condition, noise)
 
 
 # Ranges

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from custom.slice_dataset import SliceDataset
+from custom.slice_dataset import SliceDataset, with_neighbours
 
 DEPTHS_WITH_BRAIN = [(0, 1), (0, 2), (0, 3), (1, 0), (1, 4)]
 
@@ -60,4 +60,40 @@ def test_weights_draw_the_share_of_tumour(share):
 
 @pytest.mark.parametrize("tumour", [(), tuple(DEPTHS_WITH_BRAIN)])
 def test_without_tumour_or_without_anything_else_every_slice_is_drawn_alike(tumour):
-    assert SliceDataset(studies(tumour), keys=("image", "label")).weights(0.7) == [1.0] * len(DEPTHS_WITH_BRAIN)
+    weights = SliceDataset(studies(tumour), keys=("image", "label")).weights(0.7)
+    assert weights == pytest.approx([weights[0]] * len(DEPTHS_WITH_BRAIN))
+    assert weights[0] > 0
+
+
+def test_partial_studies_are_drawn_with_their_share_and_tumour_with_its_share_among_them():
+    found = studies()
+    found[1]["image"][1] = 0  # lacks a modality; the slice that had brain in that one only is gone
+    dataset = SliceDataset(found, keys=("image", "label"))
+    assert [number for number, _ in dataset.index] == [0, 0, 0, 1]
+    assert dataset.weights(0.5, partial_share=0.2) == pytest.approx([0.2, 0.4, 0.2, 0.1])
+
+
+def test_when_nothing_has_a_share_every_slice_is_drawn_alike():
+    found = studies()
+    for study in found:
+        study["image"][1] = 0
+    assert SliceDataset(found, keys=("image", "label")).weights(0.5, partial_share=0.0) == [1.0] * 4
+
+
+def test_tumour_free_leaves_out_the_slices_with_tumour():
+    dataset = SliceDataset(studies(), keys=("image", "label"), tumour_free=True)
+    assert dataset.index == [(0, 1), (0, 3), (1, 4)]
+
+
+def test_neighbours_come_from_below_to_above_and_are_zero_beyond_the_ends():
+    slices = torch.arange(1.0, 5).view(4, 1, 1, 1).repeat(1, 2, 1, 1)  # slice d has d + 1 in both channels
+    found = with_neighbours(slices, 1, [0, 2, 3])
+    assert found[:, :, 0, 0].tolist() == [[0, 0, 1, 1, 2, 2], [2, 2, 3, 3, 4, 4], [3, 3, 4, 4, 0, 0]]
+
+
+def test_a_slice_with_neighbours_has_their_images_and_its_own_label():
+    found = studies()
+    item = SliceDataset(found, keys=("image", "label"), neighbours=1)[0]  # slice 1 of study 0
+    expected = torch.cat([found[0]["image"].as_tensor()[..., depth] for depth in (0, 1, 2)])
+    assert torch.equal(item["image"], expected)
+    assert torch.equal(item["label"], found[0]["label"].as_tensor()[..., 1])

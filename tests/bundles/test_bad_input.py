@@ -14,9 +14,9 @@ from bundles.conftest import SEG, SYNTH, config_of, files_in, image, python, run
 pytestmark = pytest.mark.slow
 
 
-def missing_modality(study, bundles):
-    (study / "phantom_0_t1ce.nii.gz").unlink()
-    return (), ["t1ce", "phantom_0_flair.nii.gz"]
+def two_files_for_a_modality(study, bundles):
+    shutil.copy(study / "phantom_0_t1ce.nii.gz", study / "phantom_0_t1gd.nii.gz")
+    return (), ["phantom_0_t1ce.nii.gz", "phantom_0_t1gd.nii.gz", "expected one"]
 
 
 def truncated_file(study, bundles):
@@ -58,7 +58,7 @@ def synthesizer_of_another_version(study, bundles):
 @pytest.mark.parametrize(
     "spoil",
     [
-        missing_modality,
+        two_files_for_a_modality,
         truncated_file,
         nan_in_a_file,
         empty_dataset,

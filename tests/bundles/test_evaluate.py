@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 
 from bundles.conftest import SEG, SYNTH, image, parsed, result, run_bundle
 from custom.files import sha256
@@ -51,7 +52,7 @@ def synthesized(bundles, mixed_dataset, tmp_path_factory):
     return evaluate(bundles / SYNTH, mixed_dataset, entries, tmp_path_factory.mktemp("synthesized"))
 
 
-def test_dice_and_iou_are_those_of_the_masks_that_inference_writes(segmented, inferred, mixed_dataset):
+def test_figures_are_those_of_the_masks_that_inference_writes(segmented, inferred, mixed_dataset):
     found = figures_of(segmented)["studies"]
     assert set(found) == set(STUDIES)
     for study in STUDIES:
@@ -59,10 +60,45 @@ def test_dice_and_iou_are_those_of_the_masks_that_inference_writes(segmented, in
         true = image(mixed_dataset / study / f"{study}_seg.nii.gz") > 0
         both, either = (predicted & true).sum(), (predicted | true).sum()
         assert both > 0
-        assert found[study] == {
-            "dice": round(2 * both / (predicted.sum() + true.sum()), 4),
-            "iou": round(both / either, 4),
+        expected = {
+            "dice": 2 * both / (predicted.sum() + true.sum()),
+            "iou": both / either,
+            "sensitivity": both / true.sum(),
+            "precision": both / predicted.sum(),
         }
+        assert {name: found[study][name] for name in expected} == pytest.approx(expected, abs=5e-5)
+        assert set(found[study]) == {*expected, "hd95_mm", "lesionwise_dice", "slice_dice", "ece"}
+
+
+def test_the_reliability_curve_is_of_the_probabilities_that_inference_writes(segmented, inferred, mixed_dataset):
+    curve = figures_of(segmented)["reliability"]
+    tumour = voxels = inside = everywhere = 0
+    for study in STUDIES:
+        probability = result(inferred, study, "prob")
+        brain = image(mixed_dataset / study / f"{study}_t1.nii.gz") != 0
+        tumour += (image(mixed_dataset / study / f"{study}_seg.nii.gz") > 0).sum()
+        voxels += brain.sum()
+        inside += probability[brain].sum()
+        everywhere += probability.sum()
+    filled = [row for row in zip(*curve.values(), strict=True) if row[2]]
+    assert sum(share * number for _, share, number in filled) == pytest.approx(tumour, rel=0.01)
+    # the brain of the slices is larger by what resampling adds to its edge, which is much at 4 mm
+    assert voxels <= sum(curve["voxels"]) <= 1.2 * voxels
+    assert inside <= sum(mean * number for mean, _, number in filled) <= everywhere
+
+
+def test_a_study_without_tumour_is_perfect_if_none_is_found_and_as_bad_as_can_be_otherwise(bundles):
+    metrics = {
+        **parsed(bundles / SEG, "key_metric", "evaluate"),
+        **parsed(bundles / SEG, "additional_metrics", "evaluate"),
+    }
+    nothing, something = (MetaTensor(torch.full((1, 4, 4, 4), value)) for value in (0.0, 1.0))
+    for name, handler in metrics.items():
+        if name == "ece":  # of probabilities, not of masks
+            continue
+        handler.metric_fn([nothing, something], [nothing, nothing])
+        expected = [0, 374] if name == "hd95_mm" else [1, 0]
+        assert handler.metric_fn.get_buffer().flatten().tolist() == expected, name
 
 
 def test_psnr_is_that_of_the_slices_inside_brain_and_tumour(synthesized, bundles, mixed_dataset):
@@ -72,10 +108,13 @@ def test_psnr_is_that_of_the_slices_inside_brain_and_tumour(synthesized, bundles
     network, infer = (parsed(bundles / SYNTH, name, "evaluate") for name in ("network", "inferer"))
     with torch.no_grad():
         predicted = infer(study["image"][None], network)[0, 0]
-    square = (np.asarray(predicted) - np.asarray(study["image"][3])) ** 2
+    real = np.asarray(study["image"][3])
+    low, high = np.percentile(real[np.asarray(study["brain"][0]) > 0], (0.5, 99.5))
+    scaled = [np.clip((np.asarray(image) - low) / (high - low), 0, 1) for image in (predicted, real)]
+    square = (scaled[0] - scaled[1]) ** 2
     found = figures_of(synthesized)["studies"]["phantom_0"]
     for name, inside in (("psnr", study["brain"]), ("psnr_tumour", study["label"])):
-        assert found[name] == pytest.approx(-10 * np.log10(square[np.asarray(inside[0]) > 0].mean()), abs=2e-3)
+        assert found[name] == pytest.approx(-10 * np.log10(square[np.asarray(inside[0]) >= 0.5].mean()), abs=2e-3)
 
 
 def test_a_study_without_a_mask_has_no_figure_of_its_tumour_and_the_mean_leaves_it_out(synthesized):
@@ -109,5 +148,5 @@ def test_figures_say_which_weights_and_versions_they_are_of(name, weights, reque
     assert {bundle: entry["sha256"] for bundle, entry in figures["weights"].items()} == {
         bundle: sha256(bundles / bundle / "models" / "model.pt") for bundle in weights
     }
-    assert figures["settings"]["sampler_steps"] == 2
+    assert figures["settings"]["sampler_steps"] == 1
     assert figures["versions"]["torch"] == torch.__version__

@@ -116,9 +116,10 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
     assert found == {
         "id": "phantom_0",
         "inputs": {modality: str(folder / f"phantom_0_{modality}.nii.gz") for modality in MODALITIES},
+        "modalities": dict.fromkeys(MODALITIES, "found"),
         "outputs": {name: f"phantom_0_{name}.nii.gz" for name in MAPS},
         "tumour_volume_ml": round(voxels * 4**3 / 1000, 3),
-        "settings": {"sampler_steps": 2, "threshold": 0.5, "seed": 0, "device": "cpu", "amp": True},
+        "settings": {"sampler_steps": 1, "threshold": 0.5, "seed": 0, "device": "cpu", "amp": True},
         "versions": {
             "recoseg": custom.__version__,
             "monai": monai.__version__,
@@ -176,6 +177,29 @@ def test_options_reach_the_segmenter_and_its_synthesizer(inferred, bundles, mixe
     assert not np.array_equal(result(results, "four_d", "residual"), result(inferred, "four_d", "residual"))
 
 
+# ---- studies that lack modalities
+
+
+def test_a_study_that_lacks_modalities_is_segmented_and_its_report_says_so(bundles, mixed_dataset, tmp_path):
+    source = mixed_dataset / "phantom_0"
+    for name, modalities in (("without", ("flair", "t1", "t2")), ("alone", ("flair",))):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for modality in modalities:
+            shutil.copy(source / f"phantom_0_{modality}.nii.gz", tmp_path / "data" / name / f"{name}_{modality}.nii.gz")
+    results = tmp_path / "results"
+    process = run_bundle(
+        bundles / SEG, "inference", "--dataset_dir", tmp_path / "data", "--output_dir", results, cwd=tmp_path
+    )
+    for name, t1ce in (("without", "synthesized"), ("alone", "missing")):
+        others = "found" if name == "without" else "missing"
+        expected = {"flair": "found", "t1": others, "t2": others, "t1ce": t1ce}
+        assert report(results, name)["modalities"] == expected
+        assert f"{name}: t1ce is {t1ce}" in process.stdout + process.stderr
+        assert not result(results, name, "residual").any()
+        assert result(results, name, "t1ce_synthetic").any() == (name == "without")
+        assert image(results / name / f"{name}_seg.nii.gz").shape == image(source / "phantom_0_flair.nii.gz").shape
+
+
 # ---- the synthesizer on its own
 
 
@@ -204,6 +228,7 @@ def test_a_study_without_t1ce_gets_one_in_0_to_1_and_no_residual(synthesized, pa
     image_found = result(synthesized, "without", "t1ce_synthetic")
     assert 0 <= image_found.min() < image_found.max() <= 1
     assert report(synthesized, "without")["outputs"] == {"t1ce_synthetic": "without_t1ce_synthetic.nii.gz"}
+    assert report(synthesized, "without")["modalities"]["t1ce"] == "synthesized"
 
 
 def test_a_study_with_t1ce_gets_a_residual_too(synthesized):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
-import json
 import re
 
 import jsonschema
@@ -11,7 +9,7 @@ import pytest
 import torch
 
 import custom
-from bundles.conftest import CONFIGS, REPOSITORY, SEG, SYNTH, config_of, parsed, python, run_command, succeeded
+from bundles.conftest import CONFIGS, REPOSITORY, SEG, SYNTH, config_of, parsed
 
 BUNDLES = {name: REPOSITORY / "bundles" / name for name in (SYNTH, SEG)}
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES.keys())
@@ -103,8 +101,9 @@ def test_versions_are_the_pins_of_the_requirements(bundle):
         assert metadata[key] == pins()[package]
     for package, version in metadata["required_packages_version"].items():
         assert version == pins()[package]
-    # nilearn serves the demo study only
-    assert set(metadata["required_packages_version"]) == set(pins()) - set(named) - {"nilearn"}
+    # nilearn serves the demo study only, the last two sign and verify bundles
+    leave_out = {"nilearn", "model-signing", "pyOpenSSL"}
+    assert set(metadata["required_packages_version"]) == set(pins()) - set(named) - leave_out
 
 
 @each_bundle
@@ -166,9 +165,9 @@ def test_the_segmenter_asks_for_the_synthesizer_beside_it_with_its_sampler_and_v
 @each_bundle
 def test_metadata_know_the_channels_of_the_network(bundle):
     formats = config_of(bundle, "metadata")["network_data_format"]
-    network = config_of(bundle, "inference")["network_def"]
-    assert formats["inputs"]["image"]["num_channels"] == network["in_channels"]
-    assert formats["outputs"]["pred"]["num_channels"] == network["out_channels"]
+    # parsed, since the segmenter's depends on its inputs and neighbours
+    assert formats["inputs"]["image"]["num_channels"] == parsed(bundle, "network_def#in_channels")
+    assert formats["outputs"]["pred"]["num_channels"] == parsed(bundle, "network_def#out_channels")
 
 
 # ---- the folders
@@ -184,72 +183,8 @@ def test_both_bundles_have_the_same_code():
 
 
 @each_bundle
-def test_licence_logging_and_data_licence_are_there(bundle):
-    licence = (bundle / "LICENSE").read_text()
-    assert "Apache License" in licence
-    assert "Version 2.0" in licence
-    assert (bundle / "docs" / "data_license.txt").read_text().strip()
-    logging = configparser.RawConfigParser()
-    logging.read(bundle / "configs" / "logging.conf")
-    assert {"loggers", "handlers", "formatters", "logger_root"} <= set(logging.sections())
-
-
-@each_bundle
-def test_every_file_that_is_shipped_is_under_25_mb(bundle):
-    kept = [file for file in bundle.rglob("*") if file.is_file() and not {"runs", "eval"} & set(file.parts)]
-    assert bundle / "configs" / "metadata.json" in kept
-    assert {file.name for file in kept if file.stat().st_size >= 25_000_000} == set()
-
-
-@each_bundle
 def test_the_shipped_weights_fit_the_network(bundle):
     """Strictly: `custom.weights.load_weights` refuses anything else."""
     network = parsed(bundle, "network")
     assert all(torch.isfinite(weights).all() for weights in network.state_dict().values())
     assert not network.training
-
-
-# ---- MONAI's own checks and exports
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [SYNTH, SEG])
-def test_the_network_takes_and_gives_what_metadata_say(name):
-    """The true networks of both bundles; their code is found because the command runs in the bundle's folder."""
-    files = ("--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json")
-    extra = ("--extra_forward_args", {"timesteps": [0]}) if name == SYNTH else ()
-    command = ("-m", "monai.bundle", "verify_net_in_out", "--net_id", "network_def", *files, "--n", 4, *extra)
-    said = succeeded(python(*command, cwd=BUNDLES[name]))
-    assert "data shape of network is verified with no error" in said.stdout
-
-
-@pytest.mark.slow
-def test_the_segmenter_exports_to_torchscript_that_gives_the_same(bundles, tmp_path):
-    root = bundles / SEG
-    files = ("--meta_file", root / "configs" / "metadata.json", "--config_file", root / "configs" / "inference.json")
-    weights = ("--ckpt_file", root / "models" / "model.pt", "--filepath", tmp_path / "model.ts")
-    succeeded(python("-m", "monai.bundle", "ckpt_export", "network_def", *weights, *files, cwd=tmp_path))
-    extra = {"metadata.json": "", "inference.json": ""}
-    exported = torch.jit.load(tmp_path / "model.ts", _extra_files=extra)
-    slices = torch.rand(2, 5, 64, 96, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(exported(slices), parsed(root, "network")(slices))
-    assert json.loads(extra["metadata.json"])["version"] == custom.__version__
-    assert json.loads(extra["inference.json"]) == config_of(root, "inference")
-
-
-@pytest.mark.slow
-def test_the_synthesizer_exports_to_torchscript_that_gives_the_same_for_any_size_and_time(bundles, tmp_path):
-    root = bundles / SYNTH
-    overlay = str(root / "configs" / "variants" / "torchscript.json")
-    module, name, verb, option, inference, *rest = run_command(root, "inference")
-    command = (module, name, verb, "export", option, [str(inference), overlay], *rest)
-    succeeded(python(*command, "--torchscript", tmp_path / "model.ts", cwd=tmp_path))
-    exported = torch.jit.load(tmp_path / "model.ts")
-    network = parsed(root, "network")
-    slices = torch.randn(3, 4, 64, 96, generator=torch.Generator().manual_seed(0))
-    times = torch.tensor([0, 499, 999])
-    with torch.no_grad():
-        expected = network(slices, times)
-        torch.testing.assert_close(exported(slices, times), expected)
-        assert not torch.allclose(expected, network(slices, times.flip(0)), atol=1e-3)

@@ -14,8 +14,8 @@ from custom.files import sha256
 
 pytestmark = pytest.mark.slow
 
-# four studies in two folds: two to train on, about 70 slices, so two batches of 32 an epoch
-SMALL = ("--folds", 2, "--batch_size", 32, "--val_interval", 1, "--sampler#steps", 1)
+# four studies in two folds: two to train on, about 140 slices, so two batches of 64 an epoch
+SMALL = ("--folds", 2, "--batch_size", 64, "--val_interval", 1, "--sampler#steps", 1)
 FIGURE = {SYNTH: "psnr", SEG: "dice"}
 
 
@@ -106,12 +106,12 @@ def test_two_processes_train_one_network_and_leave_one_checkpoint(bundles, datas
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     command = ("-m", "monai.bundle", "run", "--config_file", configs, "--bundle_root", bundles / name)
     options = ("--dataset_dir", dataset, "--output_dir", tmp_path / "runs", "--max_epochs", 2)
-    succeeded(python(*launch, *command, *options, *SMALL, "--batch_size", 16, cwd=tmp_path))
+    succeeded(python(*launch, *command, *options, *SMALL, "--batch_size", 32, cwd=tmp_path))
 
     folder = tmp_path / "runs"
     assert {file.name for file in folder.glob("*.pt")} == {"checkpoint_epoch=2.pt", "model.pt"}
     state = checkpoint(folder, 2)
-    # each process has half of the slices in batches of 16: as many steps as one process takes with 32
+    # each process has half of the slices in batches of 32: as many steps as one process takes with 64
     assert state["trainer"]["iteration"] == 4
     assert steps_taken(state["optimizer"]) == {4.0}
     network = parsed(bundles / name, "network_def")

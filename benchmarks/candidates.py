@@ -1,0 +1,83 @@
+"""Train variants of the synthesizer with one budget and score them on the held-out fold: PSNR and SSIM in the brain.
+
+    PYTHONPATH=. .venv/bin/python benchmarks/candidates.py DATASET_DIR OUTPUT_DIR [VARIANT ...] [-- OPTION VALUE ...]
+
+Each VARIANT is a file of bundles/recoseg_synth/configs/variants (or several, joined by +); what stands after -- goes to
+the training's command line. Everything is scored on every fourth slice of the studies of fold 0 of
+benchmarks/brats2021.json: a thousand steps of all slices take a quarter of an hour a study. A variant that is there
+already is not trained again. Prints one JSON object a variant, then a Markdown table.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+
+from custom.metrics import MaskedPSNRMetric, MaskedSSIMMetric
+
+BUNDLE = Path(__file__).parents[1] / "bundles" / "recoseg_synth"
+CONFIGS = BUNDLE / "configs"
+DATA = ["--datalist", str(Path(__file__).with_name("brats2021.json")), "--fold", "0", "--folds", "7"]
+STEPS = {"epsilon_ancestral": (1000,), "fast_ddpm": (10,), "one_step": (1,)}  # all others:
+DEFAULT_STEPS = (1, 2, 10)
+
+
+def overlays(variant: str) -> list[str]:
+    return [str(CONFIGS / "variants" / f"{name}.json") for name in variant.split("+")]
+
+
+def train(variant: str, dataset_dir: str, folder: Path, options: list[str]) -> None:
+    files = [str(CONFIGS / "train.json"), *overlays(variant)]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(BUNDLE)]
+    command += ["--dataset_dir", dataset_dir, "--output_dir", str(folder), "--val_interval", "1000"]
+    command += ["--resume", "true"] if list(folder.glob("checkpoint_epoch=*.pt")) else []
+    with (folder / "train.log").open("w") as log:
+        subprocess.run([*command, *DATA, *options], check=True, stdout=log, stderr=subprocess.STDOUT)
+    newest = max(folder.glob("checkpoint_epoch=*.pt"), key=lambda file: file.stat().st_mtime)
+    torch.save(torch.load(newest, weights_only=True)["ema"], folder / "model.pt")
+    newest.unlink()
+
+
+def score(variant: str, dataset_dir: str, weights: Path, steps: int) -> dict[str, float]:
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "evaluate.json"), *overlays(variant)])
+    parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "checkpoint": str(weights)})
+    parser.update({"datalist": DATA[1], "section": "validation", "fold": 0, "folds": 7, "sampler#steps": steps})
+    network, inferer = parser.get_parsed_content("network").eval(), parser.get_parsed_content("inferer")
+    metrics = {"psnr": MaskedPSNRMetric(), "ssim": MaskedSSIMMetric()}
+    for study in parser.get_parsed_content("dataset"):
+        image, brain = (torch.as_tensor(study[key])[..., ::4] for key in ("image", "brain"))
+        predicted = inferer(image[None], network)
+        for metric in metrics.values():
+            metric(predicted, torch.cat([image[3:], brain])[None])
+    return {name: round(float(metric.aggregate()), 3) for name, metric in metrics.items()}
+
+
+def main(dataset_dir: str, output_dir: str, variants: list[str], options: list[str]) -> None:
+    rows = []
+    for variant in variants:
+        folder = Path(output_dir) / variant
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "model.pt").exists():
+            start = time.perf_counter()
+            train(variant, dataset_dir, folder, options)
+            (folder / "minutes").write_text(f"{(time.perf_counter() - start) / 60:.1f}")
+        for steps in STEPS.get(variant, DEFAULT_STEPS):
+            figures = score(variant, dataset_dir, folder / "model.pt", steps)
+            rows.append({"variant": variant, "steps": steps, **figures, "minutes": (folder / "minutes").read_text()})
+            print(json.dumps(rows[-1]), flush=True)
+    print("\n| variant | steps | PSNR (dB) | SSIM | minutes of training |\n|---|---|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+
+
+if __name__ == "__main__":
+    arguments, rest = sys.argv[1:], []
+    if "--" in arguments:
+        rest = arguments[arguments.index("--") + 1 :]
+        arguments = arguments[: arguments.index("--")]
+    main(arguments[0], arguments[1], arguments[2:], rest)

@@ -1,0 +1,125 @@
+"""Federated training against the same training at one hospital alone and on the pooled studies.
+
+python benchmarks/federated.py BRATS2021_FOLDER OUTPUT_FOLDER [--rounds 6] [--steps 10]
+
+The twelve training studies outside fold 0 of benchmarks/brats2021.json are dealt, in the order of their names, to three
+hospitals of six, four and two; the two of fold 0 are nobody's, and every model is scored on them. The synthesizer is
+trained first and the segmenter on top of it, both with small networks, so that all fits on two CPU cores. Every model
+starts from the same random weights and takes ROUNDS x STEPS steps; for the federated one each hospital takes as many,
+and the weights are averaged after every STEPS. Alone and pooled train with the code of a hospital, without a server.
+Prints a JSON object a model, then a Markdown table. A model whose figures are in OUTPUT_FOLDER is not trained again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import fire
+import torch
+from monai.bundle import ConfigParser, run
+from monai.fl.utils.exchange_object import ExchangeObject
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from custom.federated import simulate  # noqa: E402
+from custom.federated_client import make_client  # noqa: E402
+
+SIZES = {"north": 6, "south": 4, "west": 2}
+SMALL_NETWORKS = {"recoseg_synth": [32, 64, 64], "recoseg_seg": [16, 32, 64, 128, 160]}
+FIGURES = {"recoseg_synth": ("psnr", "ssim"), "recoseg_seg": ("dice", "iou")}
+LEARNING_RATE = 1e-3  # higher than the bundles': there are few steps
+
+
+def deal(dataset: Path, folder: Path) -> dict[str, Path]:
+    """Link the studies into a folder for each hospital, one for all of them and one for those held out."""
+    listed = json.loads((ROOT / "benchmarks" / "brats2021.json").read_text())["training"]
+    training = sorted(entry["image"] for entry in listed if entry["fold"] != 0)
+    studies = {"pooled": training, "held_out": [entry["image"] for entry in listed if entry["fold"] == 0]}
+    for name, size in SIZES.items():
+        studies[name], training = training[:size], training[size:]
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, images in studies.items():
+        (folder / name).mkdir(parents=True)
+        for image in images:
+            (folder / name / image).symlink_to(dataset / image)
+    return {name: folder / name for name in studies}
+
+
+def copy_bundles(folder: Path) -> None:
+    """Copy both bundles with small networks, and random weights that are the same ones in every copy."""
+    for name, channels in SMALL_NETWORKS.items():
+        bundle = folder / name
+        shutil.copytree(ROOT / "bundles" / name, bundle, ignore=shutil.ignore_patterns("models", "runs", "eval"))
+        for config in ("train", "evaluate", "inference"):
+            file = bundle / "configs" / f"{config}.json"
+            content = json.loads(file.read_text())
+            content["network_def"]["channels"] = channels
+            file.write_text(json.dumps(content, indent=4))
+        torch.manual_seed(0)
+        network = ConfigParser(content).get_parsed_content("network_def")
+        (bundle / "models").mkdir()
+        torch.save(network.state_dict(), bundle / "models" / "model.pt")
+
+
+def train(bundle: Path, hospitals: dict[str, Path], folder: Path, rounds: int, steps: int) -> None:
+    """Train a bundle at one hospital or across several, and leave the result in its models/model.pt."""
+    model = bundle / "models" / "model.pt"
+    options = {"learning_rate": LEARNING_RATE, "train#trainer#epoch_length": steps}
+    if len(hospitals) > 1:
+        shutil.copy(simulate(str(bundle), hospitals, str(folder), rounds, **options), model)
+        return
+    (dataset,) = hospitals.values()
+    client = make_client(str(bundle), rounds, 1, dataset_dir=str(dataset), output_dir=str(folder), **options)
+    client.initialize()
+    weights = torch.load(model, weights_only=True)
+    for _ in range(rounds):
+        client.train(ExchangeObject(weights=weights))
+        weights = client.get_weights().weights
+    torch.save(weights, model)
+
+
+def train_and_score(folder: Path, hospitals: dict[str, Path], held_out: Path, rounds: int, steps: int) -> dict:
+    """Train the synthesizer, then the segmenter on it, and return the figures of both."""
+    copy_bundles(folder)
+    figures = {}
+    for name, metrics in FIGURES.items():
+        bundle = folder / name
+        train(bundle, hospitals, folder / "training" / name, rounds, steps)
+        scores = folder / "scores" / name
+        config = str(bundle / "configs" / "evaluate.json")
+        run(config_file=config, bundle_root=str(bundle), dataset_dir=str(held_out), output_dir=str(scores))
+        mean = json.loads((scores / "metrics.json").read_text())["mean"]
+        figures |= {metric: round(mean[metric], 3) for metric in metrics}
+    return figures
+
+
+def main(dataset_dir: str, output_dir: str, rounds: int = 6, steps: int = 10) -> None:
+    output = Path(output_dir).resolve()
+    folders = deal(Path(dataset_dir).resolve(), output / "studies")
+    trained_on = {name: {name: folders[name]} for name in (*SIZES, "pooled")}
+    trained_on["federated"] = {name: folders[name] for name in SIZES}
+    rows = []
+    for name, hospitals in trained_on.items():
+        row = output / f"{name}.json"
+        if not row.exists():
+            shutil.rmtree(output / name, ignore_errors=True)
+            start = time.perf_counter()
+            studies = " + ".join(str(len(list(folder.iterdir()))) for folder in hospitals.values())
+            figures = train_and_score(output / name, hospitals, folders["held_out"], rounds, steps)
+            minutes = round((time.perf_counter() - start) / 60, 1)
+            origin = {"trained on": name, "studies": studies, "steps": rounds * steps}
+            row.write_text(json.dumps({**origin, **figures, "minutes": minutes}))
+        rows.append(json.loads(row.read_text()))
+        print(json.dumps(rows[-1]), flush=True)
+    print("\n| " + " | ".join(rows[0]) + " |\n" + "|---" * len(rows[0]) + "|")
+    for row in rows:
+        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

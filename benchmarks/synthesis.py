@@ -1,0 +1,517 @@
+"""Speed of the synthesizer beside MONAI's stock recipe: one study, one run, the CPU of one machine.
+
+.venv/bin/python benchmarks/synthesis.py [--dataset_dir STUDY] [--checkpoint MODEL.pt] [--repeat 3] [--runtimes true]
+
+The study has four modalities of 240 x 240 x 155 voxels; without one the demo study is generated. Prints Markdown
+tables, then one JSON object. What is compared takes turns, each in a process of its own, and of all turns the median
+counts. A thousand steps of the stock recipe would take hours: ``--steps`` of them are timed, with one batch, and the
+time of a study is scaled from it. ``--runtimes`` runs the network by other means too, and skips what is not installed:
+pip install openvino onnx onnxruntime onnxscript.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import fire
+import torch
+from monai.bundle import ConfigParser
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import DiffusionPrepareBatch
+from monai.inferers import DiffusionInferer
+from monai.networks.nets import DiffusionModelUNet
+from monai.networks.schedulers import DDPMScheduler
+from monai.utils import set_determinism
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from custom.phantom import make_study  # noqa: E402
+from custom.sampler import to_signed  # noqa: E402
+from custom.slice_dataset import SliceDataset  # noqa: E402
+
+BUNDLE = ROOT / "bundles" / "recoseg_synth"
+STOCK_STEPS = 1000
+STOCK_SLICES = 78  # 155 slices of 1 mm at 2 mm, the empty ones included
+CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
+Task = Callable[[], Any]
+
+
+def main(
+    dataset_dir: str | None = None,
+    checkpoint: str = str(BUNDLE / "models" / "model.pt"),
+    steps: int = 1,
+    repeat: int = 3,
+    runtimes: bool = False,
+) -> None:
+    """Measure one study, or the demo study, and print what was found."""
+    with tempfile.TemporaryDirectory() as temporary:
+        study = Path(dataset_dir) if dataset_dir else make_study(temporary, "phantom")
+        command = command_line(study, checkpoint, Path(temporary), repeat)  # first, see there
+        prepared = Path(temporary) / "prepared.pt"
+        torch.save(prepare(study), prepared)
+        arguments = (prepared, checkpoint, steps)
+        turns = measure({make.__name__: (make, *arguments) for make in CONTENDERS}, repeat)
+        size = len(torch.load(prepared)["batch"])
+        figures = {
+            "study": study.name,
+            "machine": {
+                "processor": processor(),
+                "cores": len(os.sched_getaffinity(0)),
+                "threads": torch.get_num_threads(),
+                "load_when_done": round(os.getloadavg()[0], 1),
+                "torch": torch.__version__,
+            },
+            "scaled_from": f"{steps} steps of one batch of {size} slices to {STOCK_STEPS} steps of {STOCK_SLICES}",
+            "synthesis": {
+                "stock": scaled(turns["stock_synthesis"], STOCK_STEPS / steps * STOCK_SLICES / size),
+                "recoseg": scaled(turns["our_synthesis"], 1),
+                "recoseg_command_line": command,
+            },
+            "training_step": {
+                "stock": scaled(turns["stock_training"], 1 / steps),
+                "recoseg": scaled(turns["our_training"], 1 / steps),
+                "slices": size,
+            },
+            "convolutions": convolutions(*arguments, repeat),
+        }
+        if runtimes:
+            figures["runtimes"] = other_runtimes(arguments, repeat)
+    print(tables(figures))
+    print(json.dumps(figures))
+
+
+def prepare(study: Path) -> dict[str, torch.Tensor]:
+    """Return a study as train.json prepares it, (4, 120, 120, slices), and a batch of its slices as training sees them.
+
+    Raises:
+        BadInput: the study lacks a modality or cannot be read.
+    """
+    set_determinism(0)
+    train = config("train.json")
+    volume = torch.as_tensor(train.get_parsed_content("preprocessing")({"image": str(study)})["image"]).as_subclass(
+        torch.Tensor
+    )
+    slices = SliceDataset([{"image": volume}], transform=train.get_parsed_content("train#random_transforms"))
+    chosen = torch.randperm(len(slices))[: train["batch_size"]]
+    return {"volume": volume, "batch": torch.stack([slices[number]["image"] for number in chosen.tolist()])}
+
+
+def config(name: str, **changes: Any) -> ConfigParser:
+    """Return one of the synthesizer's configs, on the CPU."""
+    parser = ConfigParser()
+    parser.read_config(BUNDLE / "configs" / name)
+    parser.update({"bundle_root": str(BUNDLE), "device": torch.device("cpu"), **changes})
+    return parser
+
+
+# What is compared. Each function returns a task without arguments; it runs in a process of its own.
+
+
+def stock_network() -> DiffusionModelUNet:
+    return DiffusionModelUNet(
+        spatial_dims=2,
+        in_channels=4,
+        out_channels=1,
+        channels=(64, 128, 128),
+        attention_levels=(False, False, False),
+        num_res_blocks=1,
+    )
+
+
+def stock_synthesis(prepared: Path, checkpoint: str, steps: int) -> Task:
+    """MONAI's ancestral sampling, as its own inferer does it: the first ``steps`` of its thousand, one batch."""
+    condition = to_signed(torch.load(prepared)["batch"][:, :3])
+    network, noise = stock_network().eval(), torch.randn_like(condition[:, :1])
+    scheduler = DDPMScheduler(num_train_timesteps=STOCK_STEPS)
+    scheduler.timesteps = scheduler.timesteps[:steps]
+    inferer = DiffusionInferer(scheduler)
+    return lambda: inferer.sample(noise, network, conditioning=condition, mode="concat", verbose=False)
+
+
+class ConcatInferer(DiffusionInferer):
+    """MONAI's inferer puts the condition beside the image when told to; its `DiffusionPrepareBatch` never does."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return the network's prediction for the noised image beside its condition."""
+        return super().__call__(*args, **kwargs, mode="concat")
+
+
+def stock_training(prepared: Path, checkpoint: str, steps: int) -> Task:
+    """MONAI's trainer with its defaults, predicting the noise of whole slices."""
+    slices, network = to_signed(torch.load(prepared)["batch"]), stock_network()
+    return SupervisedTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=[{"image": slices[:, 3:], "condition": slices[:, :3]}] * steps,
+        network=network,
+        optimizer=torch.optim.Adam(network.parameters(), lr=1e-4),
+        loss_function=torch.nn.MSELoss(),
+        prepare_batch=DiffusionPrepareBatch(STOCK_STEPS, condition_name="condition"),
+        inferer=ConcatInferer(DDPMScheduler(num_train_timesteps=STOCK_STEPS)),
+    ).run
+
+
+def our_synthesis(prepared: Path, checkpoint: str, steps: int, amp: bool = True, run: Callable | None = None) -> Task:
+    """inference.json's network, inferer and sampler on the whole study; ``run`` wraps the network."""
+    parser = config("inference.json", checkpoint=checkpoint, amp=amp)
+    volume, network = torch.load(prepared)["volume"][None], parser.get_parsed_content("network")
+    inferer, network = parser.get_parsed_content("inferer"), network if run is None else run(network)
+
+    def task() -> torch.Tensor:
+        with torch.no_grad():
+            return inferer(volume, network)
+
+    return task
+
+
+def our_training(prepared: Path, checkpoint: str, steps: int, amp: bool = True) -> Task:
+    """train.json's trainer and its moving average, without validation and checkpoints."""
+    batches = [{"image": torch.load(prepared)["batch"]}] * steps
+    changes = {"max_epochs": 1, "train#dataloader": batches, "train#handlers": ["@ema"], "amp": amp}
+    return config("train.json", **changes).get_parsed_content("train#trainer").run
+
+
+CONTENDERS = (stock_synthesis, our_synthesis, stock_training, our_training)
+
+
+# Taking turns
+
+_task: Task  # of this process
+
+
+def start(make: Callable[..., Task], *arguments: Any) -> None:
+    global _task
+    _task = make(*arguments)
+
+
+def turn() -> tuple[float, float]:
+    """Return the seconds that the task of this process takes now, and the seconds of CPU time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    _task()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def peak_memory_gb() -> float:
+    """Return the most memory that this process has held; getrusage would give its parent's where that is more."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1e6
+
+
+def measure(tasks: dict[str, tuple], repeat: int) -> dict[str, dict[str, float]]:
+    """Let every task have ``repeat`` turns, one after the other; the first turn of each, which warms up, is apart."""
+    turns = defaultdict(list)
+    with ExitStack() as stack:
+        pools = {
+            name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), start, task))
+            for name, task in tasks.items()
+        }
+        for _ in range(repeat + 1):
+            for name, pool in pools.items():
+                turns[name].append(pool.submit(turn).result())
+        memory = {name: pool.submit(peak_memory_gb).result() for name, pool in pools.items()}
+    return {
+        name: {
+            "seconds": median(wall for wall, _ in times[1:]),
+            "cpu_seconds": median(cpu for _, cpu in times[1:]),
+            "first_turn_seconds": times[0][0],
+            "first_turn_cpu_seconds": times[0][1],
+            "peak_memory_gb": round(memory[name], 2),
+        }
+        for name, times in turns.items()
+    }
+
+
+def scaled(figures: dict[str, float], factor: float) -> dict[str, float]:
+    """Return times multiplied by ``factor``, without that of the first turn."""
+    return {
+        "seconds": round(figures["seconds"] * factor, 3),
+        "cpu_seconds": round(figures["cpu_seconds"] * factor, 3),
+        "peak_memory_gb": figures["peak_memory_gb"],
+    }
+
+
+def command_line(study: Path, checkpoint: str, folder: Path, repeat: int) -> dict[str, Any]:
+    """Run inference.json on a study as a user does, reading and writing included.
+
+    The peak memory that wait4 gives is the parent's where that is more: call this before anything large.
+    """
+    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(BUNDLE), "--checkpoint", checkpoint]
+    command += ["--config_file", str(BUNDLE / "configs" / "inference.json"), "--dataset_dir", str(study)]
+    command += ["--device", "cpu"]
+    walls, cpus, log = [], [], folder / "log"
+    for run in range(repeat):
+        begin = time.perf_counter()
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [*command, "--output_dir", str(folder / f"{run}")], stdout=output, stderr=subprocess.STDOUT
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+        walls.append(time.perf_counter() - begin)
+        cpus.append(usage.ru_utime + usage.ru_stime)
+        if status:
+            raise SystemExit(f"{' '.join(command)} failed:\n{log.read_text()[-2000:]}")
+    report = json.loads(next((folder / f"{walls.index(min(walls))}").glob("*/*_run.json")).read_text())
+    return {
+        "seconds": round(median(walls), 2),
+        "cpu_seconds": round(median(cpus), 2),
+        "seconds_inside_of_the_fastest": report["seconds"],
+        "peak_memory_gb": round(usage.ru_maxrss / 1e6, 2),
+        "sampler_steps": report["settings"]["sampler_steps"],
+    }
+
+
+# Convolutions against matrix multiplication
+
+
+class ConvolutionClock(TorchDispatchMode):
+    """Time every convolution, below autocast and autograd, and count its operations: two for a multiply and add."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: dict[tuple, list[float]] = defaultdict(list)
+        self.operations: dict[tuple, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence = (), kwargs: dict | None = None) -> Any:
+        begin = time.perf_counter()
+        result = func(*args, **(kwargs or {}))
+        seconds = time.perf_counter() - begin
+        if func.overloadpacket in CONVOLUTIONS:
+            backward = func.overloadpacket is CONVOLUTIONS[1]
+            image, weight = args[1:3] if backward else args[:2]
+            stride = args[4 if backward else 3][0]
+            layer = ("backward" if backward else "forward", tuple(weight.shape), stride, tuple(image.shape))
+            self.seconds[layer].append(seconds)
+            self.operations[layer] = flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def convolutions(prepared: Path, checkpoint: str, steps: int, repeat: int) -> dict[str, Any]:
+    """Return, by type of number, what the machine multiplies matrices at and what the network's convolutions reach."""
+    figures = {}
+    for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
+        rate = matrix_rate(dtype, repeat)
+        amp = dtype is torch.bfloat16
+        tasks = {
+            "synthesis": our_synthesis(prepared, checkpoint, steps, amp),
+            "training": our_training(prepared, checkpoint, 1, amp),
+        }
+        figures[name] = {"matrix_gflops": round(rate)}
+        for kind, task in tasks.items():
+            task()
+            clock = ConvolutionClock()
+            with clock:
+                for _ in range(repeat):
+                    task()
+            figures[name][kind] = reached(clock, repeat, rate)
+    return figures
+
+
+def matrix_rate(dtype: torch.dtype, repeat: int) -> float:
+    """Return the billions of operations a second of the fastest multiplication of square matrices."""
+    rates = []
+    for size in (1024, 2048, 4096):
+        left, right = torch.rand(2, size, size).to(dtype)
+        left @ right
+        for _ in range(repeat):
+            begin = time.perf_counter()
+            left @ right
+            rates.append(2 * size**3 / (time.perf_counter() - begin) / 1e9)
+    return max(rates)
+
+
+def reached(clock: ConvolutionClock, repeat: int, rate: float) -> dict[str, Any]:
+    """Return total and layers of what was timed in ``repeat`` runs; of the calls of a layer the fastest counts."""
+    layers, operations, seconds = [], 0.0, 0.0
+    for layer, times in clock.seconds.items():
+        direction, (out_channels, in_channels, *kernel), stride, (batch, _, *size) = layer
+        calls = len(times) // repeat
+        work, spent = calls * clock.operations[layer] / 1e9, calls * min(times)
+        operations, seconds = operations + work, seconds + spent
+        name = f"{'x'.join(map(str, kernel))}, {in_channels} to {out_channels}"
+        layers.append(
+            {
+                "layer": f"{direction} {name}" + f", stride {stride}" * (stride > 1),
+                "input": f"{batch} of {'x'.join(map(str, size))}",
+                "calls": calls,
+                "gflop": round(work, 2),
+                "seconds": round(spent, 4),
+                "share": round(work / spent / rate, 3),
+            }
+        )
+    return {
+        "gflop": round(operations, 1),
+        "seconds": round(seconds, 3),
+        "gflops": round(operations / seconds),
+        "share": round(operations / seconds / rate, 3),
+        "layers": sorted(layers, key=lambda layer: -layer["seconds"]),
+    }
+
+
+# Other ways to run the network. Each takes the network and returns what runs in its place.
+
+
+def example(network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return an input of the network: more than one slice, so that none of it is taken for a constant."""
+    return torch.rand(16, 4, 96, 80), torch.zeros(16, dtype=torch.long)
+
+
+def channels_last(network: torch.nn.Module) -> Callable:
+    network = network.to(memory_format=torch.channels_last)
+    return lambda x, timesteps: network(x.contiguous(memory_format=torch.channels_last), timesteps)
+
+
+def torch_compile(network: torch.nn.Module) -> Callable:
+    return torch.compile(network, dynamic=True)
+
+
+def jit_trace(network: torch.nn.Module) -> Callable:
+    with torch.no_grad():
+        return torch.jit.freeze(torch.jit.trace(network, example(network)))
+
+
+def openvino(network: torch.nn.Module) -> Callable:
+    import openvino as ov
+
+    model = ov.convert_model(network, example_input=example(network))
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    return lambda x, timesteps: torch.from_numpy(compiled((x.numpy(), timesteps.numpy()))[0])
+
+
+def onnxruntime(network: torch.nn.Module) -> Callable:
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary) / "network.onnx"
+        batch, height, width = (torch.export.Dim.DYNAMIC for _ in range(3))
+        torch.onnx.export(
+            network,
+            example(network),
+            file,
+            input_names=["x", "timesteps"],
+            dynamic_shapes=({0: batch, 2: height, 3: width}, {0: batch}),
+        )
+        session = ort.InferenceSession(file)
+    return lambda x, timesteps: torch.from_numpy(session.run(None, {"x": x.numpy(), "timesteps": timesteps.numpy()})[0])
+
+
+# name -> (what wraps the network, modules that it needs, whether the inferer is to autocast)
+RUNTIMES: dict[str, tuple[Callable | None, tuple[str, ...], bool]] = {
+    "eager, bfloat16": (None, (), True),
+    "eager, float32": (None, (), False),
+    "channels_last": (channels_last, (), True),
+    "torch.jit.trace and freeze": (jit_trace, (), True),
+    "torch.compile": (torch_compile, (), True),
+    "OpenVINO": (openvino, ("openvino",), False),
+    "ONNX Runtime, float32": (onnxruntime, ("onnxscript", "onnxruntime"), False),
+}
+
+
+def start_runtime(prepared: Path, checkpoint: str, steps: int, name: str) -> Task:
+    """Return a task that makes what runs the network in its first turn, so that that turn's time has it in it."""
+    wrap, _, amp = RUNTIMES[name]
+    made: list[Task] = []
+
+    def task() -> None:
+        if not made:
+            made.append(our_synthesis(prepared, checkpoint, steps, amp, wrap))
+        torch.save(made[0](), prepared.with_name(f"{name}.pt"))
+
+    return task
+
+
+def other_runtimes(arguments: tuple, repeat: int) -> dict[str, Any]:
+    """Return the seconds of a study by every means, and by how much its image differs from that of float32 at most."""
+    tasks, missing = {}, {}
+    for name, (_, modules, _) in RUNTIMES.items():
+        lacking = [module for module in modules if importlib.util.find_spec(module) is None]
+        if lacking:
+            missing[name] = f"skipped: {' and '.join(lacking)} not installed"
+        else:
+            tasks[name] = (start_runtime, *arguments, name)
+    figures: dict[str, Any] = measure(tasks, repeat)
+    images = {name: torch.load(arguments[0].with_name(f"{name}.pt")) for name in tasks}
+    for name, entry in figures.items():
+        entry["largest_difference"] = float((images[name] - images["eager, float32"]).abs().max())
+    return figures | missing
+
+
+# Output
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+
+
+def tables(figures: dict[str, Any]) -> str:
+    """Return the figures as Markdown tables."""
+    synthesis, training = figures["synthesis"], figures["training_step"]
+    slices = {name: training["slices"] / training[name]["seconds"] for name in ("stock", "recoseg")}
+    rows = [
+        ["", "stock MONAI", "ReCoSeg", "ratio"],
+        compared("seconds a study", synthesis, "seconds", ".1f"),
+        compared("CPU seconds a study", synthesis, "cpu_seconds", ".1f"),
+        compared("seconds a training step", training, "seconds", ".2f"),
+        compared("CPU seconds a training step", training, "cpu_seconds", ".2f"),
+        ["slices a second in training", *(f"{slices[name]:.1f}" for name in ("stock", "recoseg")), ""],
+        compared("peak memory of synthesis (GB)", synthesis, "peak_memory_gb", ".2f"),
+        compared("peak memory of training (GB)", training, "peak_memory_gb", ".2f"),
+    ]
+    command = synthesis["recoseg_command_line"]
+    text = [
+        f"{figures['study']}, {figures['machine']['processor']}, {figures['machine']['threads']} threads. "
+        f"A study of the stock recipe is scaled from {figures['scaled_from']}.\n",
+        markdown(rows),
+        f"\nCommand line, reading and writing included: {command['seconds']} s, "
+        f"{command['cpu_seconds']} s of CPU time, {command['peak_memory_gb']} GB.\n",
+    ]
+    rows = [["convolutions", "GFLOP", "seconds", "GFLOP/s", "share of matrix multiplication"]]
+    for name, entry in figures["convolutions"].items():
+        for kind in ("synthesis", "training"):
+            total = entry[kind]
+            row = [f"{kind}, {name}", total["gflop"], total["seconds"], total["gflops"]]
+            rows.append([*row, f"{total['share']:.0%} of {entry['matrix_gflops']}"])
+    text.append(markdown(rows))
+    if "runtimes" in figures:
+        keys = ["seconds", "cpu_seconds", "first_turn_seconds", "peak_memory_gb", "largest_difference", "against eager"]
+        rows = [["network run by", *(key.replace("_", " ") for key in keys)]]
+        for name, entry in figures["runtimes"].items():
+            if isinstance(entry, str):
+                rows.append([name, entry, *[""] * (len(keys) - 1)])
+            else:
+                ratio = entry["seconds"] / figures["runtimes"]["eager, bfloat16"]["seconds"]
+                rows.append([name, *(f"{entry[key]:.3g}" for key in keys[:-1]), f"{ratio:.2f}"])
+        text += ["", markdown(rows)]
+    return "\n".join(text) + "\n"
+
+
+def compared(title: str, entries: dict[str, Any], key: str, form: str) -> list[str]:
+    stock, ours = (entries[name][key] for name in ("stock", "recoseg"))
+    return [title, format(stock, form), format(ours, form), f"{stock / ours:.3g}"]
+
+
+def markdown(rows: list[list[Any]]) -> str:
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

@@ -1,0 +1,131 @@
+"""A table of several evaluations of the same studies: means, and paired differences from one of them, with intervals.
+
+.venv/bin/python benchmarks/table.py NAME=FOLDER NAME=FOLDER ... --reference NAME [--output docs/results/table]
+
+Each FOLDER holds the metrics.json of an evaluation. Prints two Markdown tables; --output writes them to <output>.md,
+and the same figures unrounded to <output>.json.
+
+Intervals are the middle 95 % of a bootstrap over patients (percentile method): 10000 times, as many patients as there
+are are drawn with replacement, the same ones for every row and figure. Of few patients, say fewer than 20, such an
+interval is narrower than it should be: read n beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import fire
+import numpy as np
+from scipy.stats import bootstrap
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from custom.errors import BadInput  # noqa: E402
+from custom.files import written_beside  # noqa: E402
+
+RESAMPLES = 10_000
+SEED = 0
+
+
+def main(*rows: str, reference: str, output: str | None = None) -> None:
+    """Print the tables of ``rows``, each NAME=FOLDER, and write them if ``output`` says where."""
+    evaluations: dict[str, Any] = {}
+    for row in rows:
+        name, _, folder = row.partition("=")
+        file = Path(folder) / "metrics.json"
+        if name in evaluations or not folder or not file.exists():
+            raise BadInput(f"{row}: expected NAME=FOLDER, with another name for each and a folder with metrics.json.")
+        evaluations[name] = json.loads(file.read_text())
+    results = summarize(evaluations, reference)
+    text = markdown(results)
+    print(text)
+    if output is not None:
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        for suffix, content in ((".md", text), (".json", json.dumps(results, indent=2))):
+            with written_beside(Path(output + suffix)) as file:
+                file.write_text(content + "\n")
+
+
+def summarize(evaluations: dict[str, Any], reference: str) -> dict[str, Any]:
+    """Return mean and difference from the reference, with intervals, of each figure of each evaluation.
+
+    Raises:
+        BadInput: there is no such reference, there are fewer than two patients, the evaluations are not of the same
+            patients and figures, or a figure is missing.
+    """
+    if reference not in evaluations:
+        raise BadInput(f"--reference is {reference}, expected one of {', '.join(evaluations) or 'the rows'}.")
+    patients = list(evaluations[reference]["studies"])
+    figures = list(evaluations[reference]["mean"])
+    if len(patients) < 2:
+        raise BadInput(f"{reference} has {len(patients)} patient, expected two or more for an interval.")
+    values = {}
+    for name, evaluation in evaluations.items():
+        if evaluation["studies"].keys() != set(patients) or evaluation["mean"].keys() != set(figures):
+            raise BadInput(f"{name} has other patients or figures than {reference}, expected the same ones.")
+        # None, which stands for a figure that a patient lacks, becomes NaN
+        values[name] = np.array([[evaluation["studies"][id][key] for key in figures] for id in patients], dtype=float)
+        if np.isnan(values[name]).any():
+            patient, figure = np.argwhere(np.isnan(values[name]))[0]
+            raise BadInput(f"{name} has no {figures[figure]} of {patients[patient]}, expected one of every patient.")
+    rows = {}
+    for name, evaluation in evaluations.items():
+        means, intervals = mean_and_interval(values[name])
+        differences, difference_intervals = mean_and_interval(values[name] - values[reference])
+        rows[name] = {
+            "weights": {bundle: entry["sha256"] for bundle, entry in evaluation["weights"].items()},
+            "figures": {
+                figure: {
+                    "mean": means[number],
+                    "interval": intervals[number],
+                    "difference": differences[number],
+                    "difference_interval": difference_intervals[number],
+                }
+                for number, figure in enumerate(figures)
+            },
+        }
+    return {"reference": reference, "resamples": RESAMPLES, "seed": SEED, "patients": patients, "rows": rows}
+
+
+def mean_and_interval(values: np.ndarray) -> tuple[list[float], list[list[float]]]:
+    """Return the means over patients of values (patients, figures), and their 95 % intervals [low, high]."""
+    generator = np.random.default_rng(SEED)
+    drawn = bootstrap((values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=generator)
+    return values.mean(axis=0).tolist(), np.stack(drawn.confidence_interval, axis=-1).tolist()
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Return two tables: the means, and the differences from the reference."""
+    reference, rows, n = results["reference"], results["rows"], len(results["patients"])
+    others = {name: row for name, row in rows.items() if name != reference}
+    return "\n".join(
+        [
+            f"Mean over {n} patients [95 % bootstrap interval over patients, n = {n}]:\n",
+            *table(rows, "mean", "interval", sign=""),
+            f"\nDifference from {reference}, patient by patient, of the same {n} patients:\n",
+            *table(others, "difference", "difference_interval", sign="+"),
+        ]
+    )
+
+
+def table(rows: dict[str, Any], value: str, interval: str, sign: str) -> list[str]:
+    """Return the lines of a table with a row for each evaluation and a column for each figure."""
+    lines = []
+    for name, row in rows.items():
+        cells = [name]
+        for figure, entry in row["figures"].items():
+            form = f"{sign}.1f" if "_mm" in figure else f"{sign}.3f"
+            middle, low, high = (format(number, form) for number in (entry[value], *entry[interval]))
+            cells.append(f"{middle} [{low}, {high}]")
+        if not lines:
+            lines = [f"| | {' | '.join(row['figures'])} |", "|---" * len(cells) + "|"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

@@ -1,0 +1,51 @@
+"""Whether a probability means what it says: of the voxels given 0.8, four in five should be tumour."""
+
+from __future__ import annotations
+
+import torch
+from monai.metrics import CumulativeIterationMetric
+from monai.metrics.calibration import calibration_binning
+
+BINS = 15  # as in Guo et al. 2017, https://proceedings.mlr.press/v70/guo17a.html
+
+
+class CalibrationMetric(CumulativeIterationMetric):
+    """Bins of the probability of tumour inside the brain, for each study and each class.
+
+    Takes probabilities (B, C, H, W, D) and a target (B, C + 1, H, W, D): the true masks, then the brain. Keeps
+    (B, C, 15, 3): the mean probability in each bin, the share of it that is tumour, and its number of voxels; the first
+    two are NaN in an empty bin. MONAI's `CalibrationErrorMetric` counts the air around the head too, and keeps no bins.
+    """
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        studies = []
+        for probability, target in zip(torch.as_tensor(y_pred), torch.as_tensor(y), strict=True):
+            brain = target[-1] > 0
+            bins = calibration_binning(probability[:, brain][None], target[:-1, brain][None], BINS)
+            studies.append(torch.stack(bins, dim=-1)[0])
+        return torch.stack(studies)
+
+    def aggregate(self) -> torch.Tensor:
+        """Return the mean over studies and classes of the expected calibration error."""
+        return expected_calibration_error(torch.as_tensor(self.get_buffer())).mean()
+
+
+def expected_calibration_error(bins: torch.Tensor) -> torch.Tensor:
+    """Return how far probability and share of tumour are apart, the mean over voxels: (..., 15, 3) -> (...).
+
+    Most of a brain is healthy and certain to be, so that even a bad error is small: compare systems by it, and look at
+    `reliability_curve`.
+    """
+    probability, share, voxels = bins.unbind(-1)
+    return (voxels * (probability - share).abs()).nansum(-1) / voxels.sum(-1)
+
+
+def reliability_curve(bins: torch.Tensor) -> dict[str, list[float]]:
+    """Return the bins (studies, 15, 3) of several studies as one curve, in which every voxel counts the same."""
+    probability, share, voxels = bins.unbind(-1)
+    total = voxels.sum(0)
+    return {
+        "mean_probability": ((voxels * probability).nansum(0) / total).tolist(),
+        "tumour_share": ((voxels * share).nansum(0) / total).tolist(),
+        "voxels": total.int().tolist(),
+    }

@@ -1,0 +1,138 @@
+"""What a bundle's configs can make MONAI do, read from their text: nothing is imported or evaluated."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser, ReferenceResolver
+
+from custom.allow_list import IMPORTS, MEMBERS, MODES, NAMES, TARGETS
+from custom.errors import BadInput
+
+LONGEST_EXPRESSION = 500  # characters; a deeply nested one can exhaust Python's parser
+REFERENCES = "__local_refs"  # what MONAI makes of @id in an expression: __local_refs['id']
+PLAIN_NODES = (  # whose parts alone decide
+    *(ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp, ast.Add, ast.Mult),
+    *(ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.IfExp, ast.List, ast.Tuple),
+    *(ast.Subscript, ast.Slice, ast.Load, ast.keyword),
+)
+
+
+def check_config(bundle: Path, file: str) -> None:
+    """Raise `BadInput` unless all that a JSON config names and evaluates is on the allow-list.
+
+    Args:
+        bundle: the bundle's folder.
+        file: path of the config inside it.
+    """
+    try:
+        # ASCII: MONAI opens configs in the encoding of the machine, where other bytes may end a string elsewhere
+        config = json.loads((bundle / file).read_bytes().decode("ascii"), object_pairs_hook=_without_duplicates)
+        if not isinstance(config, dict):
+            raise BadInput(f"found a {type(config).__name__}, expected a JSON object.")
+        _check_value(bundle, config)
+    except BadInput as error:
+        raise BadInput(f"{file}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{file}: found no readable JSON ({error}), expected a config in ASCII.") from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return ``pairs`` as a dict; of a key that comes twice, readers take one or the other."""
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} comes twice")
+    return dict(pairs)
+
+
+def _check_value(bundle: Path, value: Any) -> None:
+    """Check a value of a config and everything in it."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            # "network_def#_target_" sets the target of another section, in another file even
+            name = ReferenceResolver.split_id(key, last=True)[1].lstrip("+")
+            if name == "_target_":
+                _check_target(bundle, part)
+            elif name == "_mode_" and part not in MODES:
+                raise BadInput(f"found _mode_ {part!r}, expected one of {', '.join(MODES)}.")
+            _check_value(bundle, part)
+    elif isinstance(value, list):
+        for part in value:
+            _check_value(bundle, part)
+    elif isinstance(value, str):
+        _check_text(value)
+
+
+def _check_target(bundle: Path, target: Any) -> None:
+    """Check what a ``_target_`` names: something on the allow-list, or that the bundle's custom/ itself defines."""
+    name = target if isinstance(target, str) else ""
+    own = re.fullmatch(r"custom\.(\w+)\.(\w+)", name, re.ASCII)
+    if name not in TARGETS and (own is None or own[2] not in _defined(bundle / "custom" / f"{own[1]}.py")):
+        raise BadInput(f"found _target_ {target!r}, expected one in custom/allow_list.py or one that custom/ defines.")
+
+
+def _defined(module: Path) -> set[str]:
+    """Return the classes and functions that a module itself defines: what it imports is not its own."""
+    try:
+        body = ast.parse(module.read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    return {node.name for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+
+
+def _check_text(text: str) -> None:
+    """Check a string of a config: plain text, a reference, or an expression."""
+    text = ReferenceResolver.normalize_id(text)
+    if text.startswith("%"):
+        raise BadInput(f"found {text!r}, which includes other text or another file, expected no % there.")
+    # such ids are filled in with the names of sections, which would become part of an expression
+    if ConfigParser.relative_id_prefix.search(text):
+        raise BadInput(f"found the relative reference {text!r}, expected references from the config's root.")
+    if text.startswith("$") and text[1:] not in IMPORTS:
+        check_expression(text)
+
+
+def check_expression(text: str) -> None:
+    """Raise `BadInput` unless every part of an expression (with its ``$``) is on the allow-list."""
+    if len(text) > LONGEST_EXPRESSION:
+        raise BadInput(f"found an expression of {len(text)} characters, expected at most {LONGEST_EXPRESSION}.")
+    # MONAI fills references into the text of the expression: what is checked is what it evaluates then
+    references = dict.fromkeys(ReferenceResolver.match_refs_pattern(text))
+    code = ReferenceResolver.update_refs_pattern(text, references)[1:]
+    try:
+        tree = ast.parse(code, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise BadInput(f"found {text!r}, expected one expression or one of {', '.join(IMPORTS)}.") from None
+    refused = _first_refused(tree, frozenset())
+    if refused is not None:
+        part = ast.unparse(refused) if isinstance(refused, ast.expr) else type(refused).__name__
+        raise BadInput(f"found {part!r} in the expression {text!r}, expected only what custom/allow_list.py lists.")
+
+
+def _first_refused(node: ast.AST, arguments: frozenset[str]) -> ast.AST | None:
+    """Return the first part of a syntax tree that is not allowed; ``arguments`` are those of a lambda around it."""
+    children = list(ast.iter_child_nodes(node))
+    match node:
+        case ast.Constant(value=str(value)) if "$" in value or "%" in value:
+            return node  # code for a parser that comes after this one
+        case ast.Constant():
+            return None
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant()) if name == REFERENCES:
+            return None
+        case ast.Name(id=name) if name in arguments:
+            return None
+        case ast.Name() | ast.Attribute() if ast.unparse(node) in NAMES:
+            return None
+        case ast.Attribute(value=owner, attr=name) if name in MEMBERS:
+            children = [owner]
+        case ast.Call(func=ast.Name() | ast.Attribute() as function) if ast.unparse(function) not in arguments:
+            pass
+        case ast.Lambda(args=ast.arguments(args=[ast.arg(arg=name)]) as given, body=body) if ast.unparse(given) == name:
+            arguments, children = arguments | {name}, [body]
+        case _ if not isinstance(node, PLAIN_NODES):
+            return node
+    return next((refused for child in children if (refused := _first_refused(child, arguments)) is not None), None)

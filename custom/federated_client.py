@@ -1,0 +1,60 @@
+"""What runs at each hospital in federated training: NVFlare starts this script, and MONAI trains the bundle in it.
+
+A round: receive the global weights, train on the hospital's own studies, send the weights back with the number of
+slices that they were trained on. Nothing else is sent: no image, no figure.
+
+The weights sent are those that the optimizer left, not their moving average (EMA). Optimizer state, learning rate
+schedule and EMA stay here and go on from round to round.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import fire
+import nvflare.client as flare
+from monai.fl.client import MonaiAlgo
+from monai.fl.utils.constants import ExtraItems
+from monai.fl.utils.exchange_object import ExchangeObject
+from nvflare.apis.fl_constant import FLMetaKey
+
+
+def train(bundle_root: str, rounds: int, local_epochs: int, **options: Any) -> None:
+    """Take part in a federated training until the server ends it.
+
+    Args:
+        bundle_root: the bundle, as it is installed at this hospital.
+        rounds: how many rounds there will be.
+        local_epochs: epochs of one round.
+        options: overrides of ``train.json``, ``dataset_dir`` above all.
+    """
+    flare.init()  # before the studies are read: the server waits for a sign of life
+    sys.path.insert(0, bundle_root)  # for the bundle's custom/: `monai.bundle run` does this, MonaiAlgo does not
+    client = make_client(bundle_root, rounds, local_epochs, **options)
+    client.initialize({ExtraItems.CLIENT_NAME: flare.get_site_name()})
+    trainer: Any = client.trainer
+    slices = len(trainer.data_loader.dataset)
+    while flare.is_running():
+        client.train(ExchangeObject(weights=flare.receive().params))
+        weights = client.get_weights().weights
+        flare.send(flare.FLModel(params=weights, meta={FLMetaKey.NUM_STEPS_CURRENT_ROUND: slices}))
+
+
+def make_client(bundle_root: str, rounds: int, local_epochs: int, **options: Any) -> MonaiAlgo:
+    """Return what trains a bundle round by round, on every study: none is held out, and so nothing is validated.
+
+    The learning rate decays over all rounds. For the arguments see `train`.
+    """
+    epochs = rounds * local_epochs
+    return MonaiAlgo(
+        bundle_root=bundle_root,
+        local_epochs=local_epochs,
+        send_weight_diff=False,
+        train_kwargs={"fold": None, "val_interval": epochs + 1, "max_epochs": epochs, **options},
+        config_evaluate_filename=None,
+    )
+
+
+if __name__ == "__main__":
+    fire.Fire(train)

@@ -1,0 +1,48 @@
+"""Whether a packed bundle is what a known signer made, and can do no more than a bundle needs.
+
+The order is what makes it safe: names and sizes in the zip, then the signature, then the contents, file by file.
+Nothing of the bundle is imported or evaluated, and its weights are unpickled last, as tensors only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from custom.bundle_zip import unpacked
+from custom.contents import check_contents
+from custom.errors import BadInput
+from custom.manifest import check_manifest
+from custom.signing import check_signature, sign_folder, signature_of
+
+
+def sign_zip(zip_file: Path, key: Path) -> Path:
+    """Sign a packed bundle that has nothing `verify_zip` would refuse, and return the file of the signature."""
+    with unpacked(zip_file) as bundle:
+        _check_inside(zip_file, bundle)
+        sign_folder(bundle, key, signature_of(zip_file))
+    return signature_of(zip_file)
+
+
+def verify_zip(zip_file: Path, public_key: Path) -> dict[str, Any]:
+    """Return the manifest of a packed bundle, once all of it has been verified.
+
+    Raises:
+        BadInput: with the file and the reason, for the first thing that is wrong.
+    """
+    with unpacked(zip_file) as bundle:
+        check_signature(bundle, public_key, signature_of(zip_file))
+        return _check_inside(zip_file, bundle)
+
+
+def _check_inside(zip_file: Path, bundle: Path) -> dict[str, Any]:
+    """Check contents, manifest and name: a signed bundle must not pass for another one, or for another version."""
+    try:
+        check_contents(bundle)
+        manifest = check_manifest(bundle)
+    except BadInput as error:
+        raise BadInput(f"{zip_file}: {error}") from None
+    name = f"{manifest['bundle']}_v{manifest['version']}.zip"
+    if zip_file.name != name:
+        raise BadInput(f"{zip_file}: found the bundle of {name} in it, expected the name and the bundle to agree.")
+    return manifest
