@@ -22,9 +22,18 @@ from custom.study import MODALITIES
 NAME = "recoseg_portable"
 
 
+def pack(bundles, folder):
+    """Return what the command packs beside the two ordinary bundles."""
+    command = ("-m", "custom", "pack", "--output_dir", folder, "--bundles_dir", bundles, "--portable")
+    succeeded(python(*command, cwd=REPOSITORY))
+    assert len(list(folder.iterdir())) == 3
+    (file,) = folder.glob(f"{NAME}_v*.zip")
+    return file
+
+
 @pytest.fixture(scope="module")
 def packed(bundles, tmp_path_factory):
-    return pack_portable(tmp_path_factory.mktemp("packed") / "new", bundles)
+    return pack(bundles, tmp_path_factory.mktemp("packed"))
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +44,11 @@ def portable(packed, tmp_path_factory):
     return folder / NAME
 
 
-def values(config, key):
-    """Return all values of a key, at any depth."""
-    if isinstance(config, dict):
-        return [config[key]] * (key in config) + [value for part in config.values() for value in values(part, key)]
-    return [value for part in config for value in values(part, key)] if isinstance(config, list) else []
+def targets_in(config):
+    """Return what every `_target_` in a config names, at any depth."""
+    parts = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
+    own = [config["_target_"]] if isinstance(config, dict) and "_target_" in config else []
+    return own + [target for part in parts for target in targets_in(part)]
 
 
 def dice(found: np.ndarray, expected: np.ndarray) -> float:
@@ -55,14 +64,13 @@ def mask_of(folder: Path) -> nib.Nifti1Image:
 
 def test_there_is_a_program_and_no_python(packed, portable):
     assert packed.name == f"{NAME}_v{config_of(portable, 'metadata')['version']}.zip"
-    assert [file.name for file in packed.parent.iterdir()] == [packed.name]
     names = {file.relative_to(portable).as_posix() for file in portable.rglob("*") if file.is_file()}
     configs = {f"configs/{name}" for name in ("inference.json", "metadata.json", "logging.conf")}
     assert names == configs | {"LICENSE", "docs/README.md", "docs/data_license.txt", "models/model.ts"}
 
 
 def test_every_target_is_a_component_of_monai(portable):
-    targets = values(config_of(portable, "inference"), "_target_")
+    targets = targets_in(config_of(portable, "inference"))
     assert "load_net_with_metadata" in targets
     for target in targets:
         assert ComponentLocator().get_component_module_name(target).startswith("monai."), target
@@ -96,8 +104,10 @@ def test_the_program_alone_knows_metadata_and_config(portable):
 
 
 @pytest.mark.xfail(reason="TorchScript's own archive is not the same each time: known, to be mended", strict=False)
+@pytest.mark.slow
 def test_the_same_bundles_give_the_same_zip(bundles, packed, tmp_path):
-    assert pack_portable(tmp_path, bundles).read_bytes() == packed.read_bytes()
+    """From the command: in a process that has exported before, TorchScript counts the names of its types on."""
+    assert pack(bundles, tmp_path).read_bytes() == packed.read_bytes()
 
 
 def test_a_missing_bundle_is_refused_and_nothing_written(tmp_path):
