@@ -79,7 +79,7 @@ def main(
                 "load_when_done": round(os.getloadavg()[0], 1),
                 "torch": torch.__version__,
             },
-            "scaled_from": f"{steps} steps of one batch of {size} slices to {STOCK_STEPS} steps of {STOCK_SLICES}",
+            "scaled_from": f"{steps} of {STOCK_STEPS} steps, for {size} of {STOCK_SLICES} slices",
             "synthesis": {
                 "stock": scaled(turns["stock_synthesis"], STOCK_STEPS / steps * STOCK_SLICES / size),
                 "recoseg": scaled(turns["our_synthesis"], 1),
@@ -471,14 +471,14 @@ def tables(figures: dict[str, Any]) -> str:
         compared("CPU seconds a study", synthesis, "cpu_seconds", ".1f"),
         compared("seconds a training step", training, "seconds", ".2f"),
         compared("CPU seconds a training step", training, "cpu_seconds", ".2f"),
-        ["slices a second in training", *(f"{slices[name]:.1f}" for name in ("stock", "recoseg")), ""],
+        ["slices a second in training", f"{slices['stock']:.2f}", f"{slices['recoseg']:.2f}", ""],
         compared("peak memory of synthesis (GB)", synthesis, "peak_memory_gb", ".2f"),
         compared("peak memory of training (GB)", training, "peak_memory_gb", ".2f"),
     ]
     command = synthesis["recoseg_command_line"]
     text = [
         f"{figures['study']}, {figures['machine']['processor']}, {figures['machine']['threads']} threads. "
-        f"A study of the stock recipe is scaled from {figures['scaled_from']}.\n",
+        f"The stock recipe's time of a study is scaled from {figures['scaled_from']}.\n",
         markdown(rows),
         f"\nCommand line, reading and writing included: {command['seconds']} s, "
         f"{command['cpu_seconds']} s of CPU time, {command['peak_memory_gb']} GB.\n",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -20,6 +22,10 @@ from custom.dicom import DicomStudy, find_dicom
 from custom.dicom_series import holds_dicom
 from custom.errors import BadInput
 from custom.registration import load_on_one_grid
+
+# `LoadImage` sets up every reader there is, and one of them warns each time that it lacks NVIDIA's decoder for DICOM.
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
 
 MODALITIES = ("flair", "t1", "t2", "t1ce")  # the order of channels everywhere in this project
 MSD_CHANNELS = ("flair", "t1", "t1ce", "t2")  # the order in the 4-D files of MSD Task01_BrainTumour
@@ -323,9 +329,7 @@ def _load_files(study: Study) -> MetaTensor:
 def _load_volumes(path: Path) -> MetaTensor:
     """Return the (channels, H, W, D) float32 voxels of one file."""
     try:
-        # with a reader named MONAI does not set up all others, one of which warns of a decoder that it does not find
-        reader = "NibabelReader" if NibabelReader().verify_suffix(path) else "ITKReader"
-        return LoadImage(reader, ensure_channel_first=True)(path)
+        return LoadImage(ensure_channel_first=True)(path)
     except Exception as error:  # as in `read_header`
         raise _unreadable(path, error) from error
 

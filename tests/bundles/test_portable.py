@@ -103,7 +103,6 @@ def test_the_program_alone_knows_metadata_and_config(portable):
     assert not program.training
 
 
-@pytest.mark.xfail(reason="TorchScript's own archive is not the same each time: known, to be mended", strict=False)
 @pytest.mark.slow
 def test_the_same_bundles_give_the_same_zip(bundles, packed, tmp_path):
     """From the command: in a process that has exported before, TorchScript counts the names of its types on."""

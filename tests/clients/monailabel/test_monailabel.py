@@ -154,14 +154,13 @@ def server(studies: Path, attempts: Path, tmp_path_factory: pytest.TempPathFacto
 def _wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
     """Wait until the server answers; importing all that it does takes a minute or more."""
     for _ in range(PATIENCE):
-        try:
-            if process.poll() is None and requests.get(f"{url}/info/", timeout=PATIENCE).ok:
-                return
-        except requests.ConnectionError:
-            pass
-        time.sleep(1)
         if process.poll() is not None:
             break
+        try:
+            if requests.get(f"{url}/info/", timeout=PATIENCE).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(1)
     pytest.fail(f"The server did not start:\n{log.read_text()}")
 
 
