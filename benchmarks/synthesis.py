@@ -379,7 +379,8 @@ def channels_last(network: torch.nn.Module) -> Callable:
 
 
 def torch_compile(network: torch.nn.Module) -> Callable:
-    return torch.compile(network, dynamic=True)
+    # each shape of its own: inductor of torch 2.13 fails with a ValueRangeError where height and width are dynamic
+    return torch.compile(network, dynamic=False)
 
 
 def jit_trace(network: torch.nn.Module) -> Callable:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,8 @@ SEED = 0
 
 def main(*rows: str, reference: str, output: str | None = None) -> None:
     """Print the tables of ``rows``, each NAME=FOLDER, and write them if ``output`` says where."""
-    evaluations: dict[str, Any] = {}
-    for row in rows:
-        name, _, folder = row.partition("=")
-        file = Path(folder) / "metrics.json"
-        if name in evaluations or not folder or not file.exists():
-            raise BadInput(f"{row}: expected NAME=FOLDER, with another name for each and a folder with metrics.json.")
-        evaluations[name] = json.loads(file.read_text())
+    folders = folders_of(rows)
+    evaluations = {name: json.loads((folder / "metrics.json").read_text()) for name, folder in folders.items()}
     results = summarize(evaluations, reference)
     text = markdown(results)
     print(text)
@@ -48,6 +44,21 @@ def main(*rows: str, reference: str, output: str | None = None) -> None:
         for suffix, content in ((".md", text), (".json", json.dumps(results, indent=2))):
             with written_beside(Path(output + suffix)) as file:
                 file.write_text(content + "\n")
+
+
+def folders_of(rows: Sequence[str]) -> dict[str, Path]:
+    """Return the folder of each of ``rows``, NAME=FOLDER, by its name.
+
+    Raises:
+        BadInput: a row is something else, its folder has no metrics.json, or two have one name.
+    """
+    folders: dict[str, Path] = {}
+    for row in rows:
+        name, _, folder = row.partition("=")
+        if name in folders or not folder or not (Path(folder) / "metrics.json").exists():
+            raise BadInput(f"{row}: expected NAME=FOLDER, with another name for each and a folder with metrics.json.")
+        folders[name] = Path(folder)
+    return folders
 
 
 def summarize(evaluations: dict[str, Any], reference: str) -> dict[str, Any]:

@@ -30,13 +30,15 @@ def largest(file: str) -> int:
 TARGETS = frozenset(
     (
         *("Activationsd", "AsDiscreted", "Compose", "ConcatItemsd", "CopyItemsd", "EnsureTyped", "Invertd"),
-        *("RandAdjustContrastd", "RandAffined", "RandFlipd", "RandScaleIntensityd"),
+        *("ConvertToMultiChannelBasedOnBratsClassesd", "CropForegroundd", "RemoveSmallObjectsd", "SelectItemsd"),
+        *("RandAdjustContrastd", "RandAffined", "RandCropByPosNegLabeld", "RandFlipd", "RandScaleIntensityd"),
         *("CacheDataset", "DataLoader", "Dataset", "DistributedSampler", "DistributedWeightedRandomSampler"),
-        *("torch.utils.data.WeightedRandomSampler",),
+        *("torch.utils.data.RandomSampler", "torch.utils.data.WeightedRandomSampler"),
         *("DiceCELoss", "DiceMetric", "MeanIoU"),
-        *("DiffusionModelUNet", "UNet", "DDPMScheduler", "RFlowScheduler", "torch.nn.parallel.DistributedDataParallel"),
+        *("DiffusionModelUNet", "SegResNet", "UNet", "DDPMScheduler", "RFlowScheduler"),
+        *("torch.nn.parallel.DistributedDataParallel",),
         *("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.lr_scheduler.CosineAnnealingLR"),
-        *("SupervisedEvaluator", "SupervisedTrainer"),
+        *("SupervisedEvaluator", "SupervisedTrainer", "monai.engines.default_prepare_batch"),
         *("convert_to_onnx",),  # as torch.jit.save below, it writes a network to a file
         *("CheckpointSaver", "IgniteMetricHandler", "LrScheduleHandler", "MeanDice", "MeanIoUHandler", "StatsHandler"),
         *("TensorBoardStatsHandler", "ValidationHandler", "ignite.handlers.EMAHandler"),

@@ -20,16 +20,18 @@ def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
 def random_affine(
     image: torch.Tensor,
     label: torch.Tensor,
+    mirrored: torch.Tensor | None = None,
     probability: float = 0.7,
     rotate: float = 15.0,
     scale: float = 0.15,
     translate: float = 0.06,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mirror half of the slices from left to right, and rotate, scale and move each with ``probability``.
+    """Mirror half of the slices along their rows, and rotate, scale and move each with ``probability``.
 
     Args:
         image: (B, C, H, W).
         label: (B, classes, H, W), which goes where the image goes.
+        mirrored: (B,), 1 for the slices that may be mirrored, 0 for the others; by default all may be.
         probability: share of the slices that are rotated, scaled and moved.
         rotate: degrees, at most, either way.
         scale: share of the size, at most, either way.
@@ -39,8 +41,8 @@ def random_affine(
     changed = (torch.rand(batch) < probability).float()
     angle = uniform(-rotate, rotate, batch) * changed * math.pi / 180
     size = 1 + uniform(-scale, scale, batch) * changed
-    mirror = 1 - 2 * (torch.rand(batch) < 0.5).float()
-    # coordinates of the output to those of the input, in pixels, the rows (left to right) mirrored
+    mirror = 1 - 2 * (torch.rand(batch) < 0.5).float() * (1 if mirrored is None else mirrored.cpu())
+    # coordinates of the output to those of the input, in pixels, the rows mirrored
     across, along = torch.cos(angle) / size, torch.sin(angle) / size
     ratio = height / width  # grids run from -1 to 1 along both sides, whatever their length
     theta = torch.stack(

@@ -24,7 +24,7 @@ class PrepareDiffusionBatch(PrepareBatch):
     Args:
         schedule: MONAI scheduler that noises.
         steps: train on the times alone at which a sampler of so many steps looks (Fast-DDPM, arXiv 2405.14802), 1 for
-            pure noise alone (YODA, arXiv 2407.13545: one-step regression); None for all times.
+            pure noise alone (YODA, arXiv 2505.02048: one-step regression); None for all times.
         start: what the real image is mixed with, see `custom.sampler.starting_image`.
         multiple: height and width of what the network sees are multiples of this.
     """

@@ -1,7 +1,8 @@
-"""The synthesizer's network: MONAI's diffusion U-Net behind a 2x space-to-depth front."""
+"""Networks: the synthesizer's, MONAI's diffusion U-Net behind a 2x space-to-depth front; how a segmenter's starts."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -65,3 +66,15 @@ class SpaceToDepthUNet(nn.Module):
             return blocks
         turned = torch.einsum("ij,bcjhw->bcihw", self.haar.to(blocks.dtype), blocks.unflatten(1, (-1, 4)))
         return turned.flatten(1, 2)
+
+
+def expect_share(network: nn.Module, share: float) -> nn.Module:
+    """Let a new network for segmentation expect a class in that share of the pixels, and return it.
+
+    Its last bias, which must be its last parameter, becomes the logit of ``share`` (Lin et al. 2017, arXiv 1708.02002,
+    section 3.3). The layers before normalise each instance, so that nothing but this bias can say how rare tumour is,
+    and Adam moves it by no more than the learning rate a step: without this the first thousand steps do little else.
+    """
+    *_, bias = network.parameters()
+    nn.init.constant_(bias, math.log(share / (1 - share)))
+    return network

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from custom.channels import CHANNELS
 from custom.errors import BadInput
 from custom.inferers import BrainSliceInferer, SynthesisInferer, pad_to_multiple
+from custom.planes import PLANES
 from custom.residual import residual_map
 from custom.sampler import starting_image, to_signed, to_unit
 from custom.slices import ScaleIntensityInBraind, is_brain
@@ -89,7 +90,7 @@ class Segmenter(nn.Module):
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
         """Return what `BrainSliceInferer.run_slices` does for one batch."""
-        return self.inferer.run_slices(slices, self.network)
+        return self.inferer.autocast(slices, self.network)
 
 
 class Chain(nn.Module):
@@ -114,6 +115,9 @@ class Chain(nn.Module):
         self.segmenter: Any = Segmenter(segmentation, segmenter)
         self.channels = torch.arange(len(CHANNELS))[segmentation.channels].tolist()
         self.neighbours = segmentation.neighbours
+        # (1, H, W, D) axes of each view
+        self.views = [[0, *(axis + 1 for axis in PLANES[plane])] for plane in segmentation.planes]
+        self.flip = segmentation.flip
         self.batch = segmentation.batch_size
         self.multiple = segmentation.multiple
         self.outside = segmentation.outside
@@ -161,6 +165,15 @@ class Chain(nn.Module):
 
     def segment(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits (1, H, W, D) for a prepared study (C, H, W, D), as `BrainSliceInferer` does."""
+        found: list[torch.Tensor] = []
+        for axes in self.views:  # each exchanges two axes at most and so undoes itself
+            found.append(self.segment_slices(image.permute(axes)).permute(axes))
+            if self.flip:
+                found.append(self.segment_slices(image.flip(1).permute(axes)).permute(axes).flip(1))
+        return torch.stack(found).mean(dim=0)
+
+    def segment_slices(self, image: torch.Tensor) -> torch.Tensor:
+        """Return logits (1, H, W, D) for a volume (C, H, W, D) seen along the slices (H, W)."""
         slices, box = cut_to_brain(image, self.multiple)
         beyond = F.pad(slices, [0, 0, 0, 0, 0, 0, self.neighbours, self.neighbours])
         around = beyond.unfold(0, 2 * self.neighbours + 1, 1).permute(0, 4, 1, 2, 3).flatten(1, 2)

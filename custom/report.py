@@ -25,13 +25,13 @@ from scipy import ndimage
 from custom.errors import BadInput
 from custom.files import written_beside
 from custom.flags import as_flag
+from custom.residual import RESIDUAL_TOP
 from custom.slices import is_brain
 from custom.study import MODALITIES, MSD_CHANNELS, ImageSpec, LoadStudyd, find_study, read_header
 
 logger = logging.getLogger(__name__)
 
 MAPS = ("seg", "prob", "t1ce_synthetic", "residual")
-RESIDUAL_TOP = 0.5  # what is white
 # Colours of the residual: black, red, yellow, white. And of the mask: none of those.
 HEAT = {"I": [0, 95, 191, 255], "R": [0, 255, 255, 255], "G": [0, 0, 255, 255], "B": [0, 0, 0, 255], "A": [255] * 4}
 MASK_COLOUR = (0, 229, 255)

@@ -10,6 +10,8 @@ from monai.transforms import MapTransform
 
 from custom.study import MODALITIES
 
+RESIDUAL_TOP = 0.5  # what is white in pictures
+
 
 def residual_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
     """Return |t1ce - synthetic| inside the brain and zero outside; all of one shape, intensities in [0, 1]."""

@@ -17,6 +17,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from custom.dicom import DicomStudy
+from custom.flags import as_flag
 from custom.provenance import origin_of
 from custom.registration import MOVES
 from custom.study import MODALITIES
@@ -27,17 +28,21 @@ logger = logging.getLogger(__name__)
 class ResultsWriter:
     """Write ``<output_dir>/<id>/<id>_<map>.nii.gz`` for each map of a study, and ``<id>_run.json``.
 
-    A study that came as DICOM gets ``<id>_seg.dcm`` too, and its report says which series were taken.
+    A study that came as DICOM gets ``<id>_seg.dcm`` too, and its report says which series were taken. A map with a
+    channel for each of several classes becomes a file for each: ``<id>_seg_wt.nii.gz``.
 
     MONAI's `SaveImaged` writes straight to the final name and makes a header of its own. Here all files of a study are
     written beside and renamed into place together, with the header of the study's file: the same affine, bit for bit.
 
     Args:
         output_dir: where results go.
-        maps: name of a map -> key of the data, (1, H, W, D) on the study's grid. A map that a study lacks is left out.
+        maps: name of a map -> key of the data, (1 or classes, H, W, D) on the study's grid. A map that a study lacks is
+            left out.
         studies: what `custom.datasets.find_studies` found.
         weights: name -> path of the weights; their SHA-256 goes into the report.
         settings: what was asked for; goes into the report.
+        classes: names of a mask's channels, such as wt, tc and et; none for a mask of one.
+        enabled: whether to write at all, as a bool or as a command line passes it on, "true" or "false".
     """
 
     def __init__(
@@ -47,18 +52,23 @@ class ResultsWriter:
         studies: Sequence[Mapping[str, Any]],
         weights: Mapping[str, str],
         settings: Mapping[str, Any],
+        classes: Sequence[str] = (),
+        enabled: bool | str = True,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.maps = maps
         self.studies = {study["id"]: study for study in studies}
         self.origin = origin_of(weights, settings)
+        self.classes = classes
+        self.enabled = as_flag(enabled, "save_maps")
         self.started = self.read = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Write each study that ``engine``, an evaluator with batches of one study, completes."""
-        engine.add_event_handler(Events.GET_BATCH_STARTED, self._start)
-        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._batch_read)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        if self.enabled:
+            engine.add_event_handler(Events.GET_BATCH_STARTED, self._start)
+            engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._batch_read)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def _start(self, engine: Engine) -> None:
         self.started = time.perf_counter()
@@ -73,7 +83,11 @@ class ResultsWriter:
         study_id = data["id"]
         folder = self.output_dir / study_id
         folder.mkdir(parents=True, exist_ok=True)
-        maps = {name: data[key] for name, key in self.maps.items() if key in data}
+        maps: dict[str, Any] = {}
+        for name, key in self.maps.items():
+            if key in data:
+                maps |= _by_class(name, data[key], self.classes)
+        masks = {name: image for name, image in maps.items() if name.startswith("seg")}
         source = self.studies[study_id]["image"]
         report = {
             "id": study_id,
@@ -81,14 +95,14 @@ class ResultsWriter:
             "modalities": _origin_of_modalities(data),
             "outputs": {name: f"{study_id}_{name}.nii.gz" for name in maps},
         }
-        if "seg" in maps:
-            report["tumour_volume_ml"] = round(volume_ml(maps["seg"]), 3)
+        for name, mask in masks.items():
+            report["tumour_volume_ml" + name.removeprefix("seg")] = round(volume_ml(mask), 3)
         if isinstance(source, DicomStudy):
             report |= source.report(data["image"].meta[MOVES])
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
             for name, image in maps.items():
                 save_map(
-                    image, Path(temporary) / f"{study_id}_{name}.nii.gz", np.uint8 if name == "seg" else np.float32
+                    image, Path(temporary) / f"{study_id}_{name}.nii.gz", np.uint8 if name in masks else np.float32
                 )
             if isinstance(source, DicomStudy) and "seg" in maps:
                 # not at the top: only a study in DICOM needs highdicom, which MONAI Label's older pydicom rules out
@@ -118,6 +132,13 @@ class ResultsWriter:
                 logger.warning("%s: %s is %s", study_id, modality, origin)
         for file in written:
             logger.info("%s: %s", study_id, folder / file)
+
+
+def _by_class(name: str, image: Any, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a map (1, H, W, D) under its name, or one with a channel for each class as a map for each."""
+    if len(image) == 1:
+        return {name: image}
+    return {f"{name}_{each}": channel for each, channel in zip(classes, image.split(1), strict=True)}
 
 
 def _origin_of_modalities(data: Mapping[str, Any]) -> dict[str, str]:

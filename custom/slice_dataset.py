@@ -10,9 +10,12 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from custom.planes import PLANES, check_planes, to_plane
+from custom.progress import with_progress
+
 
 class SliceDataset(Dataset):
-    """Every axial slice that shows brain, of every study, in one list.
+    """Every slice that shows brain, of every study, in one list.
 
     MONAI's `RandSpatialCropSamplesd` would draw slices too, but several from one study at a time: batches of unlike
     slices train better, and an epoch is every slice once.
@@ -23,6 +26,11 @@ class SliceDataset(Dataset):
         transform: applied to each slice, a dictionary of (C, H, W) tensors; random transforms belong here.
         neighbours: how many slices below and above come with the image, as channels; see `with_neighbours`.
         tumour_free: leave out the slices whose label shows tumour.
+        planes: in which planes, see `custom.planes`. Where there are several, slices are padded with zeros to squares
+            of one size, since volumes are not as high as they are wide.
+
+    Each slice is a dictionary of ``keys`` and of ``mirrored``: 1.0 where its rows run from left to right, so that it
+    still looks like a slice of a head when they are mirrored, and 0.0 in sagittal slices.
     """
 
     def __init__(
@@ -32,30 +40,40 @@ class SliceDataset(Dataset):
         transform: Callable[[dict[str, torch.Tensor]], Any] | None = None,
         neighbours: int = 0,
         tumour_free: bool = False,
+        planes: Sequence[str] = ("axial",),
     ) -> None:
-        # without metadata, which costs more than the slice, and slices contiguous in memory
+        self.planes = check_planes(planes)
+        # without metadata, which costs more than the slice, and axial slices contiguous in memory
         self.studies = [
             {key: torch.as_tensor(study[key]).as_subclass(torch.Tensor).movedim(-1, 0).contiguous() for key in keys}
-            for study in studies
+            for study in with_progress(studies, "Preparing", "studies")
         ]
         self.transform = transform
         self.neighbours = neighbours
-        self.index = [
-            (number, depth)
-            for number, study in enumerate(self.studies)
-            for depth in (study["image"] != 0).flatten(1).any(dim=1).nonzero().flatten().tolist()
-            if not (tumour_free and study["label"][depth].any())
-        ]
+        self.side = max((max(study["image"].shape[i] for i in (0, 2, 3)) for study in self.studies), default=0)
+        self.index: list[tuple[int, str, int]] = []
+        self.tumour: list[bool] = []  # of each slice, where there are labels
+        for number, study in enumerate(self.studies):
+            for plane in self.planes:
+                shown = occupied(study["image"], plane)
+                tumour = occupied(study["label"].nan_to_num(), plane) if "label" in study else torch.zeros_like(shown)
+                for depth in (shown & ~tumour if tumour_free else shown).nonzero().flatten().tolist():
+                    self.index.append((number, plane, depth))
+                    self.tumour.append(bool(tumour[depth]))
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, item: int) -> Any:
-        number, depth = self.index[item]
-        study = self.studies[number]
-        piece = {key: volume[depth] for key, volume in study.items()}
-        if self.neighbours:
-            piece["image"] = with_neighbours(study["image"], self.neighbours, [depth])[0]
+        number, plane, depth = self.index[item]
+        piece: dict[str, Any] = {}
+        for key, stored in self.studies[number].items():
+            slices = to_plane(stored.movedim(0, -1), plane).movedim(-1, 0)
+            piece[key] = with_neighbours(slices, self.neighbours if key == "image" else 0, [depth])[0]
+            if len(self.planes) > 1:
+                height, width = piece[key].shape[-2:]
+                piece[key] = F.pad(piece[key], (0, self.side - width, 0, self.side - height))
+        piece["mirrored"] = float(PLANES[plane][0] == 0)
         return piece if self.transform is None else self.transform(piece)
 
     def weights(self, tumour_share: float, partial_share: float = 0.0) -> list[float]:
@@ -67,7 +85,7 @@ class SliceDataset(Dataset):
                 of slices that the data set lacks leaves its share to the others.
         """
         partial = [bool((study["image"].amax(dim=(0, 2, 3)) == 0).any()) for study in self.studies]
-        kinds = [(partial[number], bool(self.studies[number]["label"][depth].any())) for number, depth in self.index]
+        kinds = [(partial[number], tumour) for (number, _, _), tumour in zip(self.index, self.tumour, strict=True)]
         counts = Counter(kinds)
         shares = {
             (lacks, tumour): (partial_share if lacks else 1 - partial_share)
@@ -90,5 +108,15 @@ def with_neighbours(slices: torch.Tensor, neighbours: int, depths: Sequence[int]
     Returns:
         (len(depths), (2 * neighbours + 1) * C, H, W), from the lowest slice's channels to the highest's.
     """
-    padded = F.pad(slices, (0, 0, 0, 0, 0, 0, neighbours, neighbours))
-    return torch.stack([padded[depth : depth + 2 * neighbours + 1].flatten(0, 1) for depth in depths])
+    above, below = max(0, max(depths) + neighbours + 1 - len(slices)), max(0, neighbours - min(depths))
+    first = max(0, min(depths) - neighbours)
+    part = slices[first : max(depths) + neighbours + 1]
+    padded = F.pad(part, (0, 0, 0, 0, 0, 0, below, above))
+    starts = [depth - neighbours - first + below for depth in depths]
+    return torch.stack([padded[start : start + 2 * neighbours + 1].flatten(0, 1) for start in starts])
+
+
+def occupied(stored: torch.Tensor, plane: str) -> torch.Tensor:
+    """Tell which slices in ``plane`` of a volume stored as axial slices (D, C, H, W) hold anything but zeros."""
+    anything = (stored != 0).any(dim=1).movedim(0, -1)
+    return to_plane(anything, plane).flatten(0, 1).any(dim=0)

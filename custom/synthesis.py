@@ -27,6 +27,7 @@ class SynthesizeT1ced(MapTransform):
         seed: seed of the noise, see `custom.inferers.SynthesisInferer`.
         device: where the network runs.
         amp: whether to autocast.
+        consistency: see `custom.inferers.SynthesisInferer`; where the T1ce is missing it is not used.
 
     Raises:
         BadInput: when the folder is not the synthesizer's bundle, or the bundle is of another version.
@@ -40,6 +41,7 @@ class SynthesizeT1ced(MapTransform):
         seed: int = 0,
         device: str | torch.device = "cpu",
         amp: bool = True,
+        consistency: int = 0,
     ) -> None:
         super().__init__("image")
         root = Path(synth_bundle_root)
@@ -47,6 +49,7 @@ class SynthesizeT1ced(MapTransform):
         parser = ConfigParser()
         parser.read_config(root / "configs" / "inference.json")
         parser.update({"bundle_root": str(root), "device": str(device), "amp": amp, "seed": seed, "sampler": sampler})
+        parser.update({"inferer#consistency": consistency})
         self.device = device
         self.network = parser.get_parsed_content("network")
         self.inferer = parser.get_parsed_content("inferer")

@@ -24,6 +24,12 @@ def test_without_rotation_scale_and_move_half_of_the_slices_are_mirrored_from_le
     assert torch.allclose(label, found[:, :1])
 
 
+def test_slices_that_must_not_be_mirrored_are_not():
+    image = torch.rand(40, 1, 8, 8)
+    found, _ = random_affine(image, image, mirrored=torch.zeros(40), probability=0)
+    assert torch.allclose(found, image, atol=1e-5)
+
+
 def test_a_disc_stays_a_disc_of_its_size_in_slices_that_are_not_square():
     rows, columns = torch.meshgrid(torch.arange(80.0), torch.arange(96.0), indexing="ij")
     disc = (((rows - 39.5) ** 2 + (columns - 47.5) ** 2) < 15**2).float()[None, None].repeat(32, 1, 1, 1)

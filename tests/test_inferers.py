@@ -245,3 +245,28 @@ def test_a_brain_that_fills_slices_of_no_multiple_goes_through_a_network_that_ne
     output = BrainSliceInferer(multiple=16, amp=False)(volume, network)
     assert seen == [(128, 128)]
     assert torch.equal(output, volume)
+
+
+def test_planes_are_averaged_each_seen_along_its_own_slices():
+    image = volume(1)
+
+    def rows_before(slices: torch.Tensor) -> torch.Tensor:
+        return slices.cumsum(dim=2)
+
+    found = BrainSliceInferer(planes=("axial", "sagittal"), amp=False, multiple=8)(image, rows_before)
+    expected = (image.cumsum(dim=2) + image.cumsum(dim=4)) / 2
+    inside = image != 0
+    assert torch.allclose(found[inside], expected[inside], atol=1e-5)
+
+
+def test_a_flip_of_every_plane_is_from_left_to_right():
+    image = volume(1)
+
+    def stripes(slices: torch.Tensor) -> torch.Tensor:
+        return slices.cumsum(dim=3)
+
+    found = BrainSliceInferer(planes=("axial", "coronal", "sagittal"), flip=True, amp=False, multiple=8)(image, stripes)
+    mirrored = BrainSliceInferer(planes=("axial", "coronal", "sagittal"), flip=True, amp=False, multiple=8)(
+        image.flip(2), stripes
+    )
+    assert torch.allclose(found, mirrored.flip(2), atol=1e-5)

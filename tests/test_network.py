@@ -1,4 +1,4 @@
-"""The synthesizer's network: sizes in and out, and the size of its weights."""
+"""The synthesizer's network: sizes in and out, and the size of its weights; how a segmenter's network starts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.networks.nets import SegResNet, UNet
 from torch import nn
 
-from custom.network import SpaceToDepthUNet
+from custom.network import SpaceToDepthUNet, expect_share
 
 TRAIN_JSON = Path(__file__).parent.parent / "bundles" / "recoseg_synth" / "configs" / "train.json"
 MAX_BYTES = 25_000_000
@@ -95,3 +96,20 @@ def test_a_state_dict_carries_the_whole_network(tmp_path):
     torch.save(source.state_dict(), tmp_path / "model.pt")
     other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     assert torch.equal(predict(source, (16, 16)), predict(other, (16, 16)))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        UNet(2, 3, 1, (4, 8, 8), (2, 2), num_res_units=2),
+        UNet(3, 3, 2, (4, 8), (2,), num_res_units=0),
+        SegResNet(3, init_filters=8, in_channels=3, out_channels=3),
+    ],
+    ids=["residual", "plain", "segresnet"],
+)
+def test_a_new_network_expects_the_share_it_is_told_of(network):
+    before = [value.clone() for value in network.parameters()]
+    assert expect_share(network, 0.05) is network
+    *others, bias = network.parameters()
+    assert bias.ndim == 1 and torch.allclose(bias.sigmoid(), torch.tensor(0.05))
+    assert all(torch.equal(old, new) for old, new in zip(before, others, strict=False))

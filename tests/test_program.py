@@ -13,6 +13,7 @@ from monai.networks.schedulers import DDPMScheduler
 from conftest import bad_input
 from custom.inferers import BrainSliceInferer, SynthesisInferer, brain_box, pad_to_multiple
 from custom.network import SpaceToDepthUNet
+from custom.planes import PLANES
 from custom.program import chain_program, cut_to_brain
 from custom.residual import Residuald
 from custom.sampler import sample
@@ -43,7 +44,9 @@ class Ordinary:
             torch.nn.init.normal_(weights, std=0.1)
         self.synthesis = SynthesisInferer(SCHEDULE, partial(sample, steps=steps, eta=0.0), seed=3, amp=amp)
         self.segmenter = UNet(2, 3 * len(CHANNELS), 1, (4, 8, 8, 8, 8), (2, 2, 2, 2), num_res_units=1).eval()
-        self.segmentation = BrainSliceInferer(CHANNELS, neighbours=1, flip=True, amp=amp, outside=-20.0)
+        self.segmentation = BrainSliceInferer(
+            CHANNELS, neighbours=1, planes=tuple(PLANES), flip=True, amp=amp, outside=-20.0
+        )
 
     @torch.no_grad()
     def __call__(self, image):

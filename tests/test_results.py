@@ -91,6 +91,32 @@ def test_results_and_report_lie_under_the_study_name(source, tmp_path):
     assert set(report["seconds"]) == {"read_and_prepare", "network_and_back", "write"}
 
 
+def test_a_map_of_several_classes_is_a_file_for_each(source, tmp_path):
+    image = LoadImage(ensure_channel_first=True)(source)
+    masks = torch.cat([image, image * 0])
+    writer = ResultsWriter(
+        tmp_path, {"seg": "pred", "residual": "residual"}, [{"id": "study", "image": "x"}], {}, {}, classes=("wt", "et")
+    )
+    evaluate(writer, pred=masks, residual=image)
+    names = {name: f"study_{name}.nii.gz" for name in ("seg_wt", "seg_et", "residual")}
+    assert {file.name for file in (tmp_path / "study").iterdir()} == {*names.values(), "study_run.json"}
+    report = json.loads((tmp_path / "study" / "study_run.json").read_text())
+    assert report["outputs"] == names
+    assert report["tumour_volume_ml_wt"] == pytest.approx(volume_ml(image), abs=1e-3)
+    assert report["tumour_volume_ml_et"] == 0
+    saved = nib.load(tmp_path / "study" / names["seg_wt"])
+    assert saved.get_data_dtype() == np.uint8
+    assert np.all(saved.get_fdata() == 1)
+
+
+@pytest.mark.parametrize("enabled", [False, "false"])
+def test_nothing_is_written_unless_asked_for(source, tmp_path, enabled):
+    image = LoadImage(ensure_channel_first=True)(source)
+    writer = ResultsWriter(tmp_path / "out", {"seg": "pred"}, [{"id": "study", "image": "x"}], {}, {}, enabled=enabled)
+    evaluate(writer, pred=image)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_write_that_fails_leaves_nothing_and_keeps_what_was_there(source, tmp_path, monkeypatch):
     image = LoadImage(ensure_channel_first=True)(source)
     folder = tmp_path / "out" / "study"

@@ -22,7 +22,7 @@ def batch(size: int = 3, neighbours: int = 1) -> dict[str, torch.Tensor]:
     image[:, :, 30:70, 50:90] = 0.5
     label = torch.zeros(size, 1, 120, 120)
     label[:, :, 45:55, 65:75] = 0.75
-    return {"image": image, "label": label}
+    return {"image": image, "label": label, "mirrored": torch.ones(size)}
 
 
 def test_a_batch_is_cut_to_the_brain_and_has_the_channels_asked_for():
@@ -48,7 +48,7 @@ def test_the_label_goes_where_the_image_goes():
 
 
 def test_a_brain_that_fills_the_slices_is_padded_and_not_cut():
-    data = {"image": torch.ones(1, 6, 120, 120), "label": torch.ones(1, 1, 120, 120)}
+    data = {"image": torch.ones(1, 6, 120, 120), "label": torch.ones(1, 1, 120, 120), "mirrored": torch.ones(1)}
     image, label = PrepareSegmentationBatch(INPUTS)(data)
     assert image.shape == (1, 5, 128, 128)
     assert label.shape == (1, 1, 128, 128)

@@ -36,7 +36,7 @@ def test_only_slices_with_brain_are_listed_each_once():
 
 def test_a_slice_is_a_plain_tensor_of_the_keys_asked_for():
     piece = SliceDataset(studies())[0]
-    assert piece.keys() == {"image"}
+    assert piece.keys() == {"image", "mirrored"}
     assert type(piece["image"]) is torch.Tensor
     assert piece["image"].is_contiguous()
     assert piece["image"].shape == (2, 4, 4)
@@ -69,7 +69,7 @@ def test_partial_studies_are_drawn_with_their_share_and_tumour_with_its_share_am
     found = studies()
     found[1]["image"][1] = 0  # lacks a modality; the slice that had brain in that one only is gone
     dataset = SliceDataset(found, keys=("image", "label"))
-    assert [number for number, _ in dataset.index] == [0, 0, 0, 1]
+    assert [number for number, _, _ in dataset.index] == [0, 0, 0, 1]
     assert dataset.weights(0.5, partial_share=0.2) == pytest.approx([0.2, 0.4, 0.2, 0.1])
 
 
@@ -82,7 +82,7 @@ def test_when_nothing_has_a_share_every_slice_is_drawn_alike():
 
 def test_tumour_free_leaves_out_the_slices_with_tumour():
     dataset = SliceDataset(studies(), keys=("image", "label"), tumour_free=True)
-    assert dataset.index == [(0, 1), (0, 3), (1, 4)]
+    assert [where[::2] for where in dataset.index] == [(0, 1), (0, 3), (1, 4)]
 
 
 def test_neighbours_come_from_below_to_above_and_are_zero_beyond_the_ends():
@@ -97,3 +97,31 @@ def test_a_slice_with_neighbours_has_their_images_and_its_own_label():
     expected = torch.cat([found[0]["image"].as_tensor()[..., depth] for depth in (0, 1, 2)])
     assert torch.equal(item["image"], expected)
     assert torch.equal(item["label"], found[0]["label"].as_tensor()[..., 1])
+
+
+def test_planes_show_every_slice_with_brain_of_each_padded_to_one_size_and_sagittal_ones_are_not_mirrored():
+    found = studies()
+    dataset = SliceDataset(found, keys=("image", "label"), planes=("axial", "coronal", "sagittal"))
+    assert [where[1] for where in dataset.index] == ["axial"] * 3 + ["coronal"] * 2 + ["sagittal"] * 2 + [
+        "axial"
+    ] * 2 + ["coronal"] * 2 + ["sagittal"] * 2
+    image, label = (
+        torch.nn.functional.pad(found[0][key].as_tensor(), (0, 0, 0, 1, 0, 1)) for key in ("image", "label")
+    )
+    axial, coronal, sagittal = dataset[1], dataset[3], dataset[5]
+    assert torch.equal(axial["image"], image[..., 2]) and torch.equal(axial["label"], label[..., 2])
+    assert torch.equal(coronal["image"], image[:, :, 1, :]) and axial["mirrored"] == coronal["mirrored"] == 1
+    assert torch.equal(sagittal["image"], image[:, 1, :, :].transpose(1, 2)) and sagittal["mirrored"] == 0
+
+
+def test_tumour_is_counted_in_the_plane_that_the_slice_is_of():
+    dataset = SliceDataset(studies(), keys=("image", "label"), planes=("coronal",))
+    assert dataset.index == [(0, "coronal", 1), (0, "coronal", 2), (1, "coronal", 1), (1, "coronal", 2)]
+    assert dataset.weights(1.0) == [0, 0.5, 0, 0.5]
+
+
+def test_neighbours_of_a_sagittal_slice_are_sagittal():
+    found = studies()
+    item = SliceDataset(found, neighbours=1, planes=("sagittal",))[0]["image"]
+    assert torch.equal(item[2:4, :, :], found[0]["image"].as_tensor()[:, 1].transpose(1, 2))
+    assert torch.equal(item[4:6, :, :], found[0]["image"].as_tensor()[:, 2].transpose(1, 2))

@@ -6,12 +6,13 @@ import csv
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
-from bundles.conftest import SEG, SYNTH, image, parsed, result, run_bundle
+from bundles.conftest import SEG, SYNTH, files_in, image, parsed, result, run_bundle
 from custom.files import sha256
 from custom.study import MODALITIES
 
@@ -20,11 +21,11 @@ pytestmark = pytest.mark.slow
 STUDIES = ("oblique", "phantom_0")
 
 
-def evaluate(bundle: Path, dataset: Path, entries: list, folder: Path) -> Path:
+def evaluate(bundle: Path, dataset: Path, entries: list, folder: Path, *overrides: object) -> Path:
     """Evaluate a bundle on the studies that ``entries`` of a datalist name, and return where the figures are."""
     (folder / "list.json").write_text(json.dumps({"testing": entries}))
     options = ("--dataset_dir", dataset, "--datalist", folder / "list.json", "--output_dir", folder / "figures")
-    run_bundle(bundle, "evaluate", *options, cwd=folder)
+    run_bundle(bundle, "evaluate", *options, *overrides, cwd=folder)
     return folder / "figures"
 
 
@@ -68,6 +69,18 @@ def test_figures_are_those_of_the_masks_that_inference_writes(segmented, inferre
         }
         assert {name: found[study][name] for name in expected} == pytest.approx(expected, abs=5e-5)
         assert set(found[study]) == {*expected, "hd95_mm", "lesionwise_dice", "slice_dice", "ece"}
+
+
+def test_maps_are_saved_if_asked_for_and_are_those_that_inference_writes(bundles, inferred, mixed_dataset, tmp_path):
+    entries = [{"image": study} for study in STUDIES]
+    folder = evaluate(bundles / SEG, mixed_dataset, entries, tmp_path, "--save_maps", "true")
+    for study in STUDIES:
+        files = files_in(folder / study)
+        assert files == files_in(inferred / study)
+        for file in files - {f"{study}_run.json"}:
+            saved, expected = (nib.load(place / study / file) for place in (folder, inferred))
+            assert np.array_equal(saved.affine, nib.load(mixed_dataset / study / f"{study}_t1.nii.gz").affine), file
+            assert np.array_equal(image(saved), image(expected)), file
 
 
 def test_the_reliability_curve_is_of_the_probabilities_that_inference_writes(segmented, inferred, mixed_dataset):

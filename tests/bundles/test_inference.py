@@ -119,7 +119,16 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
         "modalities": dict.fromkeys(MODALITIES, "found"),
         "outputs": {name: f"phantom_0_{name}.nii.gz" for name in MAPS},
         "tumour_volume_ml": round(voxels * 4**3 / 1000, 3),
-        "settings": {"sampler_steps": 1, "threshold": 0.5, "seed": 0, "device": "cpu", "amp": True},
+        "settings": {
+            "sampler_steps": 1,
+            "planes": ["axial", "coronal", "sagittal"],
+            "flip": True,
+            "threshold": 0.4,
+            "min_volume_mm3": 500,
+            "seed": 0,
+            "device": "cpu",
+            "amp": True,
+        },
         "versions": {
             "recoseg": custom.__version__,
             "monai": monai.__version__,
@@ -166,12 +175,14 @@ def test_options_reach_the_segmenter_and_its_synthesizer(inferred, bundles, mixe
     other = Path(shutil.copytree(bundles / SYNTH, tmp_path / "another name"))
     torch.save(random_weights(parsed(other, "network_def"), seed=1), other / "models" / "model.pt")
     options = ("--sampler#steps", 5, "--seed", 7, "--amp", "false", "--device", "cpu", "--threshold", 0.3)
+    options += ("--min_volume_mm3", 0)
     options += ("--synth_bundle_root", other, "--output_dir", "here")
     four_d = mixed_dataset / "four_d" / "four_d.nii.gz"
     run_bundle(bundles / SEG, "inference", "--dataset_dir", four_d, *options, cwd=tmp_path)
     results = tmp_path / "here"
     found = report(results, "four_d")
-    assert found["settings"] == {"sampler_steps": 5, "threshold": 0.3, "seed": 7, "device": "cpu", "amp": False}
+    settings = {"sampler_steps": 5, "threshold": 0.3, "seed": 7, "device": "cpu", "amp": False}
+    assert settings.items() <= found["settings"].items()
     assert found["weights"][SYNTH]["sha256"] == sha256(other / "models" / "model.pt")
     assert np.array_equal(result(results, "four_d", "seg"), result(results, "four_d", "prob") >= np.float32(0.3))
     assert not np.array_equal(result(results, "four_d", "residual"), result(inferred, "four_d", "residual"))

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import fcntl
+import importlib.util
+import os
+import pty
+import shlex
 import shutil
+import sqlite3
+import struct
+import subprocess
+import sys
+import termios
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bundles.conftest import SEG, SYNTH, parsed, python, report, result, run_bundle, succeeded
+from bundles.conftest import REPOSITORY, SEG, SYNTH, parsed, python, report, result, run_bundle, run_command, succeeded
 from custom.files import sha256
 
 pytestmark = pytest.mark.slow
 
-# four studies in two folds: two to train on, about 140 slices, so two batches of 64 an epoch
+# four studies in two folds: two to train on
 SMALL = ("--folds", 2, "--batch_size", 64, "--val_interval", 1, "--sampler#steps", 1)
+STEPS = {SYNTH: 2, SEG: 6}  # an epoch: about 140 axial slices, and those in the other planes for the segmenter
 FIGURE = {SYNTH: "psnr", SEG: "dice"}
+PICTURES = {
+    SYNTH: {"1_t1ce", "2_t1ce_synthetic", "3_residual", "4_flair", "5_t1", "6_t2"},
+    SEG: {"1_t1ce", "2_t1ce_synthetic", "3_residual", "4_flair_truth_blue_prediction_orange"},
+}
 
 
 def checkpoint(folder: Path, epoch: int) -> dict:
@@ -27,14 +43,34 @@ def steps_taken(optimizer: dict) -> set[float]:
     return {float(state["step"]) for state in optimizer["state"].values()}
 
 
-def scalars(folder: Path) -> dict[str, list[int]]:
-    """Return tag -> steps of all the scalars in the TensorBoard files of a folder."""
+def tensorboard(folder: Path, kind: str = "scalars") -> dict[str, list[int]]:
+    """Return tag -> steps of all the scalars or images in the TensorBoard files of a folder."""
     found: dict[str, list[int]] = {}
     for file in sorted(folder.glob("events.out.tfevents.*")):
         events = EventAccumulator(str(file)).Reload()
-        for tag in events.Tags()["scalars"]:
-            found.setdefault(tag, []).extend(event.step for event in events.Scalars(tag))
+        read = {"scalars": events.Scalars, "images": events.Images}[kind]
+        for tag in events.Tags()[kind]:
+            found.setdefault(tag, []).extend(event.step for event in read(tag))
     return found
+
+
+def on_terminal(*arguments: object, cwd: Path) -> str:
+    """Run Python with a terminal of 40 lines as its standard error, and return what that was sent."""
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    command = [sys.executable, *map(str, arguments)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    said = b""
+    with subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=end) as process:
+        os.close(end)
+        try:
+            while part := os.read(terminal, 4096):
+                said += part
+        except OSError:  # how Linux says that the other end is closed
+            pass
+    os.close(terminal)
+    assert process.returncode == 0, said.decode()
+    return said.decode()
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +82,10 @@ def trained(bundles, dataset, tmp_path_factory):
         if name not in done:
             folder, elsewhere = tmp_path_factory.mktemp(f"trained_{name}"), tmp_path_factory.mktemp("elsewhere")
             options = ("--dataset_dir", dataset, "--output_dir", folder, "--train#trainer#max_epochs", 2)
-            run_bundle(bundles / name, "train", *options, *SMALL, cwd=elsewhere)
+            said = run_bundle(bundles / name, "train", *options, *SMALL, cwd=elsewhere)
             assert not list(elsewhere.iterdir())
+            (folder / "out.log").write_text(said.stdout)
+            (folder / "err.log").write_text(said.stderr)
             done[name] = folder
         return done[name]
 
@@ -59,17 +97,46 @@ def test_two_epochs_leave_a_checkpoint_a_model_and_tensorboard_files(trained, bu
     folder = trained(name)
     state = checkpoint(folder, 2)
     assert [file.name for file in folder.glob("checkpoint*")] == ["checkpoint_epoch=2.pt"]
-    assert (state["trainer"]["iteration"], state["trainer"]["epoch_length"]) == (4, 2)
-    assert steps_taken(state["optimizer"]) == {4.0}
+    assert (state["trainer"]["iteration"], state["trainer"]["epoch_length"]) == (2 * STEPS[name], STEPS[name])
+    assert steps_taken(state["optimizer"]) == {2.0 * STEPS[name]}
     assert state["lr_scheduler"]["last_epoch"] == 2
 
     initial = torch.load(bundles / name / "models" / "model.pt", weights_only=True)
-    model = torch.load(folder / "model.pt", weights_only=True)
-    assert {key: value.shape for key, value in model.items()} == {key: value.shape for key, value in initial.items()}
+    for file in ("model.pt", "model_final.pt"):
+        model = torch.load(folder / file, weights_only=True)
+        shapes = {key: value.shape for key, value in model.items()}
+        assert shapes == {key: value.shape for key, value in initial.items()}
 
-    found = scalars(folder)
-    assert found["train_loss"] == [1, 2, 3, 4]
-    assert found[FIGURE[name]] == [1, 2]
+    found = tensorboard(folder)
+    assert found["train_loss"] == list(range(1, 2 * STEPS[name] + 1))
+    assert found["mean_train_loss"] == found[FIGURE[name]] == [1, 2]
+    # two studies in the fold for validation
+    pictures = Counter(tag.split("/")[1] for tag in tensorboard(folder, "images"))
+    assert pictures == dict.fromkeys(PICTURES[name], 2)
+    assert all(steps == [1, 2] for steps in tensorboard(folder, "images").values())
+
+
+@pytest.mark.parametrize("name", [SYNTH, SEG])
+def test_the_log_has_a_line_with_the_loss_for_each_epoch_and_ends_with_what_to_do_next(trained, bundles, name):
+    folder = trained(name)
+    log, errors = ((folder / f"{stream}.log").read_text() for stream in ("out", "err"))
+    assert len([line for line in log.splitlines() if "loss" in line]) == log.count("Metrics -- mean_train_loss: ") == 2
+    assert "%|" not in log + errors  # a bar, which is for terminals
+    assert "Preparing: 2 studies" in log
+
+    *_, last = log.splitlines()
+    said, command = last.split(". Next, ")
+    assert f"The best weights ({FIGURE[name]} " in said
+    assert said.endswith(f" are in {folder / 'model.pt'}")
+    program, *arguments = shlex.split(command.split(": ")[1])
+    if name == SYNTH:
+        assert (program, arguments) == ("cp", [str(folder / "model.pt"), str(bundles / SYNTH / "models" / "model.pt")])
+    else:
+        # what was just trained can be evaluated in this very way
+        assert Path(program).exists()
+        assert arguments[-2:] == ["--dataset_dir", "STUDIES"]
+        assert list(map(str, run_command(bundles / SEG, "evaluate"))) == arguments[:7]
+        assert arguments[7:9] == ["--checkpoint", str(folder / "model.pt")]
 
 
 @pytest.mark.parametrize("name", [SYNTH, SEG])
@@ -77,13 +144,19 @@ def test_a_training_goes_on_where_it_stopped(trained, bundles, dataset, tmp_path
     folder = tmp_path / "runs"
     shutil.copytree(trained(name), folder)
     options = ("--dataset_dir", dataset, "--output_dir", folder, "--resume", "true", "--max_epochs", 3)
-    run_bundle(bundles / name, "train", *options, *SMALL, cwd=tmp_path)
+    said = on_terminal(*run_command(bundles / name, "train"), *options, *SMALL, cwd=tmp_path)
+    steps = STEPS[name]
     state = checkpoint(folder, 3)
-    assert state["trainer"]["iteration"] == 6
-    assert steps_taken(state["optimizer"]) == {6.0}
+    assert state["trainer"]["iteration"] == 3 * steps
+    assert steps_taken(state["optimizer"]) == {3.0 * steps}
     assert state["lr_scheduler"]["last_epoch"] == 3
-    assert scalars(folder)["train_loss"] == [1, 2, 3, 4, 5, 6]
-    assert {file.name for file in folder.glob("*.pt")} == {"checkpoint_epoch=3.pt", "model.pt"}
+    assert tensorboard(folder)["train_loss"] == list(range(1, 3 * steps + 1))
+    assert {file.name for file in folder.glob("*.pt")} == {"checkpoint_epoch=3.pt", "model.pt", "model_final.pt"}
+
+    # bars on a terminal: over all steps, from where it stopped, and over those of the epoch
+    assert f"| {2 * steps}/{3 * steps} [00:00<" in said
+    assert f"Epoch [3/3]: [1/{steps}]" in said
+    assert "loss=" in said
 
 
 def test_what_training_leaves_is_what_the_chain_runs_on(trained, own_bundles, dataset, tmp_path):
@@ -106,15 +179,52 @@ def test_two_processes_train_one_network_and_leave_one_checkpoint(bundles, datas
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     command = ("-m", "monai.bundle", "run", "--config_file", configs, "--bundle_root", bundles / name)
     options = ("--dataset_dir", dataset, "--output_dir", tmp_path / "runs", "--max_epochs", 2)
-    succeeded(python(*launch, *command, *options, *SMALL, "--batch_size", 32, cwd=tmp_path))
+    said = succeeded(python(*launch, *command, *options, *SMALL, "--batch_size", 32, cwd=tmp_path)).stdout
+    # one process speaks for both
+    assert said.count("Metrics -- mean_train_loss: ") == 2
+    assert said.count("Next, ") == 1
 
     folder = tmp_path / "runs"
-    assert {file.name for file in folder.glob("*.pt")} == {"checkpoint_epoch=2.pt", "model.pt"}
+    assert {file.name for file in folder.glob("*.pt")} == {"checkpoint_epoch=2.pt", "model.pt", "model_final.pt"}
     state = checkpoint(folder, 2)
     # each process has half of the slices in batches of 32: as many steps as one process takes with 64
-    assert state["trainer"]["iteration"] == 4
-    assert steps_taken(state["optimizer"]) == {4.0}
+    assert state["trainer"]["iteration"] == 2 * STEPS[name]
+    assert steps_taken(state["optimizer"]) == {2.0 * STEPS[name]}
     network = parsed(bundles / name, "network_def")
     for weights in (state["network"], state["ema"], torch.load(folder / "model.pt", weights_only=True)):
         network.load_state_dict(weights)
-    assert scalars(folder)["train_loss"] == [1, 2, 3, 4]
+    found = tensorboard(folder)
+    assert found["train_loss"] == list(range(1, 2 * STEPS[name] + 1))
+    assert found["mean_train_loss"] == [1, 2]
+    # the first process validates the first of two studies
+    assert Counter(tag.split("/")[1] for tag in tensorboard(folder, "images")) == dict.fromkeys(PICTURES[name], 1)
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("mlflow"), reason="MLflow is not installed: pip install mlflow==3.17.2"
+)
+def test_mlflow_tracks_a_training_in_a_local_database_and_calls_nobody(bundles, dataset, tmp_path, monkeypatch):
+    folder, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
+    # as on PYTHONPATH, which `python` leaves out
+    refuse = "import runpy, sys; exec(open(sys.argv.pop(1)).read(), {}); "
+    refuse += "runpy.run_module('monai.bundle', run_name='__main__', alter_sys=True)"
+    _, _, *command = run_command(bundles / SYNTH, "train")
+    options = ("--dataset_dir", dataset, "--output_dir", folder, "--max_epochs", 2, "--tracking", "mlflow")
+    hook = REPOSITORY / "tests" / "clients" / "monailabel" / "no_internet" / "sitecustomize.py"
+    succeeded(python("-c", refuse, hook, *command, *options, *SMALL, cwd=elsewhere))
+
+    with sqlite3.connect(folder / "mlruns.db") as database:
+        tracked = database.execute("SELECT key, step FROM metrics ORDER BY step").fetchall()
+        ((run, status, artifacts),) = database.execute("SELECT run_uuid, status, artifact_uri FROM runs").fetchall()
+    steps: dict[str, list[int]] = {}
+    for key, step in tracked:
+        steps.setdefault(key, []).append(step)
+    assert steps["train_loss"] == steps["lr_group_0"] == list(range(1, 2 * STEPS[SYNTH] + 1))
+    assert steps["mean_train_loss"] == steps["psnr"] == steps["ssim"] == [1, 2]
+    assert status == "FINISHED"
+    assert artifacts == (folder / "mlruns" / run / "artifacts").as_uri()
+    assert [file.name[:7] for file in (folder / "mlruns" / run / "artifacts").iterdir()] == ["config_"]
+    assert not list(elsewhere.iterdir())
+    assert not (tmp_path / "attempts").exists()

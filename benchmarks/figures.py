@@ -1,0 +1,246 @@
+"""Figures as in a paper, drawn from evaluations: pictures of studies, reliability, and Dice against labelled patients.
+
+.venv/bin/python benchmarks/figures.py NAME=FOLDER [NAME=FOLDER ...] [--output docs/figures]
+    [--dataset_dir DATA] [--datalist LIST.json] [--systems_dir FOLDER]
+
+Each FOLDER is the --output_dir of an evaluation of the same studies. Always draws reliability.png. With --dataset_dir,
+for which the evaluations must have run with --save_maps true, also synthesis.png, of the first one's maps, and
+segmentation.png. With --systems_dir, a folder that benchmarks/systems.py made, also label_efficiency.png.
+
+Nothing is chosen by hand: the pictures are of the studies with the best, the median (of an even number, the lower of
+the two in the middle) and the worst Dice in the first evaluation, in the slice with the most true tumour. Dice is of
+the whole tumour in the whole study, also where an evaluation has several classes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fire
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.picture import MASK, TITLES, TRUTH, Slice, outline, read_slice, show  # noqa: E402
+from benchmarks.table import folders_of, mean_and_interval  # noqa: E402
+from custom.datasets import find_studies  # noqa: E402
+from custom.errors import BadInput  # noqa: E402
+from custom.files import written_beside  # noqa: E402
+from custom.report import RESIDUAL_TOP  # noqa: E402
+from custom.study import MODALITIES  # noqa: E402
+
+DPI = 120
+INCHES = 2.3  # width of a slice
+# Okabe and Ito's colours, which every eye can tell apart, without the yellow; and a marker for each
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+ANY_STUDY = {"modalities": [], "optional": MODALITIES, "masks": "optional"}  # others of the dataset may lack anything
+CURVES = plt.cycler(color=COLOURS, marker=MARKERS)
+
+
+class Evaluation:
+    """What an evaluation has left in its folder.
+
+    Attributes:
+        dice: study -> Dice of the whole tumour.
+        reliability: the bins of all studies together, see `custom.calibration.reliability_curve`.
+        ece: mean expected calibration error.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        self.folder = folder
+        self.suffix = "" if "dice" in metrics["mean"] else "_wt"  # of figures and maps, where there are classes
+        self.dice: dict[str, float] = {id: figures["dice" + self.suffix] for id, figures in metrics["studies"].items()}
+        self.reliability = metrics["reliability" + self.suffix]
+        self.ece = metrics["mean"]["ece" + self.suffix]
+
+    def map(self, study: str, name: str) -> Path:
+        """Return the file of a study's map; there is none unless the evaluation was told to save maps."""
+        return self.folder / study / f"{study}_{name}.nii.gz"
+
+
+def main(
+    *rows: str,
+    output: str = str(ROOT / "docs" / "figures"),
+    dataset_dir: str | None = None,
+    datalist: str | None = None,
+    systems_dir: str | None = None,
+) -> None:
+    """Draw the figures of ``rows``, each NAME=FOLDER."""
+    evaluations = {name: Evaluation(folder) for name, folder in folders_of(rows).items()}
+    if not evaluations:
+        raise BadInput("No evaluation is given, expected NAME=FOLDER.")
+    check_same_studies(evaluations)
+    figures = {"reliability": draw_reliability(evaluations)}
+    if dataset_dir is not None:
+        chosen = ranked(next(iter(evaluations.values())).dice)
+        items = {item["id"]: item for item in find_studies(dataset_dir, "all", datalist, **ANY_STUDY)}
+        slices = {study: read_study(study, items, evaluations) for study in chosen.values()}
+        figures["synthesis"] = draw_synthesis(chosen, slices)
+        figures["segmentation"] = draw_segmentation(chosen, slices, evaluations)
+    if systems_dir is not None:
+        figures["label_efficiency"] = draw_label_efficiency(Path(systems_dir))
+    Path(output).mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        with written_beside(Path(output) / f"{name}.png") as file:
+            figure.savefig(file, dpi=DPI, bbox_inches="tight")
+        plt.close(figure)
+        print(Path(output) / f"{name}.png")
+
+
+def check_same_studies(evaluations: Mapping[Any, Evaluation]) -> None:
+    """Raise `BadInput` unless all evaluations are of the same studies: others cannot be compared."""
+    first, *others = evaluations.values()
+    for other in others:
+        if other.dice.keys() != first.dice.keys():
+            raise BadInput(f"{other.folder} has other studies than {first.folder}, expected the same ones.")
+
+
+def ranked(dice: Mapping[str, float]) -> dict[str, str]:
+    """Return the studies with the best, the median and the worst Dice, under these words."""
+    if len(dice) < 3:
+        raise BadInput(f"The first evaluation has {len(dice)} studies, expected three or more to draw three.")
+    order = sorted(dice, key=lambda study: (-dice[study], study))
+    return {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+
+
+def read_study(study: str, items: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> Slice:
+    """Return the slice of a study with the first evaluation's maps, and each one's mask under its name in brackets."""
+    if "label" not in items.get(study, {}):
+        raise BadInput(f"--dataset_dir has no study {study} with a mask, expected the dataset of the evaluations.")
+    first = next(iter(evaluations.values()))
+    maps = {name: first.map(study, name) for name in ("t1ce_synthetic", "residual")}
+    masks = {f"[{name}]": each.map(study, "seg" + each.suffix) for name, each in evaluations.items()}
+    return read_slice(items[study]["image"], items[study]["label"], maps | masks)
+
+
+def draw_synthesis(chosen: Mapping[str, str], slices: Mapping[str, Slice]) -> plt.Figure:
+    """Draw what the synthesizer saw, what it should have made, what it made, and the residual."""
+    figure, axes = grid(chosen, slices, [*TITLES.values(), "residual on T1ce"])
+    for row, study in zip(axes, chosen.values(), strict=True):
+        shown, size = slices[study], largest(slices)
+        for axis, name in zip(row, [*TITLES, "t1ce"], strict=True):
+            drawn = show(axis, shown, name, size)
+            if name == "residual":
+                residual = drawn
+        show(row[-1], shown, "residual", size, alpha=np.clip(shown.images["residual"] / RESIDUAL_TOP, 0, 1))
+        outline(row[-1], shown, "truth", TRUTH)
+    bar = figure.colorbar(residual, ax=axes, location="bottom", shrink=0.38, anchor=(1.0, 0.5), aspect=30, pad=0.01)
+    bar.set_label("|T1ce - synthetic T1ce|; normal tissue is 0.4 bright")
+    legend(figure, {"true tumour": TRUTH}, "lower left")
+    return figure
+
+
+def draw_segmentation(
+    chosen: Mapping[str, str], slices: Mapping[str, Slice], evaluations: Mapping[str, Evaluation]
+) -> plt.Figure:
+    """Draw each system's mask against the truth, with its Dice of that study."""
+    figure, axes = grid(chosen, slices, [TITLES["flair"], *evaluations])
+    for row, study in zip(axes, chosen.values(), strict=True):
+        for axis in row:
+            show(axis, slices[study], "flair", largest(slices))
+        for axis, (name, evaluation) in zip(row[1:], evaluations.items(), strict=True):
+            outline(axis, slices[study], f"[{name}]", MASK)
+            outline(axis, slices[study], "truth", TRUTH)
+            axis.set_xlabel(f"3D Dice {evaluation.dice[study]:.3f}")
+    legend(figure, {"true tumour": TRUTH, "segmented": MASK}, "outside lower left")
+    return figure
+
+
+def grid(
+    chosen: Mapping[str, str], slices: Mapping[str, Slice], titles: Sequence[str]
+) -> tuple[plt.Figure, np.ndarray]:
+    """Return a figure with a row of axes for each study and a column for each title."""
+    width, height = largest(slices)
+    inches = (INCHES * len(titles), INCHES * height / width * len(chosen) + 1)
+    figure, axes = plt.subplots(len(chosen), len(titles), figsize=inches, squeeze=False, layout="compressed")
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title)
+    for axis, (rank, study) in zip(axes[:, 0], chosen.items(), strict=True):
+        axis.set_ylabel(f"{rank}\n{study}")
+        axis.text(0.03, 0.97, "R", transform=axis.transAxes, color="white", va="top")
+    return figure, axes
+
+
+def largest(slices: Mapping[str, Slice]) -> tuple[float, float]:
+    """Return width and height in mm that every one of the brains fits into, so that all are drawn to one scale."""
+    width, height = np.max([shown.size for shown in slices.values()], axis=0) + 6
+    return float(width), float(height)
+
+
+def legend(figure: plt.Figure, styles: Mapping[str, Mapping[str, Any]], place: str) -> None:
+    """Tell below a figure which outline is which."""
+    lines = [
+        Line2D([], [], color=style["colors"], linewidth=2, linestyle=style.get("linestyles", ["-"])[0], label=name)
+        for name, style in styles.items()
+    ]
+    figure.legend(handles=lines, loc=place, ncols=len(lines), frameon=False)
+
+
+def draw_reliability(evaluations: Mapping[str, Evaluation]) -> plt.Figure:
+    """Draw the share of tumour among the voxels of each probability, and how many voxels there are."""
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(6, 7), sharex=True, height_ratios=(4, 1), layout="constrained", subplot_kw={"xlim": (0, 1)}
+    )
+    top.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfect")
+    for axis in (top, bottom):
+        axis.set_prop_cycle(CURVES)
+    for name, evaluation in evaluations.items():
+        # an empty bin's None becomes NaN, which is not drawn
+        probability, share, voxels = (np.array(column, dtype=float) for column in evaluation.reliability.values())
+        top.plot(probability, share, label=f"{name}, ECE {evaluation.ece:.3f}", clip_on=False)
+        bottom.plot(probability, voxels, clip_on=False)
+    top.set(ylim=(0, 1), ylabel="share that is tumour")
+    top.legend(loc="upper left", frameon=False)
+    bottom.set(yscale="log", xlabel="probability of tumour", ylabel="voxels")
+    return figure
+
+
+def draw_label_efficiency(folder: Path) -> plt.Figure:
+    """Draw mean Dice against the number of patients that each system was trained on, with intervals."""
+    runs: dict[str, dict[int, list[Evaluation]]] = defaultdict(lambda: defaultdict(list))
+    for file in sorted(folder.glob("*/metrics.json")):
+        if match := re.fullmatch(r"(.+)_(\d+)_(\d+)", file.parent.name):
+            runs[match[1]][int(match[2])].append(Evaluation(file.parent))
+    if not runs:
+        raise BadInput(f"{folder} has no SYSTEM_PATIENTS_SEED/metrics.json, expected what benchmarks/systems.py makes.")
+    every = [run for system in runs.values() for seeds in system.values() for run in seeds]
+    check_same_studies(dict(enumerate(every)))
+    studies = sorted(every[0].dice)
+    figure, axis = plt.subplots(figsize=(7, 5), layout="constrained")
+    axis.set_prop_cycle(CURVES)
+    for number, (system, counts) in enumerate(runs.items()):
+        points = []
+        for patients, seeds in sorted(counts.items()):
+            dice = np.array([[run.dice[study] for study in studies] for run in seeds], dtype=float)
+            (mean,), ((low, high),) = mean_and_interval(dice.mean(axis=0)[:, None])
+            # aside by a little, so that the systems' intervals do not cover each other
+            points.append((patients * 1.03 ** (number - (len(runs) - 1) / 2), mean, mean - low, high - mean, dice))
+        x, means, below, above, dice = zip(*points, strict=True)
+        bars = axis.errorbar(x, means, yerr=(below, above), capsize=3, label=system)
+        for place, values in zip(x, dice, strict=True):
+            if len(values) > 1:
+                crosses = {"color": bars[0].get_color(), "marker": "x", "linestyle": "none"}
+                axis.plot([place] * len(values), values.mean(axis=1), **crosses)
+    axis.set(xscale="log", xlabel="labelled patients in training", ylabel=f"Dice, mean of {len(studies)} test patients")
+    ticks = sorted({patients for counts in runs.values() for patients in counts})
+    axis.set_xticks(ticks, labels=map(str, ticks), minor=False)
+    axis.set_xticks([], minor=True)
+    axis.set_title("bars: 95 % bootstrap interval over patients; crosses: seeds", fontsize="small")
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    plt.rcParams["font.size"] = 12
+    fire.Fire(main)

@@ -1,0 +1,106 @@
+"""Train systems with one budget on the same patients and evaluate them on the test studies.
+
+.venv/bin/python benchmarks/systems.py DATASET_DIR OUTPUT_DIR SYSTEM ... [--patients 14] [--epochs 4] [--slices 8000]
+
+Each SYSTEM is a file of bundles/recoseg_seg/configs/variants, several joined by +, or recoseg for none. --patients
+takes that many of the datalist's training studies, the first of a shuffled list, so that fewer are always among more;
+--seed shuffles it otherwise; mean_teacher gets the others without their masks. What is there already is not done again.
+Each system's folder gets model_final.pt, the minutes that its training took, and an evaluation's metrics.json, of which
+benchmarks/table.py makes tables, and its maps, of which benchmarks/figures.py makes pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fire
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from custom.study import MODALITIES  # noqa: E402
+
+BUNDLE = ROOT / "bundles" / "recoseg_seg"
+DATALIST = Path(__file__).with_name("brats2021.json")
+TRAINING_ONLY = ("fine_tune", "mean_teacher", "train_on_volumes")  # overlays that an evaluation has no use for
+VOLUME_WORTH = 100  # slices that a volume's two patches take as long as; found by running both
+
+
+def main(
+    dataset_dir: str,
+    output_dir: str,
+    *systems: str,
+    patients: int = 14,
+    epochs: int = 4,
+    slices: int = 8000,
+    seed: int = 0,
+) -> None:
+    """Train and evaluate ``systems``; print what each scored."""
+    output = Path(output_dir).resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    chosen = choose(json.loads(DATALIST.read_text()), patients, seed)
+    for system in systems:
+        folder = output / f"{system}_{patients}_{seed}"
+        folder.mkdir(exist_ok=True)
+        datalist = folder / "datalist.json"
+        unlabelled = chosen["held_out"] if "mean_teacher" in system else []
+        training = [*chosen["training"], *map(without_mask, unlabelled)]
+        datalist.write_text(json.dumps({**chosen, "training": training}))
+        common = ["--dataset_dir", dataset_dir, "--datalist", str(datalist)]
+        if not (folder / "model_final.pt").exists():
+            start = time.perf_counter()
+            options = ["--max_epochs", str(epochs), "--fold", "$None", "--seed", str(seed)]
+            run("train", system, folder, [*common, *options, *budget(system, slices)])
+            (folder / "minutes").write_text(f"{(time.perf_counter() - start) / 60:.1f}")
+        if not (folder / "metrics.json").exists():
+            run(
+                "evaluate",
+                system,
+                folder,
+                [*common, "--checkpoint", str(folder / "model_final.pt"), "--save_maps", "true"],
+            )
+        figures = json.loads((folder / "metrics.json").read_text())["mean"]
+        minutes = (folder / "minutes").read_text()
+        print(json.dumps({"system": system, "patients": patients, "minutes": minutes, **figures}), flush=True)
+
+
+def choose(datalist: dict, patients: int, seed: int) -> dict:
+    """Return the datalist with some of its training studies for training, and the others as "held_out"."""
+    shuffled = sorted(datalist["training"], key=lambda entry: entry["image"])
+    random.Random(seed).shuffle(shuffled)
+    return {**datalist, "training": shuffled[:patients], "held_out": shuffled[patients:]}
+
+
+def without_mask(entry: dict) -> dict:
+    """Return a datalist's entry of a BraTS 2021 study as one that has images and no mask."""
+    study = entry["image"]
+    return {"image": {modality: f"{study}/{study}_{modality}.nii.gz" for modality in MODALITIES}}
+
+
+def budget(system: str, slices: int) -> list[str]:
+    """Return the options that make an epoch see ``slices`` slices, or for volumes what takes as long."""
+    if "train_on_volumes" in system:
+        return ["--slices_per_epoch", str(slices // VOLUME_WORTH)]
+    return ["--slices_per_epoch", str(slices)]
+
+
+def run(config: str, system: str, folder: Path, options: list[str]) -> None:
+    """Run one of the bundle's configs with the overlays of ``system``, its messages in a file of the folder."""
+    names = [] if system == "recoseg" else system.split("+")
+    files = [
+        BUNDLE / "configs" / f"{config}.json",
+        *(BUNDLE / "configs" / "variants" / f"{name}.json" for name in names),
+    ]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([str(file) for file in files])]
+    command += ["--bundle_root", str(BUNDLE), "--output_dir", str(folder), *options]
+    with (folder / f"{config}.log").open("w") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

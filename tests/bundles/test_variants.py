@@ -1,0 +1,74 @@
+"""Every overlay in configs/variants of the segmenter trains, and what it trained can be evaluated."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from bundles.conftest import REPOSITORY, SEG
+
+pytestmark = pytest.mark.slow
+
+TRAINING_ONLY = {"fine_tune", "mean_teacher", "train_on_volumes"}
+SYSTEMS = (
+    ("unet2d",),
+    ("no_residual",),
+    ("recoseg_pp",),
+    ("ddmm_synth",),
+    ("multi_class",),
+    ("mean_teacher",),
+    ("fine_tune",),
+    ("unet3d", "train_on_volumes"),
+    ("unet3d", "segresnet", "train_on_volumes"),
+)
+
+
+def test_no_overlay_is_left_out():
+    files = (REPOSITORY / "bundles" / SEG / "configs" / "variants").glob("*.json")
+    assert {file.stem for file in files} == {name for system in SYSTEMS for name in system}
+
+
+def parser_of(bundle, config, overlays, **changes) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config([bundle / "configs" / f"{name}.json" for name in (config, *(f"variants/{n}" for n in overlays))])
+    for name, value in {"bundle_root": str(bundle), "device": "cpu", **changes}.items():
+        parser[name] = value
+    return parser
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids="+".join)
+def test_an_overlay_trains_and_what_it_trained_is_evaluated(system, bundles, dataset, tmp_path):
+    studies = tmp_path / "studies"
+    for number in range(2):
+        shutil.copytree(dataset / f"phantom_{number}", studies / f"phantom_{number}")
+    if "mean_teacher" in system:
+        (studies / "phantom_1" / "phantom_1_seg.nii.gz").unlink()
+    bundle = bundles / SEG
+    changes = {"dataset_dir": str(studies), "output_dir": str(tmp_path / "runs"), "fold": None, "max_epochs": 1}
+    changes |= {"slices_per_epoch": 4, "batch_size": 1 if "train_on_volumes" in system else 4}
+    if "unet3d" in system:
+        network = {"channels": [4, 4, 8, 8, 8]} if "segresnet" not in system else {"init_filters": 8}
+        changes |= {f"network_def#{name}": value for name, value in network.items()}
+    else:
+        network = {}
+    train = parser_of(bundle, "train", system, **changes)
+    before = {name: value.clone() for name, value in train.get_parsed_content("network").state_dict().items()}
+    trainer = train.get_parsed_content("train#trainer")
+    trainer.run()
+    assert torch.isfinite(torch.as_tensor(trainer.state.output[0]["loss"]))
+    after = train.get_parsed_content("network").state_dict()
+    assert any(not torch.equal(before[name], value) for name, value in after.items())
+
+    (studies / "phantom_1").rename(tmp_path / "phantom_1")
+    overlays = [name for name in system if name not in TRAINING_ONLY]
+    changes = {"dataset_dir": str(studies), "output_dir": str(tmp_path / "eval")}
+    changes |= {f"network_def#{name}": value for name, value in network.items()}
+    changes["checkpoint"] = str(tmp_path / "runs" / "model_final.pt")
+    parser_of(bundle, "evaluate", overlays, **changes).get_parsed_content("evaluator").run()
+    figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())["studies"]["phantom_0"]
+    classes = ("_tc", "_wt", "_et") if "multi_class" in system else ("",)
+    assert all(0 <= figures[f"dice{name}"] <= 1 for name in classes)
