@@ -44,7 +44,7 @@ INCHES = 2.3  # width of a slice
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 ANY_STUDY = {"modalities": [], "optional": MODALITIES, "masks": "optional"}  # others of the dataset may lack anything
-CURVES = plt.cycler(color=COLOURS, marker=MARKERS)
+CURVES = plt.cycler(linestyle=["-", "--", ":"]) * plt.cycler(color=COLOURS, marker=MARKERS)
 
 
 class Evaluation:
@@ -207,13 +207,20 @@ def draw_reliability(evaluations: Mapping[str, Evaluation]) -> plt.Figure:
 
 
 def draw_label_efficiency(folder: Path) -> plt.Figure:
-    """Draw mean Dice against the number of patients that each system was trained on, with intervals."""
-    runs: dict[str, dict[int, list[Evaluation]]] = defaultdict(lambda: defaultdict(list))
+    """Draw mean Dice against the number of patients that each system was trained on, with intervals.
+
+    A system that was trained on the largest number of patients alone is for a table, not for a curve, and left out.
+    """
+    runs: Mapping[str, Mapping[int, list[Evaluation]]] = defaultdict(lambda: defaultdict(list))
     for file in sorted(folder.glob("*/metrics.json")):
         if match := re.fullmatch(r"(.+)_(\d+)_(\d+)", file.parent.name):
             runs[match[1]][int(match[2])].append(Evaluation(file.parent))
     if not runs:
         raise BadInput(f"{folder} has no SYSTEM_PATIENTS_SEED/metrics.json, expected what benchmarks/systems.py makes.")
+    most = max(patients for counts in runs.values() for patients in counts)
+    runs = {system: counts for system, counts in runs.items() if min(counts) < most}
+    if not runs:
+        raise BadInput(f"{folder} has systems trained on {most} patients alone, expected several numbers of patients.")
     every = [run for system in runs.values() for seeds in system.values() for run in seeds]
     check_same_studies(dict(enumerate(every)))
     studies = sorted(every[0].dice)
@@ -236,7 +243,9 @@ def draw_label_efficiency(folder: Path) -> plt.Figure:
     ticks = sorted({patients for counts in runs.values() for patients in counts})
     axis.set_xticks(ticks, labels=map(str, ticks), minor=False)
     axis.set_xticks([], minor=True)
-    axis.set_title("bars: 95 % bootstrap interval over patients; crosses: seeds", fontsize="small")
+    seeded = any(len(seeds) > 1 for counts in runs.values() for seeds in counts.values())
+    note = "bars: 95 % bootstrap interval over patients" + ("; crosses: seeds" if seeded else "")
+    axis.set_title(note, fontsize="small")
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return figure
 

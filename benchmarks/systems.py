@@ -92,6 +92,8 @@ def budget(system: str, slices: int) -> list[str]:
 def run(config: str, system: str, folder: Path, options: list[str]) -> None:
     """Run one of the bundle's configs with the overlays of ``system``, its messages in a file of the folder."""
     names = [] if system == "recoseg" else system.split("+")
+    if config == "evaluate":
+        names = [name for name in names if name not in TRAINING_ONLY]
     files = [
         BUNDLE / "configs" / f"{config}.json",
         *(BUNDLE / "configs" / "variants" / f"{name}.json" for name in names),

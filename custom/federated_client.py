@@ -51,14 +51,7 @@ def make_client(bundle_root: str, rounds: int, local_epochs: int, **options: Any
         bundle_root=bundle_root,
         local_epochs=local_epochs,
         send_weight_diff=False,
-        train_kwargs={
-            "fold": None,
-            "val_interval": epochs + 1,
-            "max_epochs": epochs,
-            # but the last, which tells whoever trains alone what to do with the weights
-            "train#trainer#train_handlers": "$@train#handlers[:-1]",
-            **options,
-        },
+        train_kwargs={"fold": None, "val_interval": epochs + 1, "max_epochs": epochs, **options},
         config_evaluate_filename=None,
     )
 

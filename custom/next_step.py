@@ -1,69 +1,85 @@
-"""The last line of a training: where its weights are, and the command that comes next."""
+"""The last line of a training: where its weights are, and the command that comes next.
+
+Functions for the end of a config's ``run`` and not handlers, after which ignite would have the last word.
+"""
 
 from __future__ import annotations
 
 import logging
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Events
-
-from custom.errors import BadInput
+import ignite.distributed as idist
 
 logger = logging.getLogger(__name__)
 
 
-class NextStep:
-    """Say in one line, when a training is over, where its weights are and what to do with them.
+def say_install(folder: str, evaluator: Any, bundle_root: str) -> None:
+    """Write to the log where the weights are, and how to put them where the other bundle looks for them.
 
     Args:
-        folder: where the training's `CheckpointSaver`s write the best weights, ``model.pt``, and the last ones,
-            ``model_final.pt``.
+        folder: where the training has written the best weights, ``model.pt``, and the last ones, ``model_final.pt``.
         evaluator: the validation of the training, which knows whether there are best weights.
         bundle_root: the bundle's folder.
-        step: what comes next, "install" the weights in the bundle or "evaluate" them.
-
-    Raises:
-        BadInput: the step is another.
     """
-
-    def __init__(self, folder: str, evaluator: Any, bundle_root: str, step: str) -> None:
-        if step not in ("install", "evaluate"):
-            raise BadInput(f"The next step is {step!r}, expected install or evaluate.")
-        self.folder = Path(folder)
-        self.evaluator = evaluator
-        self.bundle_root = Path(bundle_root)
-        self.step = step
-
-    def attach(self, trainer: Any) -> None:
-        """Attach it to ``trainer``, after all that writes weights."""
-        trainer.add_event_handler(Events.COMPLETED, self)
-
-    def __call__(self, trainer: Any) -> None:
-        """Write the line to the log."""
-        state = self.evaluator.state
-        weights, kind = self.folder / "model_final.pt", "The last weights (nothing was validated)"
-        if state.best_metric_epoch > 0:
-            weights = self.folder / "model.pt"
-            kind = (
-                f"The best weights ({state.key_metric_name} {state.best_metric:.3f} in epoch {state.best_metric_epoch})"
-            )
-        purpose, command = self._install(weights) if self.step == "install" else self._evaluate(weights)
-        logger.info("%s are in %s. Next, %s: %s", kind, weights, purpose, shlex.join(map(str, command)))
-
-    def _install(self, weights: Path) -> tuple[str, list[object]]:
-        return "for the bundle to use them", ["cp", weights, self.bundle_root / "models" / "model.pt"]
-
-    def _evaluate(self, weights: Path) -> tuple[str, list[object]]:
-        config = self.bundle_root / "configs" / "evaluate.json"
-        command = [_python(), "-m", "monai.bundle", "run", "--config_file", config, "--bundle_root", self.bundle_root]
-        command += ["--checkpoint", weights, "--dataset_dir", "STUDIES"]
-        return "on STUDIES with masks that were not trained on", command
+    weights = _weights(folder, evaluator)
+    _say(weights, evaluator, "for the bundle to use them", ["cp", weights, Path(bundle_root) / "models" / "model.pt"])
 
 
-def _python() -> Path:
-    """Return the Python that runs, as a user would call it from here."""
+def say_evaluate(
+    folder: str,
+    evaluator: Any,
+    bundle_root: str,
+    dataset_dir: Any,
+    datalist: str | None,
+    fold: int | None,
+    folds: int,
+) -> None:
+    """Write to the log where the weights are, and how to evaluate them on the studies that were held out.
+
+    Where none were, ``STUDIES`` in the command stands for the user's.
+
+    Args:
+        folder: where the training has written the best weights, ``model.pt``, and the last ones, ``model_final.pt``.
+        evaluator: the validation of the training, which knows whether there are best weights.
+        bundle_root: the bundle's folder.
+        dataset_dir: the dataset that was trained on, and so on, see `custom.datasets.find_studies`.
+        datalist: its datalist.
+        fold: the fold that was held out.
+        folds: the number of folds.
+    """
+    weights = _weights(folder, evaluator)
     python = Path(sys.executable)
-    return python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    command: list[object] = [python, "-m", "monai.bundle", "run"]
+    command += ["--config_file", Path(bundle_root) / "configs" / "evaluate.json", "--bundle_root", bundle_root]
+    command += ["--checkpoint", weights, "--dataset_dir"]
+    if _validated(evaluator) and dataset_dir:
+        purpose = "on the studies that were held out"
+        command += [dataset_dir, "--studies#section", "validation", "--studies#fold", fold, "--studies#folds", folds]
+        command += ["--datalist", datalist] if datalist else []
+    else:
+        purpose = "on STUDIES that were not trained on"
+        command += ["STUDIES"]
+    _say(weights, evaluator, purpose, command)
+
+
+def _validated(evaluator: Any) -> bool:
+    return evaluator.state.best_metric_epoch > 0
+
+
+def _weights(folder: str, evaluator: Any) -> Path:
+    return Path(folder) / ("model.pt" if _validated(evaluator) else "model_final.pt")
+
+
+def _say(weights: Path, evaluator: Any, purpose: str, command: Sequence[object]) -> None:
+    if idist.get_rank() > 0:  # of several processes the first speaks
+        return
+    state, kind = evaluator.state, "The last weights (nothing was validated)"
+    if _validated(evaluator):
+        kind = f"The best weights ({state.key_metric_name} {state.best_metric:.3f} in epoch {state.best_metric_epoch})"
+    logger.info("%s are in %s. Next, %s: %s", kind, weights, purpose, shlex.join(map(str, command)))

@@ -140,7 +140,8 @@ def test_maps_of_another_grid_are_refused(evaluated, data, tmp_path):
 
 
 def test_the_curve_of_labelled_patients_is_the_mean_over_studies_and_seeds(tmp_path):
-    write_evaluation(tmp_path / "unet3d+train_on_volumes_14_0", DICE)
+    write_evaluation(tmp_path / "unet3d+train_on_volumes_4_0", DICE)
+    write_evaluation(tmp_path / "unet2d_14_0", DICE)  # of the largest number alone: no curve
     write_evaluation(tmp_path / "recoseg_2_0", DICE)
     write_evaluation(tmp_path / "recoseg_2_1", {"study1": 0.5, "study2": 0.1, "study3": 0.3})
     write_evaluation(tmp_path / "recoseg_14_0", dict.fromkeys(DICE, 0.8))
@@ -152,6 +153,12 @@ def test_the_curve_of_labelled_patients_is_the_mean_over_studies_and_seeds(tmp_p
     assert np.allclose(curves["unet3d+train_on_volumes"], [0.7])
     crosses = next(line.get_ydata() for line in axis.lines if line.get_marker() == "x")
     assert np.allclose(crosses, [0.7, 0.3])
+
+
+def test_systems_of_one_number_of_patients_make_no_curve(tmp_path):
+    write_evaluation(tmp_path / "unet2d_14_0", DICE)
+    with bad_input(tmp_path, "14 patients"):
+        draw_label_efficiency(tmp_path)
 
 
 def test_a_folder_without_systems_is_refused(tmp_path):

@@ -101,7 +101,7 @@ def test_versions_are_the_pins_of_the_requirements(bundle):
         assert metadata[key] == pins()[package]
     for package, version in metadata["required_packages_version"].items():
         assert version == pins()[package]
-    # nilearn serves the demo study only, the last two sign and verify bundles
+    # nilearn serves demo study and report, the last two sign and verify bundles
     leave_out = {"nilearn", "model-signing", "pyOpenSSL"}
     assert set(metadata["required_packages_version"]) == set(pins()) - set(named) - leave_out
 
@@ -142,7 +142,10 @@ def test_every_config_prepares_images_in_the_same_way(bundle):
 
     def of_the_image(config):
         steps = []
-        for step in config_of(bundle, config)["preprocessing"]["transforms"]:
+        content = config_of(bundle, config)
+        for step in content["preprocessing"]["transforms"]:
+            if isinstance(step, str):  # an entry of its own, so that overlays can name it
+                step = content[step.removeprefix("@")]
             if step.get("keys") == "label":
                 continue
             leave_out = {"label_key", "modalities", "optional"}
