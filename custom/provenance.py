@@ -22,7 +22,8 @@ def origin_of(weights: Mapping[str, str], settings: Mapping[str, Any]) -> dict[s
     """
     return {
         "settings": {
-            name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in settings.items()
+            name: value if isinstance(value, (bool, int, float, list)) else str(value)
+            for name, value in settings.items()
         },
         "weights": {name: {"path": str(path), "sha256": sha256(path)} for name, path in weights.items()},
         "versions": {
