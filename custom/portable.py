@@ -20,7 +20,7 @@ from custom.synthesis import SynthesizeT1ced
 
 NAME = "recoseg_portable"
 SETTINGS = ("channel_order", "threshold", "min_volume_mm3")  # what can still be changed in the portable bundle
-PACKAGES = ("nibabel", "pytorch-ignite", "fire")  # what it needs beside PyTorch, MONAI and NumPy
+PACKAGES = ("nibabel", "pytorch-ignite", "fire", "scikit-image")  # what it needs beside PyTorch, MONAI and NumPy
 SHARED = ("LICENSE", "configs/logging.conf", "docs/data_license.txt")  # as in the segmenter's bundle
 
 

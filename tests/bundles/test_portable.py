@@ -91,6 +91,7 @@ def test_metadata_are_the_segmenters_for_four_images(bundles, portable):
     channels = found["network_data_format"]["inputs"]["image"]["channel_def"]
     assert [name.lower() for name in channels.values()] == list(MODALITIES)
     assert found["required_packages_version"].items() <= expected["required_packages_version"].items()
+    assert "scikit-image" in found["required_packages_version"]  # MONAI's RemoveSmallObjects needs it
 
 
 def test_the_program_alone_knows_metadata_and_config(portable):
