@@ -37,9 +37,8 @@ def train(variant: str, dataset_dir: str, folder: Path, options: list[str]) -> N
     command += ["--resume", "true"] if list(folder.glob("checkpoint_epoch=*.pt")) else []
     with (folder / "train.log").open("w") as log:
         subprocess.run([*command, *DATA, *options], check=True, stdout=log, stderr=subprocess.STDOUT)
-    newest = max(folder.glob("checkpoint_epoch=*.pt"), key=lambda file: file.stat().st_mtime)
-    torch.save(torch.load(newest, weights_only=True)["ema"], folder / "model.pt")
-    newest.unlink()
+    for checkpoint in folder.glob("checkpoint_epoch=*.pt"):
+        checkpoint.unlink()
 
 
 def score(variant: str, dataset_dir: str, weights: Path, steps: int) -> dict[str, float]:
@@ -62,12 +61,12 @@ def main(dataset_dir: str, output_dir: str, variants: list[str], options: list[s
     for variant in variants:
         folder = Path(output_dir) / variant
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "model.pt").exists():
+        if not (folder / "model_final.pt").exists():
             start = time.perf_counter()
             train(variant, dataset_dir, folder, options)
             (folder / "minutes").write_text(f"{(time.perf_counter() - start) / 60:.1f}")
         for steps in STEPS.get(variant, DEFAULT_STEPS):
-            figures = score(variant, dataset_dir, folder / "model.pt", steps)
+            figures = score(variant, dataset_dir, folder / "model_final.pt", steps)
             rows.append({"variant": variant, "steps": steps, **figures, "minutes": (folder / "minutes").read_text()})
             print(json.dumps(rows[-1]), flush=True)
     print("\n| variant | steps | PSNR (dB) | SSIM | minutes of training |\n|---|---|---|---|---|")

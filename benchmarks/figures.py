@@ -35,7 +35,7 @@ from benchmarks.table import folders_of, mean_and_interval  # noqa: E402
 from custom.datasets import find_studies  # noqa: E402
 from custom.errors import BadInput  # noqa: E402
 from custom.files import written_beside  # noqa: E402
-from custom.report import RESIDUAL_TOP  # noqa: E402
+from custom.residual import RESIDUAL_TOP  # noqa: E402
 from custom.study import MODALITIES  # noqa: E402
 
 DPI = 120

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from custom.errors import BadInput  # noqa: E402
-from custom.report import RESIDUAL_TOP  # noqa: E402
+from custom.residual import RESIDUAL_TOP  # noqa: E402
 from custom.study import LoadStudyd, find_study  # noqa: E402
 
 matplotlib.use("Agg")

@@ -115,13 +115,14 @@ class BrainSliceInferer(Inferer):
         volume = torch.as_tensor(inputs)[0, self.channels]
         if not volume.any():
             raise BadInput("the study: found nothing but zeros after preprocessing, expected a brain.")
-        views = [to_plane(self.run_volume(to_plane(volume, plane), network), plane) for plane in self.planes]
+        views = self.run_planes(volume, network)
         if self.flip:  # the first axis of a volume runs from left to right
-            flipped = volume.flip(1)
-            views += [
-                to_plane(self.run_volume(to_plane(flipped, plane), network), plane).flip(1) for plane in self.planes
-            ]
+            views += [view.flip(1) for view in self.run_planes(volume.flip(1), network)]
         return torch.stack(views).mean(dim=0)[None]
+
+    def run_planes(self, volume: torch.Tensor, network: Callable[..., torch.Tensor]) -> list[torch.Tensor]:
+        """Return the network's output (channels, H, W, D) for a volume (C, H, W, D), once for each plane."""
+        return [to_plane(self.run_volume(to_plane(volume, plane), network), plane) for plane in self.planes]
 
     def run_volume(self, volume: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         """Return the network's output for a volume (C, H, W, D) along the slices (H, W): (channels, H, W, D)."""

@@ -20,8 +20,8 @@ PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (2, 1, 0)}
 
 def to_plane(volume: torch.Tensor, plane: str) -> torch.Tensor:
     """Return a volume (..., H, W, D) with the axis that ``plane``'s slices are stacked along last; undoes itself."""
-    axes = tuple(axis - 3 for axis in PLANES[plane])
-    return volume.permute(*range(volume.ndim - 3), *(volume.ndim + axis for axis in axes))
+    leading = volume.ndim - 3
+    return volume.permute(*range(leading), *(leading + axis for axis in PLANES[plane]))
 
 
 def check_planes(planes: Sequence[str]) -> tuple[str, ...]:
