@@ -11,7 +11,7 @@ from monai.networks.schedulers import DDPMScheduler
 from torch import nn
 
 from conftest import bad_input
-from custom.inferers import AutocastInferer, BrainSliceInferer, SynthesisInferer, brain_box
+from custom.inferers import AutocastInferer, BrainSliceInferer, BrainVolumeInferer, SynthesisInferer, brain_box
 from custom.sampler import sample, to_signed, to_unit
 
 ROWS, COLUMNS, DEPTHS = slice(5, 13), slice(3, 19), slice(2, 5)
@@ -270,3 +270,40 @@ def test_a_flip_of_every_plane_is_from_left_to_right():
         image.flip(2), stripes
     )
     assert torch.allclose(found, mirrored.flip(2), atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_consistency_keeps_the_mean_of_each_square_of_the_real_t1ce(steps):
+    schedule = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample")
+    image = torch.full((1, 4, 16, 16, 3), 0.5)
+    image[:, 3] = 0.3 + 0.4 * torch.rand(1, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+
+    def network(x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return torch.linspace(-0.2, 0.2, 16).expand(len(x), 1, 16, 16)
+
+    sampler = partial(sample, steps=steps)
+    found = SynthesisInferer(schedule, sampler, consistency=4, amp=False)(image, network)
+
+    def means(volume: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(volume[0].permute(3, 0, 1, 2), 4)
+
+    assert torch.allclose(means(found), means(image[:, 3:]), atol=1e-6)
+    plain = SynthesisInferer(schedule, sampler, amp=False)(image, network)
+    # within a square nothing but the mean is changed
+    assert torch.allclose(found.diff(dim=3)[0, 0, :, :3], plain.diff(dim=3)[0, 0, :, :3], atol=1e-6)
+    without = torch.cat([image[:, :3], torch.zeros_like(image[:, 3:])], dim=1)
+    assert torch.equal(SynthesisInferer(schedule, sampler, consistency=4, amp=False)(without, network), plain)
+
+
+def test_consistency_asks_for_a_network_that_predicts_the_image():
+    schedule = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="epsilon")
+    with bad_input("consistency is 4", "epsilon", "expected"):
+        SynthesisInferer(schedule, consistency=4)
+
+
+def test_a_network_for_volumes_sees_the_channels_asked_for_and_says_nothing_outside_the_brain():
+    image = volume(6)
+    inferer = BrainVolumeInferer(["t1ce", "flair"], roi_size=(16, 16, 8), amp=False, outside=-20)
+    found = inferer(image, lambda windows: windows[:, :1] - windows[:, 1:])
+    expected = torch.where(brain(), image[:, 3:4] - image[:, :1], -20)
+    assert torch.allclose(found, expected, atol=1e-5)
