@@ -1,6 +1,7 @@
 """Train systems with one budget on the same patients and evaluate them on the test studies.
 
 .venv/bin/python benchmarks/systems.py DATASET_DIR OUTPUT_DIR SYSTEM ... [--patients 14] [--epochs 4] [--slices 8000]
+    [--seed 0] [--amp false]
 
 Each SYSTEM is a file of bundles/recoseg_seg/configs/variants, several joined by +, or recoseg for none. --patients
 takes that many of the datalist's training studies, the first of a shuffled list, so that fewer are always among more;
@@ -39,6 +40,7 @@ def main(
     epochs: int = 4,
     slices: int = 8000,
     seed: int = 0,
+    amp: bool = True,
 ) -> None:
     """Train and evaluate ``systems``; print what each scored."""
     output = Path(output_dir).resolve()
@@ -54,7 +56,7 @@ def main(
         common = ["--dataset_dir", dataset_dir, "--datalist", str(datalist)]
         if not (folder / "model_final.pt").exists():
             start = time.perf_counter()
-            options = ["--max_epochs", str(epochs), "--fold", "$None", "--seed", str(seed)]
+            options = ["--max_epochs", str(epochs), "--fold", "$None", "--seed", str(seed), "--amp", str(amp)]
             run("train", system, folder, [*common, *options, *budget(system, slices)])
             (folder / "minutes").write_text(f"{(time.perf_counter() - start) / 60:.1f}")
         if not (folder / "metrics.json").exists():
@@ -62,7 +64,7 @@ def main(
                 "evaluate",
                 system,
                 folder,
-                [*common, "--checkpoint", str(folder / "model_final.pt"), "--save_maps", "true"],
+                [*common, "--checkpoint", str(folder / "model_final.pt"), "--save_maps", "true", "--amp", str(amp)],
             )
         figures = json.loads((folder / "metrics.json").read_text())["mean"]
         minutes = (folder / "minutes").read_text()

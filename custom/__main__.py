@@ -122,7 +122,7 @@ def pack(output_dir: str, bundles_dir: str = str(REPOSITORY / "bundles"), portab
 def sign(zip_file: str, key: str) -> str:
     """Sign a packed bundle; the signature is written beside it, to <zip_file>.sig.
 
-    Example: python -m custom sign packed/recoseg_seg_v0.3.0.zip --key hospital.key
+    Example: python -m custom sign packed/recoseg_seg_v0.4.0.zip --key hospital.key
 
     Args:
         zip_file: what `pack` wrote.
@@ -140,7 +140,7 @@ def verify(zip_file: str, public_key: str) -> str:
     Reads the zip and the signature beside it, <zip_file>.sig; nothing of the bundle is imported or evaluated.
     Exit status 0 verified, 2 refused (one sentence says which file and why), 1 anything else, which is not verified.
 
-    Example: python -m custom verify recoseg_seg_v0.3.0.zip --public_key hospital.pub
+    Example: python -m custom verify recoseg_seg_v0.4.0.zip --public_key hospital.pub
 
     Args:
         zip_file: the packed bundle.

@@ -60,18 +60,55 @@ def random_affine(
 
 
 def random_contrast(
-    image: torch.Tensor, probability: float = 0.5, gain: float = 0.2, gamma: float = 0.3
+    image: torch.Tensor,
+    probability: float = 0.5,
+    gain: float = 0.3,
+    shift: float = 0.08,
+    gamma: float = 0.35,
+    middle: float = 0.4,
 ) -> torch.Tensor:
-    """Multiply each modality and bend its contrast, alike in all neighbouring slices; what is zero stays zero.
+    """Bend, stretch and shift the contrast of each modality, alike in all neighbouring slices; zero stays zero.
+
+    Scanners and protocols differ in nothing as much: the network must not learn brightness by heart.
 
     Args:
         image: (B, N, C, H, W), C modalities of N neighbouring slices, in [0, 1].
         probability: share of the modalities that are changed.
-        gain: share of the intensity, at most, either way.
+        gain: share of the contrast around ``middle``, at most, either way.
+        shift: of the intensity, at most, either way.
         gamma: logarithm of the exponent, at most, either way.
+        middle: intensity that contrast is stretched around, where normal tissue is.
     """
-    shape = (len(image), 1, image.shape[2], 1, 1)
-    changed = (torch.rand(shape) < probability).float()
-    factor = 1 + uniform(-gain, gain, *shape) * changed
-    exponent = torch.exp(uniform(-gamma, gamma, *shape) * changed)
-    return image.clamp(0, 1).pow(exponent.to(image)) * factor.to(image)
+    result = image.transpose(1, 2).clone()  # (B, C, N, H, W)
+    changed = torch.rand(result.shape[:2]) < probability
+    given = result[changed]  # only those: powers are slow
+    shape = (len(given), 1, 1, 1)
+    exponent = torch.exp(uniform(-gamma, gamma, *shape)).to(image)
+    factor = 1 + uniform(-gain, gain, *shape).to(image)
+    offset = uniform(-shift, shift, *shape).to(image) + middle * (1 - factor)
+    bent = (given / middle).clamp(min=0).pow(exponent) * middle
+    result[changed] = (bent * factor + offset) * (given != 0)
+    return result.transpose(1, 2)
+
+
+def random_quality(
+    image: torch.Tensor, probability: float = 0.2, noise: float = 0.03, bias: float = 0.2, side: int = 3
+) -> torch.Tensor:
+    """Blur, add noise to, and shade some slices as poorer scanners do, alike in neighbours; zero stays zero.
+
+    Args:
+        image: (B, N, C, H, W), C modalities of N neighbouring slices.
+        probability: share of the slices that each of the three is done to.
+        noise: standard deviation of the noise, at most.
+        bias: logarithm of the shading's factor, at most, either way.
+        side: the shading goes through ``side`` x ``side`` random values, bilinearly.
+    """
+    result = image.clone()
+    blurred, noisy, shaded = (torch.rand(3, len(image)) < probability).unbind()
+    result[blurred] = F.avg_pool2d(result[blurred].flatten(1, 2), 3, stride=1, padding=1).unflatten(1, image.shape[1:3])
+    deviation = uniform(0, noise, int(noisy.sum()), 1, 1, 1, 1).to(image)
+    result[noisy] += deviation * torch.randn_like(result[noisy])
+    fields = uniform(-bias, bias, int(shaded.sum()), image.shape[2], side, side).to(image)
+    fields = F.interpolate(fields, size=image.shape[-2:], mode="bilinear", align_corners=True)
+    result[shaded] *= fields.exp()[:, None]
+    return result * (image != 0)

@@ -107,7 +107,8 @@ class Chain(nn.Module):
         super().__init__()
         low, high = scaling.percentiles
         self.shares = [low / 100, high / 100]
-        self.upper = scaling.upper
+        self.mean = scaling.mean
+        self.spread = scaling.spread
         self.synthesizer: Any = Synthesizer(synthesis, synthesizer)
         self.seed = synthesis.seed
         self.synthesis_batch = synthesis.batch_size
@@ -142,12 +143,12 @@ class Chain(nn.Module):
         scaled = torch.zeros_like(study)
         for channel in range(len(study)):
             inside = study[channel][brain].double()
-            low, high = 0.0, 1.0
             if bool(inside.any()):
                 limits = torch.quantile(inside, torch.tensor(self.shares, dtype=torch.double, device=inside.device))
-                low, high = float(limits[0]), float(limits[1])
-            high = low + max(high - low, 1e-6) / self.upper
-            scaled[channel] = ((study[channel] - low) / (high - low)).clamp(0, 1) * brain
+                inside = inside.clamp(float(limits[0]), float(limits[1]))
+                unit = max(float(inside.std(correction=0)), 1e-6) / self.spread
+                low = float(inside.mean()) - self.mean * unit
+                scaled[channel] = ((study[channel] - low) / unit).clamp(0, 1) * brain
         return scaled, brain
 
     def synthesize(self, image: torch.Tensor) -> torch.Tensor:

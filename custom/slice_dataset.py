@@ -71,8 +71,9 @@ class SliceDataset(Dataset):
             slices = to_plane(stored.movedim(0, -1), plane).movedim(-1, 0)
             piece[key] = with_neighbours(slices, self.neighbours if key == "image" else 0, [depth])[0]
             if len(self.planes) > 1:
-                height, width = piece[key].shape[-2:]
-                piece[key] = F.pad(piece[key], (0, self.side - width, 0, self.side - height))
+                # brains in the middle in all planes: the box around those of a batch is then as small as it can be
+                across, along = (self.side - length for length in piece[key].shape[-2:])
+                piece[key] = F.pad(piece[key], (along // 2, along - along // 2, across // 2, across - across // 2))
         piece["mirrored"] = float(PLANES[plane][0] == 0)
         return piece if self.transform is None else self.transform(piece)
 

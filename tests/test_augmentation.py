@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from custom.augmentation import random_affine, random_contrast
+from custom.augmentation import random_affine, random_contrast, random_quality
 
 
 @pytest.fixture(autouse=True)
@@ -52,13 +52,44 @@ def test_contrast_changes_a_modality_alike_in_all_neighbours_and_leaves_zero():
     image = torch.rand(1, 1, 4, 6, 6).repeat(8, 3, 1, 1, 1)
     image[:, :, :, :2] = 0
     found = random_contrast(image, probability=1)
-    assert torch.equal(found[:, 0], found[:, 1]) and torch.equal(found[:, 0], found[:, 2])
+    torch.testing.assert_close(found, found[:, :1].expand_as(found))
     assert not found[:, :, :, :2].any()
     inside = found[:, 0, :, 2:] / image[:, 0, :, 2:]
     assert (inside.flatten(2).std(dim=2) > 0).float().mean() > 0.9  # bent, not only multiplied
-    assert found.max() <= 1.2
+    assert found.min() > -0.35 and found.max() < 2.2  # (1 / 0.4)^exp(0.35) * 0.4 * 1.3 + ...: of no scanner any more
 
 
 def test_contrast_with_probability_zero_changes_nothing():
     image = torch.rand(2, 3, 4, 6, 6)
     assert torch.equal(random_contrast(image, probability=0), image)
+
+
+def test_quality_with_probability_zero_changes_nothing():
+    image = torch.rand(2, 3, 4, 6, 6)
+    assert torch.equal(random_quality(image, probability=0), image)
+
+
+def test_quality_leaves_zero_where_it_was():
+    image = torch.rand(8, 3, 4, 16, 16)
+    image[:, :, 1] = 0
+    image[..., :4, :] = 0
+    found = random_quality(image, probability=1)
+    assert torch.equal(found == 0, image == 0)
+
+
+def test_quality_does_each_of_three_things_to_its_share_of_the_slices():
+    image = torch.ones(600, 1, 2, 8, 8)
+    image[..., 4] = 2
+    noisy = random_quality(image, probability=0.3, bias=0)
+    # nothing at all is done to 0.7^3 of them when shading with no bias counts as nothing: 0.7^2
+    assert (noisy == image).flatten(1).all(dim=1).float().mean() == pytest.approx(0.49, abs=0.07)
+    shaded = random_quality(image, probability=0.3, noise=0)
+    assert (shaded == image).flatten(1).all(dim=1).float().mean() == pytest.approx(0.49, abs=0.07)
+
+
+def test_shading_is_smooth_and_alike_in_neighbours():
+    image = torch.ones(50, 3, 4, 33, 33)
+    found = random_quality(image, probability=1, noise=0)[..., 2:-2, 2:-2]  # without the rim, which blur darkens
+    torch.testing.assert_close(found, found[:, :1].expand_as(found))
+    assert found.log().abs().max() <= 0.2 + 1e-5 and found.std(dim=(-1, -2)).min() > 0
+    assert found.diff(dim=-1).abs().max() < 0.4 / 16 * 1.3

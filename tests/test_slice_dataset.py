@@ -125,3 +125,14 @@ def test_neighbours_of_a_sagittal_slice_are_sagittal():
     item = SliceDataset(found, neighbours=1, planes=("sagittal",))[0]["image"]
     assert torch.equal(item[2:4, :, :], found[0]["image"].as_tensor()[:, 1].transpose(1, 2))
     assert torch.equal(item[4:6, :, :], found[0]["image"].as_tensor()[:, 2].transpose(1, 2))
+
+
+def test_slices_of_several_planes_are_padded_around_the_middle():
+    volume = torch.ones(1, 10, 12, 5)
+    dataset = SliceDataset([{"image": volume}], planes=("axial", "coronal"))
+    by_plane = {plane: dataset[number]["image"][0] for number, (_, plane, _) in enumerate(dataset.index)}
+    for plane, length in (("axial", 12), ("coronal", 5)):
+        assert by_plane[plane].shape == (12, 12)
+        rows, columns = (by_plane[plane].amax(dim=dim).nonzero().flatten() for dim in (1, 0))
+        assert (len(rows), len(columns)) == (10, length)
+        assert rows[0] == 1 and columns[0] == (12 - length) // 2

@@ -1,0 +1,88 @@
+"""How alike the intensities of tissue become between patients, on each of some scales of intensity.
+
+    PYTHONPATH=. .venv/bin/python benchmarks/intensity_scales.py DATASET_DIR DATALIST
+
+Reads the training studies of the datalist, on slices of 2 mm. For each modality and scale it prints, as JSON and as a
+Markdown table, how far the median and the 90th percentile of normal tissue (brain outside of whole tumour) differ
+between patients, as a standard deviation in units of the median patient's 10th to 90th percentile, and how many
+standard deviations the median of tumour lies above that of normal tissue (the mean difference over the root of both
+variances).
+"""
+
+import json
+import sys
+
+import numpy as np
+from monai.transforms import Compose
+
+from custom.datasets import find_studies
+from custom.slices import ScaleIntensityInBraind, StudyToSlicesd, is_brain
+from custom.study import MODALITIES, LoadStudyd
+
+
+def two_percentiles(inside: np.ndarray, upper: float) -> tuple[float, float]:
+    """Return where the scale starts and its unit: the 0.5th percentile, and from there to ``upper``."""
+    low, high = np.percentile(inside, (0.5, upper))
+    return low, high - low
+
+
+def mean_and_deviation(inside: np.ndarray) -> tuple[float, float]:
+    """Return mean and standard deviation, percentiles 0.5 and 99.5 being the limits, as `ScaleIntensityInBraind`."""
+    clipped = inside.clip(*np.percentile(inside, (0.5, 99.5)))
+    return clipped.mean(), clipped.std()
+
+
+def median_and_range(inside: np.ndarray) -> tuple[float, float]:
+    """Return the median and the range between the quartiles."""
+    low, middle, high = np.percentile(inside, (25, 50, 75))
+    return middle, high - low
+
+
+SCALES = {
+    "99.5th percentile": lambda inside: two_percentiles(inside, 99.5),
+    "75th percentile": lambda inside: two_percentiles(inside, 75),
+    "median, quartiles": median_and_range,
+    "mean, deviation": mean_and_deviation,
+}
+
+
+def main(dataset_dir: str, datalist: str) -> None:
+    wanted = {"modalities": [], "optional": list(MODALITIES)}
+    studies = find_studies(dataset_dir, "training", datalist, fold=None, masks="required", **wanted)
+    slices = StudyToSlicesd(label_key="label")
+    slices.transforms = tuple(step for step in slices.transforms if not isinstance(step, ScaleIntensityInBraind))
+    read = Compose([LoadStudyd(fill=True, **wanted), slices])
+    # of each modality and scale, of each patient: normal tissue's percentiles 10, 50 and 90, and tumour's median
+    found: dict[str, dict[str, list[list[float]]]] = {name: {scale: [] for scale in SCALES} for name in MODALITIES}
+    for study in map(read, studies):
+        image, tumour = np.asarray(study["image"]), np.asarray(study["label"])[0] >= 0.5
+        brain = np.asarray(is_brain(study["image"]).any(dim=0))
+        for name, channel in zip(MODALITIES, image, strict=True):
+            if channel.any():
+                levels = [*np.percentile(channel[brain & ~tumour], (10, 50, 90)), np.median(channel[tumour])]
+                for scale, measure in SCALES.items():
+                    start, unit = measure(channel[brain])
+                    found[name][scale].append(list((np.array(levels) - start) / unit))
+    rows = [figures(name, scale, np.array(patients)) for name, of in found.items() for scale, patients in of.items()]
+    print(json.dumps(rows))
+    print(f"| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
+    for row in rows:
+        print(f"| {' | '.join(str(value) for value in row.values())} |")
+
+
+def figures(modality: str, scale: str, patients: np.ndarray) -> dict[str, str | int | float]:
+    """Return a row of the table for patients (N, 4)."""
+    low, middle, high, tumour = patients.T
+    usual = np.median(high - low)
+    return {
+        "modality": modality,
+        "patients": len(patients),
+        "scale": scale,
+        "normal tissue, median": round(float(middle.std() / usual), 3),
+        "normal tissue, 90th percentile": round(float(high.std() / usual), 3),
+        "tumour above normal tissue": round(float((tumour - middle).mean() / np.hypot(tumour.std(), middle.std())), 2),
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
