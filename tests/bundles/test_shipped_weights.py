@@ -1,4 +1,8 @@
-"""The weights in the repository, with the real command line, on a real study that they were not trained on."""
+"""The weights in the repository, with the real command line, on a real study.
+
+They were trained on this study in the end, so that this says that files, weights and the way back fit together, and
+nothing of how well they do on new patients: that is in docs/results.md.
+"""
 
 from __future__ import annotations
 
