@@ -119,7 +119,7 @@ def pack(output_dir: str, bundles_dir: str = str(REPOSITORY / "bundles"), portab
         print(f"{path}: SHA-256 {sha256(path)}")
 
 
-def sign(zip_file: str, key: str) -> str:
+def sign(zip_file: str, key: str, certificate: str | None = None) -> str:
     """Sign a packed bundle; the signature is written beside it, to <zip_file>.sig.
 
     Example: python -m custom sign packed/recoseg_seg_v0.4.0.zip --key hospital.key
@@ -127,14 +127,16 @@ def sign(zip_file: str, key: str) -> str:
     Args:
         zip_file: what `pack` wrote.
         key: file of an EC private key in PEM; if it has a password, you are asked for it.
+        certificate: file of the key's certificate in PEM, and behind it those of the authorities between it and the
+            root, for those who verify with certificates and not with your public key.
 
     Returns:
         The signature's file.
     """
-    return str(sign_zip(Path(zip_file), Path(key)))
+    return str(sign_zip(Path(zip_file), Path(key), None if certificate is None else Path(certificate)))
 
 
-def verify(zip_file: str, public_key: str) -> str:
+def verify(zip_file: str, public_key: str | None = None, certificate: str | None = None) -> str:
     """Verify a packed bundle before it is unpacked: who signed it, that it is whole, and what it could do.
 
     Reads the zip and the signature beside it, <zip_file>.sig; nothing of the bundle is imported or evaluated.
@@ -145,12 +147,21 @@ def verify(zip_file: str, public_key: str) -> str:
     Args:
         zip_file: the packed bundle.
         public_key: file of the signer's EC public key in PEM, which you have from the signer and not with the bundle.
+        certificate: in place of it, file of the certificates in PEM that you trust: authorities, and the signers to
+            be accepted if not everybody who has a certificate for signing code from these authorities.
 
     Returns:
         What was verified.
     """
-    manifest = verify_zip(Path(zip_file), Path(public_key))
-    return f"Verified: {zip_file}, {len(manifest['files'])} files, custom/ {manifest['custom_sha256']}"
+    if (public_key is None) == (certificate is None):
+        raise BadInput("verify has both or neither of --public_key and --certificate, expected one: whom you trust.")
+    trusted = {"public_key": public_key, "certificate": certificate}
+    manifest, signer = verify_zip(
+        Path(zip_file), **{name: Path(file) for name, file in trusted.items() if file is not None}
+    )
+    return (
+        f"Verified: {zip_file}, signed by {signer}, {len(manifest['files'])} files, custom/ {manifest['custom_sha256']}"
+    )
 
 
 def main() -> None:

@@ -16,23 +16,30 @@ from custom.manifest import check_manifest
 from custom.signing import check_signature, sign_folder, signature_of
 
 
-def sign_zip(zip_file: Path, key: Path) -> Path:
+def sign_zip(zip_file: Path, key: Path, certificate: Path | None = None) -> Path:
     """Sign a packed bundle that has nothing `verify_zip` would refuse, and return the file of the signature."""
     with unpacked(zip_file) as bundle:
         _check_inside(zip_file, bundle)
-        sign_folder(bundle, key, signature_of(zip_file))
+        sign_folder(bundle, key, signature_of(zip_file), certificate)
     return signature_of(zip_file)
 
 
-def verify_zip(zip_file: Path, public_key: Path) -> dict[str, Any]:
-    """Return the manifest of a packed bundle, once all of it has been verified.
+def verify_zip(
+    zip_file: Path, public_key: Path | None = None, certificate: Path | None = None
+) -> tuple[dict[str, Any], str]:
+    """Return the manifest and the signer of a packed bundle, once all of it has been verified.
+
+    Args:
+        zip_file: the packed bundle; its signature lies beside it.
+        public_key: file of the signer's public key, or
+        certificate: file of the certificates that are trusted.
 
     Raises:
         BadInput: with the file and the reason, for the first thing that is wrong.
     """
     with unpacked(zip_file) as bundle:
-        check_signature(bundle, public_key, signature_of(zip_file))
-        return _check_inside(zip_file, bundle)
+        signer = check_signature(bundle, signature_of(zip_file), public_key=public_key, certificate=certificate)
+        return _check_inside(zip_file, bundle), signer
 
 
 def _check_inside(zip_file: Path, bundle: Path) -> dict[str, Any]:

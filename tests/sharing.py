@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import torch
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from custom.bundle_zip import write_zip
 from custom.manifest import write_manifest
@@ -32,6 +36,61 @@ def write_keys(folder: Path, name: str, password: bytes | None = None) -> tuple[
         key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     return private, public
+
+
+def write_certificate(
+    folder: Path,
+    name: str,
+    issuer: str | None = None,
+    *,
+    authority: bool = False,
+    purposes: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.CODE_SIGNING,),
+    days: tuple[int, int] = (-1, 30),
+    subject: str | None = None,
+) -> Path:
+    """Write a certificate for the key ``<name>.key``, issued by ``<issuer>``, and return its file ``<name>.crt``.
+
+    Without an issuer it is self-signed. ``days`` are its first and last day, from today.
+    """
+    key, issuing = (
+        serialization.load_pem_private_key((folder / f"{owner}.key").read_bytes(), None)
+        for owner in (name, issuer or name)
+    )
+    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject or name)])
+    issued_by = own
+    if issuer is not None:
+        issued_by = x509.load_pem_x509_certificate((folder / f"{issuer}.crt").read_bytes()).subject
+    today = datetime.now(timezone.utc)
+    usage = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only"), False
+    )
+    builder = (
+        x509.CertificateBuilder(issued_by, own, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today + timedelta(days=days[0]))
+        .not_valid_after(today + timedelta(days=days[1]))
+        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(
+                digital_signature=not authority,
+                key_cert_sign=authority,
+                crl_sign=authority,
+                decipher_only=False,
+                **usage,
+            ),
+            critical=True,
+        )
+    )
+    if not authority and purposes:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+    path = folder / f"{name}.crt"
+    path.write_bytes(builder.sign(issuing, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def join(path: Path, *files: Path) -> Path:
+    """Write PEM files behind one another to ``path`` and return it."""
+    path.write_bytes(b"".join(file.read_bytes() for file in files))
+    return path
 
 
 def write_bundle(folder: Path, name: str = "recoseg_seg") -> Path:

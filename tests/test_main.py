@@ -41,6 +41,14 @@ def test_wrong_use_is_status_2():
     assert verb("check", "--no_such_option", "1").returncode == 2
 
 
+@pytest.mark.parametrize("trusted", [(), ("--public_key", "a.pub", "--certificate", "a.crt")])
+def test_verify_wants_to_know_whom_to_trust(tmp_path, trusted):
+    result = verb("verify", tmp_path / "recoseg_seg_v0.1.0.zip", *trusted)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert "--public_key" in result.stderr and "--certificate" in result.stderr
+
+
 def test_dice_of_a_known_overlap(tmp_path):
     first, second = np.zeros((2, 10, 10, 10), np.uint8)
     first[2:6], second[4:8] = 1, 2
@@ -58,7 +66,7 @@ def test_dice_refuses_masks_of_different_grids(tmp_path):
     assert "a.nii.gz" in result.stderr and "grid" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["demo_study", "check", "dice"])
+@pytest.mark.parametrize("name", ["demo_study", "check", "dice", "report", "pack", "sign", "verify"])
 def test_help_shows_arguments_and_an_example(name):
     result = verb(name, "--help")
     text = result.stdout + result.stderr

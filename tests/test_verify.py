@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from sharing import NAME, change_config, config_of, pack_anything, write_bundle, write_keys
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from model_signing import hashing, signing
+from sharing import NAME, change_config, config_of, pack_anything, write_bundle, write_certificate, write_keys
 from test_weights_check import Touch
 
 from conftest import bad_input
 from custom.bundle_zip import EPOCH, MODE, write_zip
-from custom.signing import signature_of
+from custom.signing import sign_folder, signature_of
 from custom.verify import sign_zip, verify_zip
 
 TOP = NAME.split("_v")[0]
@@ -46,7 +48,7 @@ def bundle(honest, tmp_path):
 def test_the_honest_bundle_is_verified(bundle, keys):
     zip_file = pack_anything(bundle)
     sign_zip(zip_file, keys / "hospital.key")
-    manifest = verify_zip(zip_file, keys / "hospital.pub")
+    manifest, _ = verify_zip(zip_file, keys / "hospital.pub")
     assert (manifest["bundle"], manifest["version"]) == ("recoseg_seg", "0.1.0")
     assert {file.name for file in zip_file.parent.iterdir()} == {TOP, NAME, f"{NAME}.sig"}
 
@@ -231,6 +233,115 @@ def test_a_bundle_without_its_signature_is_refused(bundle, keys):
     zip_file = pack_anything(bundle)
     with bad_input(signature_of(zip_file), "no such file"):
         verify_zip(zip_file, keys / "hospital.pub")
+
+
+def test_a_signature_over_the_other_bundle_is_refused(bundle, keys):
+    zip_file = pack_anything(bundle)
+    other = write_bundle(bundle.parent, "recoseg_synth")
+    sign_folder(other, keys / "hospital.key", signature_of(zip_file))
+    with bad_input(signature_of(zip_file), "other files than were signed"):
+        verify_zip(zip_file, keys / "hospital.pub")
+
+
+def test_a_signature_that_leaves_out_files_is_refused(bundle, keys):
+    """OpenSSF's own program can be told to leave some out, and passes over them then when it verifies."""
+    zip_file = pack_anything(bundle)
+    config = signing.Config().set_hashing_config(hashing.Config().set_ignored_paths(paths=["custom", "manifest.json"]))
+    config.use_elliptic_key_signer(private_key=keys / "hospital.key")
+    config.sign(bundle, signature_of(zip_file))
+    code_changed(bundle)
+    pack_anything(bundle)
+    with bad_input(signature_of(zip_file), "leaves out custom/"):
+        verify_zip(zip_file, keys / "hospital.pub")
+
+
+def test_a_signature_that_says_things_twice_is_refused(bundle, keys):
+    """Under another name that model-signing knows as well."""
+    zip_file = pack_anything(bundle, keys / "hospital.key")
+    said = json.loads(signature_of(zip_file).read_text())
+    said["dsse_envelope"] = said["dsseEnvelope"]
+    signature_of(zip_file).write_text(json.dumps(said))
+    with bad_input(signature_of(zip_file), "no readable signature"):
+        verify_zip(zip_file, keys / "hospital.pub")
+
+
+def test_a_signature_as_large_as_a_bundle_is_not_read(bundle, keys):
+    zip_file = pack_anything(bundle, keys / "hospital.key")
+    signature_of(zip_file).write_bytes(b"[" * 1_000_001)
+    with bad_input(signature_of(zip_file), "1000001 bytes"):
+        verify_zip(zip_file, keys / "hospital.pub")
+
+
+def of_the_attacker_in_the_hospital_s_name(folder):
+    return folder / "attacker.key", write_certificate(folder, "attacker", subject="hospital")
+
+
+def of_a_web_server(folder):
+    return folder / "attacker.key", write_certificate(
+        folder, "attacker", "root", purposes=(ExtendedKeyUsageOID.SERVER_AUTH,)
+    )
+
+
+def issued_by_a_signer(folder):
+    return folder / "attacker.key", write_certificate(folder, "attacker", "hospital")
+
+
+def expired(folder):
+    return folder / "hospital.key", write_certificate(folder, "hospital", "root", days=(-30, -1))
+
+
+@pytest.mark.parametrize(
+    ("certificate", "parts"),
+    [
+        (of_the_attacker_in_the_hospital_s_name, ("CN=hospital", "does not vouch")),
+        (of_a_web_server, ("CN=attacker", "codeSigning")),
+        (issued_by_a_signer, ("CN=attacker", "does not vouch")),
+        (expired, ("CN=hospital", "valid now")),
+    ],
+)
+def test_a_certificate_that_must_not_sign_is_refused(bundle, keys, tmp_path, certificate, parts):
+    """All of them are signed with OpenSSF's own library, which asks less."""
+    for file in keys.glob("*.key"):
+        shutil.copy(file, tmp_path)
+    write_keys(tmp_path, "root")
+    root = write_certificate(tmp_path, "root", authority=True)
+    issuer = write_certificate(tmp_path, "hospital", "root")
+    key, own = certificate(tmp_path)
+    zip_file = pack_anything(bundle)
+    config = signing.Config()
+    chain = [issuer] if certificate is issued_by_a_signer else [root]
+    if certificate is of_the_attacker_in_the_hospital_s_name:
+        chain = [own]
+    config.use_certificate_signer(private_key=key, signing_certificate=own, certificate_chain=chain)
+    config.sign(bundle, signature_of(zip_file))
+    with bad_input(signature_of(zip_file), *parts):
+        verify_zip(zip_file, certificate=root)
+
+
+def test_the_certificate_of_a_known_signer_over_another_s_signature_is_refused(bundle, keys, tmp_path):
+    for name in ("hospital", "attacker"):
+        shutil.copy(keys / f"{name}.key", tmp_path)
+        write_certificate(tmp_path, name)
+    zip_file = pack_anything(bundle)
+    sign_zip(zip_file, tmp_path / "hospital.key", tmp_path / "hospital.crt")
+    true = json.loads(signature_of(zip_file).read_text())
+    sign_zip(zip_file, tmp_path / "attacker.key", tmp_path / "attacker.crt")
+    false = json.loads(signature_of(zip_file).read_text())
+    false["verificationMaterial"] = true["verificationMaterial"]
+    signature_of(zip_file).write_text(json.dumps(false))
+    with bad_input(signature_of(zip_file), "CN=hospital", "did not make"):
+        verify_zip(zip_file, certificate=tmp_path / "hospital.crt")
+
+
+@pytest.mark.parametrize("raw", ["", "AAAA", "?", 3, None])
+def test_a_damaged_certificate_is_refused(bundle, keys, tmp_path, raw):
+    shutil.copy(keys / "hospital.key", tmp_path)
+    zip_file = pack_anything(bundle, keys / "hospital.key")
+    said = json.loads(signature_of(zip_file).read_text())
+    said["verificationMaterial"] = {"x509CertificateChain": {"certificates": [{"rawBytes": raw}]}, "tlogEntries": []}
+    signature_of(zip_file).write_text(json.dumps(said))
+    with bad_input(signature_of(zip_file), "no readable signature"):
+        verify_zip(zip_file, certificate=write_certificate(tmp_path, "hospital"))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "hello", '{"mediaType": "x"}'])
