@@ -53,11 +53,14 @@ NAMES = frozenset(
         *("len", "str"),
         *("dist.destroy_process_group", "dist.get_rank", "dist.init_process_group", "dist.is_initialized"),
         *("monai.handlers.from_engine", "monai.utils.set_determinism"),
-        *("os.environ",),
         *("torch.cuda.is_available", "torch.cuda.set_device", "torch.device"),
         *("torch.jit.save", "torch.jit.trace", "torch.long", "torch.zeros"),
     )
 )
+# what of the above takes no other arguments than these; init_method would name a machine to connect to
+ARGUMENTS = {"dist.init_process_group": frozenset(("backend",))}
+ENVIRONMENT = frozenset(("LOCAL_RANK",))  # os.environ[...]: no others, some hold secrets
+INDEXED = frozenset(("handlers",))  # sections that [...] may be applied to: of a text, it could cut out any other text
 # attributes of references and of what the above return
 MEMBERS = frozenset(("ema_model", "item", "lower", "parameters", "run", "to", "type", "weights"))
 

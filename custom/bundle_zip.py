@@ -16,6 +16,7 @@ from custom.errors import BadInput
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 MODE = stat.S_IFREG | 0o644
+DEVICES = re.compile(r"(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)", re.IGNORECASE)
 
 
 def write_zip(bundle: Path, path: Path) -> None:
@@ -72,6 +73,8 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> str:
             raise BadInput(f"{found}, a link, a folder or another special entry, expected ordinary files.")
         if {"", ".", ".."} & set(re.split(r"[/\\:\0]", entry.orig_filename)):
             raise BadInput(f"{found}, which may leave the folder, expected paths inside it.")
+        if DEVICES.search(entry.filename):
+            raise BadInput(f"{found}, which is a device on Windows, expected names that every system takes.")
         if entry.filename.lower() in seen:
             raise BadInput(f"{found} twice, or in capital and small letters, expected each name once.")
         if name not in BUNDLES:

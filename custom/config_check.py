@@ -10,15 +10,16 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ReferenceResolver
 
-from custom.allow_list import IMPORTS, MEMBERS, MODES, NAMES, TARGETS
+from custom.allow_list import ARGUMENTS, ENVIRONMENT, IMPORTS, INDEXED, MEMBERS, MODES, NAMES, TARGETS
 from custom.errors import BadInput
 
 LONGEST_EXPRESSION = 500  # characters; a deeply nested one can exhaust Python's parser
+METADATA = "configs/metadata.json"  # the only config that may have addresses of web pages in it
 REFERENCES = "__local_refs"  # what MONAI makes of @id in an expression: __local_refs['id']
 PLAIN_NODES = (  # whose parts alone decide
     *(ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp, ast.Add, ast.Mult),
     *(ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.IfExp, ast.List, ast.Tuple),
-    *(ast.Subscript, ast.Slice, ast.Load, ast.keyword),
+    *(ast.Slice, ast.Load, ast.keyword),
 )
 
 
@@ -34,7 +35,7 @@ def check_config(bundle: Path, file: str) -> None:
         config = json.loads((bundle / file).read_bytes().decode("ascii"), object_pairs_hook=_without_duplicates)
         if not isinstance(config, dict):
             raise BadInput(f"found a {type(config).__name__}, expected a JSON object.")
-        _check_value(bundle, config)
+        _check_value(bundle, config, links=file == METADATA)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -49,8 +50,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _check_value(bundle: Path, value: Any) -> None:
-    """Check a value of a config and everything in it."""
+def _check_value(bundle: Path, value: Any, links: bool) -> None:
+    """Check a value of a config and everything in it; ``links`` tells whether it may have addresses in it."""
     if isinstance(value, dict):
         for key, part in value.items():
             # "network_def#_target_" sets the target of another section, in another file even
@@ -59,12 +60,12 @@ def _check_value(bundle: Path, value: Any) -> None:
                 _check_target(bundle, part)
             elif name == "_mode_" and part not in MODES:
                 raise BadInput(f"found _mode_ {part!r}, expected one of {', '.join(MODES)}.")
-            _check_value(bundle, part)
+            _check_value(bundle, part, links)
     elif isinstance(value, list):
         for part in value:
-            _check_value(bundle, part)
+            _check_value(bundle, part, links)
     elif isinstance(value, str):
-        _check_text(value)
+        _check_text(value, links)
 
 
 def _check_target(bundle: Path, target: Any) -> None:
@@ -84,7 +85,7 @@ def _defined(module: Path) -> set[str]:
     return {node.name for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
 
 
-def _check_text(text: str) -> None:
+def _check_text(text: str, links: bool) -> None:
     """Check a string of a config: plain text, a reference, or an expression."""
     text = ReferenceResolver.normalize_id(text)
     if text.startswith("%"):
@@ -94,6 +95,18 @@ def _check_text(text: str) -> None:
         raise BadInput(f"found the relative reference {text!r}, expected references from the config's root.")
     if text.startswith("$") and text[1:] not in IMPORTS:
         check_expression(text)
+    elif text.startswith("@_meta_"):
+        raise BadInput(f"found the reference {text!r}, expected none to {METADATA}.")
+    elif not links and _is_address(text):
+        raise BadInput(f"found {text!r}, which is or begins an address, expected folders and files of this machine.")
+
+
+def _is_address(text: str) -> bool:
+    """Return whether a text is an address on a network, or a first part of one that could be completed.
+
+    TensorBoard's writer takes ``ftp://...`` for a folder, and would send there whatever is logged.
+    """
+    return "://" in text or text.endswith((":", ":/"))
 
 
 def check_expression(text: str) -> None:
@@ -119,18 +132,30 @@ def _first_refused(node: ast.AST, arguments: frozenset[str]) -> ast.AST | None:
     match node:
         case ast.Constant(value=str(value)) if "$" in value or "%" in value:
             return node  # code for a parser that comes after this one
+        case ast.Constant(value=str(value)) if _is_address(value) and value != "cuda:":
+            return node
         case ast.Constant():
             return None
-        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant()) if name == REFERENCES:
-            return None
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(section))) if name == REFERENCES:
+            return node if section.startswith("_meta_") else None
+        case ast.Subscript(value=owner, slice=ast.Constant(value=name)) if ast.unparse(owner) == "os.environ":
+            return None if name in ENVIRONMENT else node
+        case ast.Subscript(value=ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(section)))) if (
+            name == REFERENCES and section.rpartition(ReferenceResolver.sep)[2] in INDEXED
+        ):
+            pass
         case ast.Name(id=name) if name in arguments:
+            return None
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str())) if name in arguments:
             return None
         case ast.Name() | ast.Attribute() if ast.unparse(node) in NAMES:
             return None
         case ast.Attribute(value=owner, attr=name) if name in MEMBERS:
             children = [owner]
         case ast.Call(func=ast.Name() | ast.Attribute() as function) if ast.unparse(function) not in arguments:
-            pass
+            only = ARGUMENTS.get(ast.unparse(function))
+            if only is not None and (node.args or not {keyword.arg for keyword in node.keywords} <= only):
+                return node
         case ast.Lambda(args=ast.arguments(args=[ast.arg(arg=name)]) as given, body=body) if ast.unparse(given) == name:
             arguments, children = arguments | {name}, [body]
         case _ if not isinstance(node, PLAIN_NODES):

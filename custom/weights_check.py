@@ -27,11 +27,16 @@ def check_weights(path: Path, file: str) -> None:
         with zipfile.ZipFile(path) as archive:
             compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
             (pickled,) = [name for name in archive.namelist() if name.endswith(".pkl")]
-            operations = [] if compressed else list(pickletools.genops(archive.read(pickled)))
+            content = b"" if compressed else archive.read(pickled)
+        # what torch.load reads: of a file with two archives in it, that can be another one than zipfile's
+        same = bool(compressed) or content == torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
+        operations = [] if compressed else list(pickletools.genops(content))
     except Exception as error:  # a damaged file makes the readers raise nearly anything
         raise BadInput(f"{file}: found no archive with one pickle in it, {expected}.") from error
     if compressed:
         raise BadInput(f"{file}: found the compressed entry {compressed[0]}, {expected}.")
+    if not same:
+        raise BadInput(f"{file}: found two archives in one file, {expected}.")
     for opcode, argument, _ in operations:
         if opcode.name not in PICKLE_OPCODES:
             raise BadInput(f"{file}: found the opcode {opcode.name} in its pickle, {expected}.")

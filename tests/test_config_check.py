@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 from monai.bundle import ConfigParser
 from monai.bundle.config_item import ComponentLocator
+from monai.handlers import TensorBoardStatsHandler
 
 from conftest import bad_input
 from custom.allow_list import BUNDLES, TARGETS
@@ -48,6 +51,8 @@ def test_every_short_name_on_the_list_is_one_of_monai():
     [
         "$@a#b.run()",
         "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "$torch.device('cuda:' + os.environ['LOCAL_RANK'])",
+        "$dist.init_process_group(backend='nccl' if torch.cuda.is_available() else 'gloo')",
         "$[@device] if torch.cuda.is_available() else None",
         "$lambda output: output['loss'].item()",
         "$@train#handlers[: -2 if dist.get_rank() > 0 else None]",
@@ -95,6 +100,18 @@ def test_what_a_bundle_needs_is_accepted(expression):
         ("$'@a' + eval('1') + '@a'", "one expression"),
         ("$1; 2", "one expression"),
         ("$import os", "one expression"),
+        ("$os.environ", "os.environ"),
+        ("$os.environ['AWS_SECRET_ACCESS_KEY']", "AWS_SECRET_ACCESS_KEY"),
+        ("$os.environ[@name]", "os.environ"),
+        ("$dist.init_process_group('gloo', 'tcp://192.0.2.1:80')", "init_process_group"),
+        ("$dist.init_process_group(backend='gloo', init_method='env')", "init_process_group"),
+        ("$dist.init_process_group(**@options)", "init_process_group"),
+        ("$'ftp://192.0.2.1'", "ftp://192.0.2.1"),
+        ("$'ftp\\x3a//192.0.2.1'", "ftp://192.0.2.1"),
+        ("$'ftp:' + '//192.0.2.1'", "ftp:"),
+        ("$@_meta_#homepage", "_meta_"),
+        ("$@text[:4] + '//192.0.2.1'", "[:4]"),
+        ("$'a:b'[1] + '//192.0.2.1'", "[1]"),
         ("$" + "(" * 300 + ")" * 300, "expression"),
         ("$" + "1 + " * 400 + "1", "at most 500"),
     ],
@@ -148,6 +165,11 @@ def test_any_other_target_is_refused_and_named(tmp_path, target):
         ({"a": "%/tmp/evil.json::a"}, "includes"),
         ({"a": "%../evil.json"}, "includes"),
         ({"a": "%b"}, "includes"),
+        ({"output_dir": "ftp://192.0.2.1/x"}, "address"),
+        ({"output_dir": "ftp:\u002f/192.0.2.1"}, "address"),
+        ({"a": "ftp:", "output_dir": "$@a + '//192.0.2.1'"}, "address"),
+        ({"a": "ftp:/", "output_dir": "$@a + '/192.0.2.1'"}, "address"),
+        ({"output_dir": "@_meta_#homepage"}, "_meta_"),
         ({"x'] or eval('1') or ['x": {"a": "$@#b", "b": 1}}, "relative"),
         ([{"a": 1}], "a list"),
         ('{"a": 1, "a": "$1"}', "twice"),
@@ -183,3 +205,17 @@ def test_monai_would_have_run_it(tmp_path, config):
     *_, section = config
     parser.get_parsed_content("a" if section == "a" else f"{section}::a")
     assert canary.exists()
+
+
+def test_tensorboard_would_have_connected():
+    """Why an address in a config is refused: what is logged would go there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        folder = f"ftp://127.0.0.1:{server.getsockname()[1]}/x"
+        connected = []
+        thread = threading.Thread(target=lambda: connected.append(server.accept()[0].close()))
+        thread.start()
+        with pytest.raises(EOFError):  # this server says nothing
+            TensorBoardStatsHandler(log_dir=folder)
+        thread.join()
+    assert connected

@@ -14,7 +14,7 @@ import torch
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from model_signing import hashing, signing
 from sharing import NAME, change_config, config_of, pack_anything, write_bundle, write_certificate, write_keys
-from test_weights_check import Touch
+from test_weights_check import Touch, two_archives
 
 from conftest import bad_input
 from custom.bundle_zip import EPOCH, MODE, write_zip
@@ -128,6 +128,8 @@ def encrypted(zip_file: Path) -> None:
         (entry(f"{TOP}/docs/link.md", b"/etc/passwd", mode=0o120777), ("link.md", "a link")),
         (entry(f"{TOP}/docs/pipe.md", mode=0o010644), ("pipe.md", "special")),
         (entry(f"{TOP}/docs/", mode=0o040755), ("docs/", "a folder")),
+        (entry(f"{TOP}/docs/CON.md"), ("CON.md", "device on Windows")),
+        (entry(f"{TOP}/docs/" + "a" * 300 + ".md"), ("no readable zip",)),
         (twice, ("LICENSE", "twice")),
         (entry(f"{TOP}/Docs/readme.md"), ("Docs/readme.md", "capital and small")),
         (entry("other/LICENSE"), ("other/LICENSE", "expected the folder")),
@@ -406,6 +408,12 @@ def a_whole_network_as_weights(bundle, canary):
     torch.save(torch.nn.Linear(1, 1), bundle / "models" / "model.pt")
 
 
+def two_archives_as_weights(bundle, canary):
+    """The code is in the one that torch.load reads."""
+    tensor = torch.ones(2)
+    two_archives(bundle / "models" / "model.pt", {"weight": tensor, "code": Touch(canary)}, {"weight": tensor})
+
+
 def no_weights(bundle, canary):
     (bundle / "models" / "model.pt").unlink()
 
@@ -424,11 +432,22 @@ def no_weights(bundle, canary):
         (section("device", {"_target_": "@bundle_root"}), ("inference.json", "@bundle_root")),
         (section("device", "%/tmp/evil.json::device"), ("inference.json", "/tmp/evil.json")),
         (section("evaluator#_target_", "subprocess.Popen"), ("inference.json", "subprocess.Popen")),
+        (section("output_dir", "ftp://192.0.2.1/x"), ("inference.json", "ftp://192.0.2.1/x")),
+        (
+            section("initialize", ["$dist.init_process_group('gloo', 'tcp://192.0.2.1:80')"]),
+            ("inference.json", "init_process_group"),
+        ),
+        (section("a", "$os.environ['HOME']"), ("inference.json", "os.environ['HOME']")),
+        (section("a", {"_requires_": "$open('CANARY', 'w')"}), ("inference.json", "open")),
+        (section("a", {"_disabled_": "$open('CANARY', 'w')"}), ("inference.json", "open")),
+        (section("a", "$getattr(torch, 'lo\u0061d')"), ("inference.json", "getattr")),
+        (section("a", "$\uff4f\uff53.system('x')"), ("inference.json", "os.system")),
         (new_variant, ("configs/variants/evil.json", "os.system")),
         (deep, ("configs/train.json", "open")),
         (logging("class=StreamHandler", "class=FileHandler"), ("configs/logging.conf", "FileHandler")),
         (logging("(sys.stdout,)", "(open('CANARY', 'w'),)"), ("configs/logging.conf", "open")),
         (code_in_the_weights, ("models/model.pt", "in its pickle")),
+        (two_archives_as_weights, ("models/model.pt", "two archives")),
         (a_whole_network_as_weights, ("models/model.pt", "torch.nn.modules.linear.Linear")),
         (no_weights, ("models/model.pt", "no such file")),
     ],

@@ -35,6 +35,22 @@ def rewritten(path: Path, pickled: bytes | None = None, compression: int = zipfi
     return path
 
 
+def two_archives(path: Path, first: object, last: object) -> Path:
+    """Write a file in which torch.load finds ``first`` and Python's zipfile ``last``.
+
+    The list of contents is said to begin at the same place in both; torch.load takes that from the file's beginning,
+    zipfile from where it finds the list.
+    """
+    archives = []
+    for content in (first, last):
+        torch.save(content, path)
+        with zipfile.ZipFile(path) as archive:
+            pickled = archive.read("model/data.pkl")
+        archives.append(rewritten(path, pickled.ljust(1000, b"\0")).read_bytes())
+    path.write_bytes(b"".join(archives))
+    return path
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool])
 def test_a_state_dict_passes(tmp_path, dtype):
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(2, 2)).to(torch.float32)
@@ -105,3 +121,13 @@ def test_the_old_format_and_torchscript_are_refused(tmp_path):
     torch.jit.save(torch.jit.script(nn.Linear(1, 1)), tmp_path / "model.pt")
     with bad_input("models/model.pt", "one pickle"):
         check_weights(tmp_path / "model.pt", "models/model.pt")
+
+
+@pytest.mark.parametrize("content", [{"other": torch.zeros(1)}, {"weight": torch.ones(1), "code": Touch(Path("ran"))}])
+def test_two_archives_in_one_file_are_refused(tmp_path, content):
+    path = two_archives(tmp_path / "model.pt", content, {"weight": torch.ones(1)})
+    reader = torch._C.PyTorchFileReader(str(path))
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("model/data.pkl") != reader.get_record("data.pkl")
+    with bad_input("models/model.pt", "two archives"):
+        check_weights(path, "models/model.pt")
