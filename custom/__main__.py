@@ -112,10 +112,11 @@ def pack(output_dir: str, bundles_dir: str = str(REPOSITORY / "bundles"), portab
         bundles_dir: folder with both bundles side by side.
         portable: write recoseg_portable_v<version>.zip too, the whole chain as one program without Python.
     """
-    for path, manifest in pack_bundles(output_dir, bundles_dir).items():
+    folder, bundles = _path(output_dir, "output_dir"), _path(bundles_dir, "bundles_dir")
+    for path, manifest in pack_bundles(folder, bundles).items():
         print(f"{path}: {len(manifest['files'])} files, SHA-256 {sha256(path)}, custom/ {manifest['custom_sha256']}")
     if as_flag(portable, "portable"):
-        path = pack_portable(output_dir, bundles_dir)
+        path = pack_portable(folder, bundles)
         print(f"{path}: SHA-256 {sha256(path)}")
 
 
@@ -133,7 +134,8 @@ def sign(zip_file: str, key: str, certificate: str | None = None) -> str:
     Returns:
         The signature's file.
     """
-    return str(sign_zip(Path(zip_file), Path(key), None if certificate is None else Path(certificate)))
+    chain = None if certificate is None else _path(certificate, "certificate")
+    return str(sign_zip(_path(zip_file, "zip_file"), _path(key, "key"), chain))
 
 
 def verify(zip_file: str, public_key: str | None = None, certificate: str | None = None) -> str:
@@ -156,12 +158,18 @@ def verify(zip_file: str, public_key: str | None = None, certificate: str | None
     if (public_key is None) == (certificate is None):
         raise BadInput("verify has both or neither of --public_key and --certificate, expected one: whom you trust.")
     trusted = {"public_key": public_key, "certificate": certificate}
-    manifest, signer = verify_zip(
-        Path(zip_file), **{name: Path(file) for name, file in trusted.items() if file is not None}
-    )
+    files = {name: _path(file, name) for name, file in trusted.items() if file is not None}
+    manifest, signer = verify_zip(_path(zip_file, "zip_file"), **files)
     return (
         f"Verified: {zip_file}, signed by {signer}, {len(manifest['files'])} files, custom/ {manifest['custom_sha256']}"
     )
+
+
+def _path(value: object, option: str) -> Path:
+    """Return ``value`` as a path: fire makes True of an option without a value, and a number of what looks like one."""
+    if not isinstance(value, str):
+        raise BadInput(f"--{option} has the value {value!r}, expected a file or a folder.")
+    return Path(value)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from custom.errors import BadInput
 
 LONGEST_EXPRESSION = 500  # characters; a deeply nested one can exhaust Python's parser
 METADATA = "configs/metadata.json"  # the only config that may have addresses of web pages in it
+ADDRESS = re.compile(r"://|:/?$|^[\\/]{2}|^[\\/]$")
 REFERENCES = "__local_refs"  # what MONAI makes of @id in an expression: __local_refs['id']
 PLAIN_NODES = (  # whose parts alone decide
     *(ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp, ast.Add, ast.Mult),
@@ -102,11 +103,12 @@ def _check_text(text: str, links: bool) -> None:
 
 
 def _is_address(text: str) -> bool:
-    """Return whether a text is an address on a network, or a first part of one that could be completed.
+    """Return whether a text is an address on a network, or a part from which one could be put together.
 
-    TensorBoard's writer takes ``ftp://...`` for a folder, and would send there whatever is logged.
+    TensorBoard's writer takes ``ftp://...`` for a folder, and would send there whatever is logged; Windows takes
+    ``//machine/share``, with slashes of either kind, and would log in there.
     """
-    return "://" in text or text.endswith((":", ":/"))
+    return ADDRESS.search(text) is not None
 
 
 def check_expression(text: str) -> None:

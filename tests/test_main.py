@@ -49,6 +49,20 @@ def test_verify_wants_to_know_whom_to_trust(tmp_path, trusted):
     assert "--public_key" in result.stderr and "--certificate" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "recoseg_seg_v0.1.0.zip", "--public_key"),
+        ("sign", "recoseg_seg_v0.1.0.zip", "--certificate", "--key", "a.key"),
+        ("pack", "--output_dir", "2026"),
+    ],
+)
+def test_an_option_without_a_file_is_one_sentence_and_status_2(arguments):
+    result = verb(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Error: --") and result.stderr.count("\n") == 1
+
+
 def test_dice_of_a_known_overlap(tmp_path):
     first, second = np.zeros((2, 10, 10, 10), np.uint8)
     first[2:6], second[4:8] = 1, 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -17,6 +18,8 @@ import custom
 from bundles.conftest import REPOSITORY, SEG, SYNTH, files_in, python, result, run_bundle, run_command, succeeded
 from custom.pack import pack_bundles
 from custom.verify import sign_zip
+
+FIGURE = {SYNTH: "psnr", SEG: "dice"}
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +71,21 @@ def test_inference_elsewhere_gives_what_it_gives_here(elsewhere, inferred, datas
     run_bundle(elsewhere / SEG, "inference", "--dataset_dir", study, "--output_dir", tmp_path / "out", cwd=tmp_path)
     for name in ("seg", "prob", "t1ce_synthetic", "residual"):
         assert np.array_equal(result(tmp_path / "out", "phantom_0", name), result(inferred, "phantom_0", name))
+
+
+@pytest.mark.parametrize("name", [SYNTH, SEG])
+def test_training_and_evaluation_run_elsewhere(elsewhere, dataset, tmp_path, name):
+    """On the packed code alone: the working folder is empty, and this project is not on Python's path."""
+    bundle = Path(shutil.copytree(elsewhere, tmp_path / "bundles")) / name
+    work = tmp_path / "work"
+    work.mkdir()
+    few = ("--folds", 2, "--train#trainer#max_epochs", 1, "--train#trainer#epoch_length", 2, "--batch_size", 16)
+    run_bundle(bundle, "train", "--dataset_dir", dataset, *few, cwd=work)
+    trained = bundle / "runs" / "model.pt"
+    options = ("--dataset_dir", dataset / "phantom_0", "--checkpoint", trained)
+    run_bundle(bundle, "evaluate", *options, cwd=work)
+    assert 0 <= json.loads((bundle / "eval" / "metrics.json").read_text())["mean"][FIGURE[name]] < 100
+    assert not list(work.iterdir())
 
 
 def test_monai_loads_both_networks_and_makes_every_workflow(elsewhere):
