@@ -47,6 +47,8 @@ def make_client(bundle_root: str, rounds: int, local_epochs: int, **options: Any
     The learning rate decays over all rounds. For the arguments see `train`.
     """
     epochs = rounds * local_epochs
+    # MonaiAlgo sets the trainer's max_epochs to those of a round, which the schedule would end with
+    options = {"lr_scheduler#T_max": epochs, **options}
     return MonaiAlgo(
         bundle_root=bundle_root,
         local_epochs=local_epochs,
