@@ -78,9 +78,9 @@ class ScaleIntensityInBraind(MapTransform):
 
     The mean becomes ``mean`` and a standard deviation ``spread``, so that [0, 1] holds 3.3 of them below the mean and 5
     above. Intensities beyond ``percentiles`` count as those: a few voxels of an artefact must not set the scale, and
-    nor may how brightly a tumour enhances. Scanners differ in contrast and not only in brightness: a scale of one
-    percentile (the 99.5th, or the 75th) leaves whole tumour in FLAIR 2.2 deviations above normal tissue, and this one
-    2.8, over the patients of this project (``benchmarks/intensity_scales.py``).
+    nor may how brightly a tumour enhances. Over the patients of this project, this leaves whole tumour in FLAIR 2.8
+    deviations above normal tissue, and scales of a percentile (the 99.5th, or the 75th) or of the quartiles 2.1 to 2.2
+    (``benchmarks/intensity_scales.py``).
 
     The brain is where any channel is not zero; it is kept as ``brain``, and the intensities that became 0 and 1 as
     ``intensity_range`` (C, 2) in the image's metadata. A channel that is missing (zero everywhere) stays zero. MONAI's
