@@ -105,10 +105,16 @@ def random_quality(
     """
     result = image.clone()
     blurred, noisy, shaded = (torch.rand(3, len(image)) < probability).unbind()
-    result[blurred] = F.avg_pool2d(result[blurred].flatten(1, 2), 3, stride=1, padding=1).unflatten(1, image.shape[1:3])
+    result[blurred] = mean_around(result[blurred].flatten(1, 2)).unflatten(1, image.shape[1:3])
     deviation = uniform(0, noise, int(noisy.sum()), 1, 1, 1, 1).to(image)
     result[noisy] += deviation * torch.randn_like(result[noisy])
     fields = uniform(-bias, bias, int(shaded.sum()), image.shape[2], side, side).to(image)
     fields = F.interpolate(fields, size=image.shape[-2:], mode="bilinear", align_corners=True)
     result[shaded] *= fields.exp()[:, None]
     return result * (image != 0)
+
+
+def mean_around(image: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the 3 x 3 pixels around each of (B, C, H, W), of those that are not zero."""
+    total, inside = (F.avg_pool2d(part, 3, stride=1, padding=1) for part in (image, (image != 0).to(image)))
+    return total / inside.clamp(min=1 / 9)  # else the rim of the brain would be dark
