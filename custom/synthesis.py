@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from monai.bundle import ConfigParser
 from monai.transforms import MapTransform
 
 from custom.code_hash import code_hash
+from custom.cross_fitting import read_records, unseen_weights
 from custom.errors import BadInput
+from custom.weights import load_weights
 
 
 class SynthesizeT1ced(MapTransform):
@@ -28,9 +31,13 @@ class SynthesizeT1ced(MapTransform):
         device: where the network runs.
         amp: whether to autocast.
         consistency: see `custom.inferers.SynthesisInferer`; where the T1ce is missing it is not used.
+        cross_fitted: for training: weights of the same network, each trained on other studies, with the record of them
+            that a training leaves. A study that some of them were trained on gets its image from the first that was
+            not, see `custom.cross_fitting`, and any other study from the bundle's own weights.
 
     Raises:
-        BadInput: when the folder is not the synthesizer's bundle, or the bundle is of another version.
+        BadInput: when the folder is not the synthesizer's bundle, the bundle is of another version, weights of
+            ``cross_fitted`` have no record, or all of them were trained on one study.
     """
 
     def __init__(
@@ -42,6 +49,7 @@ class SynthesizeT1ced(MapTransform):
         device: str | torch.device = "cpu",
         amp: bool = True,
         consistency: int = 0,
+        cross_fitted: Sequence[str] = (),
     ) -> None:
         super().__init__("image")
         root = Path(synth_bundle_root)
@@ -53,6 +61,8 @@ class SynthesizeT1ced(MapTransform):
         self.device = device
         self.network = parser.get_parsed_content("network")
         self.inferer = parser.get_parsed_content("inferer")
+        self.records = read_records(cross_fitted)
+        self.others = {path: load_weights(copy.deepcopy(self.network), path) for path in self.records}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with ``t1ce_synthetic``, which has the metadata of ``image``.
@@ -62,8 +72,10 @@ class SynthesizeT1ced(MapTransform):
         image = data["image"]
         if not image[:3].flatten(1).any(dim=1).all():
             return {**data, "t1ce_synthetic": torch.zeros_like(image[:1])}
+        unseen = unseen_weights(self.records, data["id"]) if self.records else None
+        network = self.network if unseen is None else self.others[unseen]
         with torch.no_grad():
-            synthetic = self.inferer(image[None].to(self.device), self.network)[0].to(image.device)
+            synthetic = self.inferer(image[None].to(self.device), network)[0].to(image.device)
         return {**data, "t1ce_synthetic": torch.zeros_like(image[:1]).copy_(synthetic)}
 
 
