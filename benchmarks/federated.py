@@ -30,7 +30,7 @@ from custom.federated import simulate  # noqa: E402
 from custom.federated_client import make_client  # noqa: E402
 
 SIZES = {"north": 6, "south": 4, "west": 2}
-SMALL_NETWORKS = {"recoseg_synth": [32, 64, 64], "recoseg_seg": [16, 32, 64, 128, 160]}
+SMALL_NETWORKS = {"recoseg_synth": {"channels": [32, 64, 64]}, "recoseg_seg": {"filters": [8, 16, 32, 64, 128]}}
 FIGURES = {"recoseg_synth": ("psnr", "ssim"), "recoseg_seg": ("dice", "iou")}
 LEARNING_RATE = 1e-3  # higher than the bundles': there are few steps
 
@@ -52,13 +52,13 @@ def deal(dataset: Path, folder: Path) -> dict[str, Path]:
 
 def copy_bundles(folder: Path) -> None:
     """Copy both bundles with small networks, and random weights that are the same ones in every copy."""
-    for name, channels in SMALL_NETWORKS.items():
+    for name, entries in SMALL_NETWORKS.items():
         bundle = folder / name
         shutil.copytree(ROOT / "bundles" / name, bundle, ignore=shutil.ignore_patterns("models", "runs", "eval"))
         for config in ("train", "evaluate", "inference"):
             file = bundle / "configs" / f"{config}.json"
             content = json.loads(file.read_text())
-            content["network_def"]["channels"] = channels
+            content["network_def"].update(entries)
             file.write_text(json.dumps(content, indent=4))
         torch.manual_seed(0)
         network = ConfigParser(content).get_parsed_content("network_def")

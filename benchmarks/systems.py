@@ -1,11 +1,12 @@
 """Train systems with one budget on the same patients and evaluate them on the test studies.
 
 .venv/bin/python benchmarks/systems.py DATASET_DIR OUTPUT_DIR SYSTEM ... [--patients 14] [--epochs 4] [--slices 8000]
-    [--seed 0] [--amp false]
+    [--seed 0] [--amp false] [--cross_fitted "['runs/half_0/model_final.pt', 'runs/half_1/model_final.pt']"]
 
 Each SYSTEM is a file of bundles/recoseg_seg/configs/variants, several joined by +, or recoseg for none. --patients
 takes that many of the datalist's training studies, the first of a shuffled list, so that fewer are always among more;
---seed shuffles it otherwise; mean_teacher gets the others without their masks. What is there already is not done again.
+--seed shuffles it otherwise; mean_teacher gets the others without their masks. --cross_fitted is what train.json takes:
+weights of synthesizers that residuals for training come from. What is there already is not done again.
 Each system's folder gets model_final.pt, the minutes that its training took, and an evaluation's metrics.json, of which
 benchmarks/table.py makes tables, and its maps, of which benchmarks/figures.py makes pictures.
 """
@@ -17,6 +18,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import fire
@@ -41,6 +43,7 @@ def main(
     slices: int = 8000,
     seed: int = 0,
     amp: bool = True,
+    cross_fitted: Sequence[str] = (),
 ) -> None:
     """Train and evaluate ``systems``; print what each scored."""
     output = Path(output_dir).resolve()
@@ -57,6 +60,7 @@ def main(
         if not (folder / "model_final.pt").exists():
             start = time.perf_counter()
             options = ["--max_epochs", str(epochs), "--fold", "$None", "--seed", str(seed), "--amp", str(amp)]
+            options += ["--cross_fitted", str([str(Path(weights).resolve()) for weights in cross_fitted])]
             run("train", system, folder, [*common, *options, *budget(system, slices)])
             (folder / "minutes").write_text(f"{(time.perf_counter() - start) / 60:.1f}")
         if not (folder / "metrics.json").exists():

@@ -123,7 +123,7 @@ def pack(output_dir: str, bundles_dir: str = str(REPOSITORY / "bundles"), portab
 def sign(zip_file: str, key: str, certificate: str | None = None) -> str:
     """Sign a packed bundle; the signature is written beside it, to <zip_file>.sig.
 
-    Example: python -m custom sign packed/recoseg_seg_v0.4.0.zip --key hospital.key
+    Example: python -m custom sign packed/recoseg_seg_v0.5.0.zip --key hospital.key
 
     Args:
         zip_file: what `pack` wrote.
@@ -144,7 +144,7 @@ def verify(zip_file: str, public_key: str | None = None, certificate: str | None
     Reads the zip and the signature beside it, <zip_file>.sig; nothing of the bundle is imported or evaluated.
     Exit status 0 verified, 2 refused (one sentence says which file and why), 1 anything else, which is not verified.
 
-    Example: python -m custom verify recoseg_seg_v0.4.0.zip --public_key hospital.pub
+    Example: python -m custom verify recoseg_seg_v0.5.0.zip --public_key hospital.pub
 
     Args:
         zip_file: the packed bundle.

@@ -35,7 +35,7 @@ TARGETS = frozenset(
         *("CacheDataset", "DataLoader", "Dataset", "DistributedSampler", "DistributedWeightedRandomSampler"),
         *("torch.utils.data.RandomSampler", "torch.utils.data.WeightedRandomSampler"),
         *("DiceCELoss", "DiceMetric", "MeanIoU"),
-        *("DiffusionModelUNet", "SegResNet", "UNet", "DDPMScheduler", "RFlowScheduler"),
+        *("DiffusionModelUNet", "DynUNet", "SegResNet", "UNet", "DDPMScheduler", "RFlowScheduler"),
         *("torch.nn.parallel.DistributedDataParallel",),
         *("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.lr_scheduler.CosineAnnealingLR"),
         *("SupervisedEvaluator", "SupervisedTrainer", "monai.engines.default_prepare_batch"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from monai.networks.nets import SegResNet, UNet
+from monai.networks.nets import DynUNet, SegResNet
 from torch import nn
 
 from custom.network import SpaceToDepthUNet, expect_share
@@ -101,11 +101,11 @@ def test_a_state_dict_carries_the_whole_network(tmp_path):
 @pytest.mark.parametrize(
     "network",
     [
-        UNet(2, 3, 1, (4, 8, 8), (2, 2), num_res_units=2),
-        UNet(3, 3, 2, (4, 8), (2,), num_res_units=0),
+        DynUNet(2, 3, 1, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 8]),
+        DynUNet(3, 3, 2, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 8]),
         SegResNet(3, init_filters=8, in_channels=3, out_channels=3),
     ],
-    ids=["residual", "plain", "segresnet"],
+    ids=["slices", "volumes", "segresnet"],
 )
 def test_a_new_network_expects_the_share_it_is_told_of(network):
     before = [value.clone() for value in network.parameters()]

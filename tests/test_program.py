@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.networks.nets import UNet
+from monai.networks.nets import DynUNet
 from monai.networks.schedulers import DDPMScheduler
 
 from conftest import bad_input
@@ -20,6 +20,7 @@ from custom.sampler import sample
 from custom.slices import ScaleIntensityInBraind
 
 CHANNELS = ("flair", "t1", "t2", "t1ce", "residual")
+SUBSETS = (["flair"], ["flair", "t1", "t2"], ["t1", "t1ce"])
 SCHEDULE = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample")
 
 
@@ -43,9 +44,11 @@ class Ordinary:
         for weights in self.synthesizer.parameters():
             torch.nn.init.normal_(weights, std=0.1)
         self.synthesis = SynthesisInferer(SCHEDULE, partial(sample, steps=steps, eta=0.0), seed=3, amp=amp)
-        self.segmenter = UNet(2, 3 * len(CHANNELS), 1, (4, 8, 8, 8, 8), (2, 2, 2, 2), num_res_units=1).eval()
+        self.segmenter = DynUNet(
+            2, 3 * len(CHANNELS), 1, [3] * 5, [1, 2, 2, 2, 2], [2] * 4, filters=[4, 8, 8, 8, 8]
+        ).eval()
         self.segmentation = BrainSliceInferer(
-            CHANNELS, neighbours=1, planes=tuple(PLANES), flip=True, amp=amp, outside=-20.0
+            CHANNELS, neighbours=1, planes=tuple(PLANES), subsets=SUBSETS, flip=True, amp=amp, outside=-20.0
         )
 
     @torch.no_grad()

@@ -57,6 +57,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "checkpoint": "The weights.",
         "synth_bundle_root": "The synthesizer's bundle.",
         "synth_bundle_version": "The version that it must have.",
+        "cross_fitted": "Weights of synthesizers trained on parts of the studies; a study's synthetic T1ce comes from "
+        "one that has not seen it. See [train](../how-to/train.md#residuals-of-studies-not-seen).",
         "resume": "Go on from the last checkpoint in `output_dir`.",
         "report": "Write `<id>_report.html` for each study, too.",
         "save_maps": "Write the maps of each study, too, as inference does.",
@@ -82,6 +84,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "inputs": "What the network sees: some of `flair`, `t1`, `t2`, `t1ce`, `residual`, `synthetic`.",
         "neighbours": "How many slices on each side it sees with each slice.",
         "planes": "In which planes volumes are cut into slices; the answers are averaged.",
+        "subsets": "Look at the study as if it had these modalities alone, too, and average: a list of lists.",
         "flip": "Look at the mirrored volume, too, and average.",
         "threshold": "Probability from which a voxel is tumour.",
         "min_volume_mm3": "Smaller pieces are taken out of the mask, not out of the probability; 0 keeps all.",

@@ -28,7 +28,7 @@ TURN = np.array([[2, -1], [0, 1], [1, -1]])  # as nibabel writes it: axis 0 beco
 CONFIGS = ("train", "evaluate", "inference")
 SMALL_NETWORKS = {
     SYNTH: {"channels": [16, 16, 16], "norm_num_groups": 8},
-    SEG: {"channels": [4, 8, 8, 8, 8], "num_res_units": 1},
+    SEG: {"filters": [4, 8, 8, 8, 8]},
 }
 
 
@@ -37,11 +37,11 @@ def config_of(bundle: Path, name: str) -> Any:
     return json.loads((bundle / "configs" / f"{name}.json").read_text())
 
 
-def parsed(bundle: Path, section: str, config: str = "inference") -> Any:
-    """Return a section of a bundle's config, parsed, for a bundle that lies at ``bundle``."""
+def parsed(bundle: Path, section: str, config: str = "inference", **changes: object) -> Any:
+    """Return a section of a bundle's config, parsed, for a bundle that lies at ``bundle``, with other settings."""
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / f"{config}.json")
-    parser["bundle_root"] = str(bundle)
+    parser.update({"bundle_root": str(bundle), **changes})
     return parser.get_parsed_content(section)
 
 

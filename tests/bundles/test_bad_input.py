@@ -41,7 +41,7 @@ def empty_dataset(study, bundles):
 
 def weights_of_another_network(study, bundles):
     file = bundles / SYNTH / "models" / "model.pt"
-    return ("--checkpoint", file), [file, "UNet"]
+    return ("--checkpoint", file), [file, "DynUNet"]
 
 
 def synthesizer_not_there(study, bundles):

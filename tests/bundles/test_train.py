@@ -181,6 +181,34 @@ def test_what_training_leaves_is_what_the_chain_runs_on(trained, own_bundles, da
     assert 0 < result(tmp_path / "results", "phantom_0", "prob").max() <= 1
 
 
+def test_residuals_for_training_come_from_a_synthesizer_that_has_not_seen_the_study(
+    trained, bundles, dataset, tmp_path
+):
+    first, second = trained(SYNTH), tmp_path / "second"
+    options = ("--dataset_dir", dataset, "--output_dir", second, "--fold", 1, "--max_epochs", 1)
+    run_bundle(bundles / SYNTH, "train", *options, *SMALL, cwd=tmp_path)
+    seen = [json.loads((folder / "trained_on.json").read_text()) for folder in (first, second)]
+    assert sorted(seen[0] + seen[1]) == [f"phantom_{number}" for number in range(4)]
+
+    weights = [str(folder / "model_final.pt") for folder in (first, second)]
+    options = ("--dataset_dir", dataset, "--output_dir", tmp_path / "runs", "--max_epochs", 1)
+    run_bundle(bundles / SEG, "train", *options, *SMALL, "--cross_fitted", weights, cwd=tmp_path)
+    assert (tmp_path / "runs" / "model.pt").is_file()
+
+    images = {}
+    for cross_fitted in (weights, weights[1:]):
+        study = {"image": str(dataset / seen[0][0])}
+        images[len(cross_fitted)] = parsed(bundles / SEG, "preprocessing", "train", cross_fitted=cross_fitted)(study)
+    # the first was trained on it: with or without that, its image is the second's, or the bundle's own
+    bundle = parsed(bundles / SEG, "preprocessing", "train")(study)
+    assert torch.equal(images[1]["t1ce_synthetic"], bundle["t1ce_synthetic"])
+    assert not torch.equal(images[2]["t1ce_synthetic"], bundle["t1ce_synthetic"])
+    copy = shutil.copytree(bundles, tmp_path / "bundles")
+    shutil.copy(weights[1], copy / SYNTH / "models" / "model.pt")
+    expected = parsed(copy / SEG, "preprocessing", "train")(study)
+    assert torch.equal(images[2]["t1ce_synthetic"], expected["t1ce_synthetic"])
+
+
 @pytest.mark.parametrize("name", [SYNTH, SEG])
 def test_two_processes_train_one_network_and_leave_one_checkpoint(bundles, dataset, tmp_path, name):
     configs = [str(bundles / name / "configs" / f"{config}.json") for config in ("train", "multi_gpu_train")]

@@ -51,7 +51,7 @@ def test_an_overlay_trains_and_what_it_trained_is_evaluated(system, bundles, dat
     changes = {"dataset_dir": str(studies), "output_dir": str(tmp_path / "runs"), "fold": None, "max_epochs": 1}
     changes |= {"slices_per_epoch": 4, "batch_size": 1 if "train_on_volumes" in system else 4}
     if "unet3d" in system:
-        network = {"channels": [4, 4, 8, 8, 8]} if "segresnet" not in system else {"init_filters": 8}
+        network = {"filters": [4, 4, 8, 8, 8]} if "segresnet" not in system else {"init_filters": 8}
         changes |= {f"network_def#{name}": value for name, value in network.items()}
     else:
         network = {}
