@@ -123,6 +123,8 @@ class Chain(nn.Module):
         subsets = torch.cat([torch.zeros(0, len(MODALITIES), dtype=torch.long), *segmentation.subsets])
         # what is left of a study is a mixture of its channels: what `without` makes of each channel alone
         each = torch.eye(len(CHANNELS)).repeat(len(subsets), 1, 1, 1, 1).movedim(1, -1)
+        self.subsets: Any
+        self.mixtures: Any
         self.register_buffer("subsets", subsets > 0)
         self.register_buffer("mixtures", without(each, subsets)[:, 0, :, :, 0])
         self.flip = segmentation.flip
