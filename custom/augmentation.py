@@ -11,6 +11,18 @@ import math
 import torch
 from torch.nn import functional as F
 
+from custom.channels import CHANNELS
+
+# fluid in a cavity of a tumour: intensities, at least and at most, where normal tissue is around 0.4
+FLUID = {
+    "flair": (0.05, 0.45),
+    "t1": (0.05, 0.3),
+    "t2": (0.6, 1.0),
+    "t1ce": (0.05, 0.3),
+    "residual": (0.0, 0.1),
+    "synthetic": (0.05, 0.3),
+}
+
 
 def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
     """Return random numbers between ``low`` and ``high``."""
@@ -112,6 +124,49 @@ def random_quality(
     fields = F.interpolate(fields, size=image.shape[-2:], mode="bilinear", align_corners=True)
     result[shaded] *= fields.exp()[:, None]
     return result * (image != 0)
+
+
+def random_tumours(
+    image: torch.Tensor, label: torch.Tensor, probability: float = 0.3, fade: float = 0.5, rim: int = 2, side: int = 8
+) -> torch.Tensor:
+    """Let some tumours fade towards normal tissue, and give some cavities with fluid, alike in neighbours.
+
+    A few hundred patients show too few of the tumours that are faint, and of those that are darker in FLAIR than normal
+    tissue: more than a tenth of the tumour is in 6 % of this project's patients (``benchmarks/tumour_contrast.py``).
+    Zero stays zero. MONAI's transforms change tumour and brain alike.
+
+    Args:
+        image: (B, N, 6, H, W), `custom.channels.CHANNELS` of N neighbouring slices.
+        label: (B, classes, H, W), in [0, 1], of the middle slice.
+        probability: share of the slices that each of the two is done to.
+        fade: share of a tumour's contrast that it loses, at most; each channel its own.
+        rim: pixels of tumour around a cavity, at least.
+        side: a cavity is where a surface through ``side`` x ``side`` random values is high.
+    """
+    result = image.clone()
+    tumour = label.amax(dim=1, keepdim=True)
+    faded, hollow = torch.rand(2, len(image)) < probability
+    normal = mean_outside(image, tumour)
+    contrast = fade * torch.rand(int(faded.sum()), 1, image.shape[2], 1, 1).to(image)
+    edge = F.avg_pool2d(tumour, 3, stride=1, padding=1)[:, None]
+    result[faded] += contrast * edge[faded] * (normal - image)[faded]
+
+    count = int(hollow.sum())
+    core = 1 - F.max_pool2d(1 - tumour[hollow], 2 * rim + 1, stride=1, padding=rim)
+    surface = F.interpolate(torch.randn(count, 1, side, side), size=image.shape[-2:], mode="bicubic").to(image)
+    cavity = core * (surface > uniform(-0.5, 1.5, count, 1, 1, 1).to(image))
+    cavity = F.avg_pool2d(cavity, 3, stride=1, padding=1)[:, None]
+    low, high = torch.tensor([FLUID[name] for name in CHANNELS]).to(image)[:, :, None, None].unbind(dim=1)
+    fluid = low + (high - low) * torch.rand(count, 1, image.shape[2], 1, 1).to(image)
+    fluid = fluid + 0.2 * (image - normal)[hollow]  # not all even
+    result[hollow] += cavity * (fluid - result[hollow])
+    return result * (image != 0)
+
+
+def mean_outside(image: torch.Tensor, tumour: torch.Tensor) -> torch.Tensor:
+    """Return the mean (B, N, C, 1, 1) of ``image`` (B, N, C, H, W) outside ``tumour`` (B, 1, H, W), zeros left out."""
+    weight = (image != 0) * (1 - tumour)[:, None]
+    return (image * weight).sum(dim=(-1, -2), keepdim=True) / weight.sum(dim=(-1, -2), keepdim=True).clamp(min=1)
 
 
 def mean_around(image: torch.Tensor) -> torch.Tensor:

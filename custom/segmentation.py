@@ -9,7 +9,7 @@ import torch
 from monai.engines import PrepareBatch
 from torch import nn
 
-from custom.augmentation import random_affine, random_contrast, random_quality
+from custom.augmentation import random_affine, random_contrast, random_quality, random_tumours
 from custom.channels import CHANNELS, channel_numbers
 from custom.inferers import brain_box, pad_to_multiple
 from custom.mean_teacher import is_unlabelled, taught
@@ -66,5 +66,5 @@ class PrepareSegmentationBatch(PrepareBatch):
                 slices, label = slices[labelled], label[labelled]
             label = taught(slices[:, :, self.channels].flatten(1, 2), label, self.teacher)
             self.warm_up -= 1
-        slices = drop_modalities(slices, self.missing)
+        slices = drop_modalities(random_tumours(slices, label), self.missing)
         return random_quality(random_contrast(slices[:, :, self.channels])).flatten(1, 2), label

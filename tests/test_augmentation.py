@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from custom.augmentation import random_affine, random_contrast, random_quality
+from custom.augmentation import random_affine, random_contrast, random_quality, random_tumours
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +105,51 @@ def test_shading_is_smooth_and_alike_in_neighbours():
     torch.testing.assert_close(found, found[:, :1].expand_as(found))
     assert found.log().abs().max() <= 0.2 + 1e-5 and found.std(dim=(-1, -2)).min() > 0
     assert found.diff(dim=-1).abs().max() < 0.4 / 16 * 1.3
+
+
+def brain_with_tumour(tumour: float = 0.8, count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return slices (B, 3, 6, 48, 48), 0.4 in the brain, without T2, with a square of tumour, and its label."""
+    image, label = torch.zeros(count, 3, 6, 48, 48), torch.zeros(count, 1, 48, 48)
+    image[..., 4:44, 4:44] = 0.4
+    image[..., 12:36, 12:36] = tumour
+    image[:, :, 2] = 0
+    label[..., 12:36, 12:36] = 1
+    return image, label
+
+
+def test_tumours_with_probability_zero_and_brains_without_tumour_stay_as_they_are():
+    image, label = brain_with_tumour()
+    assert torch.equal(random_tumours(image, label, probability=0), image)
+    assert torch.equal(random_tumours(image, label * 0, probability=1), image)
+
+
+def test_tumour_fades_towards_normal_tissue_by_its_share_at_most():
+    image, label = brain_with_tumour()
+    found = random_tumours(image, label, probability=1, fade=0.5, rim=24)  # no cavity fits into so wide a rim
+    inside = found[:, 0, 0, 14:34, 14:34]
+    torch.testing.assert_close(inside, inside[:, :1, :1].expand_as(inside))  # all of it alike
+    assert 0.6 <= inside.min() < 0.63 and 0.77 < inside.max() <= 0.8
+    assert torch.equal(found[..., :11, :], image[..., :11, :]), "normal tissue changed"
+    assert (found[:, 0, 0, 20, 20] - found[:, 0, 3, 20, 20]).abs().max() > 0.1, "all modalities faded alike"
+
+
+def test_cavities_lie_within_the_tumour_and_hold_fluid():
+    image, label = brain_with_tumour()
+    found = random_tumours(image, label, probability=1, fade=0, rim=4)
+    changed = (found != image).any(dim=2, keepdim=True)
+    assert changed.any(dim=(-1, -2)).float().mean() > 0.8
+    assert not changed[..., :15, :].any() and not changed[..., 33:, :].any(), "rim of 4 pixels, one of them blurred"
+    flair = found[:, 0, 0, 12:36, 12:36]
+    assert flair.min() < 0.2 and flair.min() >= 0.05  # fluid, and a fifth of the 0.4 between tumour and tissue
+    assert torch.equal(found, found[:, :1].expand_as(found)), "neighbours differ"
+
+
+def test_tumours_leave_zero_where_it_was():
+    image, label = brain_with_tumour()
+    assert torch.equal(random_tumours(image, label, probability=1) == 0, image == 0)
+
+
+def test_each_of_both_is_done_to_its_share_of_the_slices():
+    image, label = brain_with_tumour(count=600)
+    faded = random_tumours(image, label, probability=0.3, rim=24) != image
+    assert faded.flatten(1).any(dim=1).float().mean() == pytest.approx(0.3, abs=0.06)
