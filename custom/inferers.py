@@ -14,7 +14,6 @@ from tqdm import tqdm
 from custom.channels import channel_numbers
 from custom.errors import BadInput
 from custom.flags import as_flag
-from custom.missing import as_if_alone, presence
 from custom.planes import check_planes, to_plane
 from custom.sampler import sample, starting_image, to_signed, to_unit
 from custom.slice_dataset import with_neighbours
@@ -81,8 +80,6 @@ class BrainSliceInferer(Inferer):
             `custom.channels.channel_numbers`; by default all channels that there are.
         neighbours: how many slices below and above it is given too, see `custom.slice_dataset.with_neighbours`.
         planes: in which planes volumes are cut into slices, see `custom.planes`; several are averaged.
-        subsets: also run the network on the study as if it had these modalities alone, for each subset of which it has
-            all, and average; for studies prepared with all six channels.
         flip: also run the network on the volume mirrored from left to right, and average.
         batch_size: slices that the network sees at once.
         amp: whether to autocast, see `AutocastInferer`.
@@ -95,7 +92,6 @@ class BrainSliceInferer(Inferer):
         channels: Sequence[str] | None = None,
         neighbours: int = 0,
         planes: Sequence[str] = ("axial",),
-        subsets: Sequence[Sequence[str]] = (),
         flip: bool = False,
         batch_size: int = 16,
         amp: bool = True,
@@ -106,7 +102,6 @@ class BrainSliceInferer(Inferer):
         self.channels = slice(None) if channels is None else channel_numbers(channels)
         self.neighbours = neighbours
         self.planes = check_planes(planes)
-        self.subsets = [presence(modalities) for modalities in subsets]
         self.flip = as_flag(flip, "flip")
         self.batch_size = batch_size
         self.multiple = multiple
@@ -117,17 +112,12 @@ class BrainSliceInferer(Inferer):
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Return the network's output for a volume: inputs (1, C, H, W, D), output (1, channels, H, W, D), float32."""
-        study = torch.as_tensor(inputs)[0]
-        if not study[self.channels].any():
+        volume = torch.as_tensor(inputs)[0, self.channels]
+        if not volume.any():
             raise BadInput("the study: found nothing but zeros after preprocessing, expected a brain.")
-        views = []
-        for seen in (study, *(as_if_alone(study, present) for present in self.subsets)):
-            if seen is None:
-                continue
-            volume = seen[self.channels]
-            views += self.run_planes(volume, network)
-            if self.flip:  # the first axis of a volume runs from left to right
-                views += [view.flip(1) for view in self.run_planes(volume.flip(1), network)]
+        views = self.run_planes(volume, network)
+        if self.flip:  # the first axis of a volume runs from left to right
+            views += [view.flip(1) for view in self.run_planes(volume.flip(1), network)]
         return torch.stack(views).mean(dim=0)[None]
 
     def run_planes(self, volume: torch.Tensor, network: Callable[..., torch.Tensor]) -> list[torch.Tensor]:

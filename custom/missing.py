@@ -1,13 +1,10 @@
-"""Modalities taken away: at random in training, as inference would find it, and for a second look in inference."""
+"""Training for studies that lack modalities: they are taken away at random, as inference would find it."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 
 from custom.channels import CHANNELS
-from custom.errors import BadInput
 from custom.study import MODALITIES
 
 FLAIR, T1, T2, T1CE, RESIDUAL, SYNTHETIC = range(len(CHANNELS))
@@ -34,29 +31,6 @@ def without(image: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     result[:, :, T1CE] = image[:, :, T1CE] * t1ce_there + result[:, :, SYNTHETIC] * (1 - t1ce_there)
     result[:, :, RESIDUAL] = image[:, :, RESIDUAL] * synthesized * t1ce_there
     return result
-
-
-def presence(modalities: Sequence[str]) -> torch.Tensor:
-    """Return (1, 4), 1 for each of flair, t1, t2, t1ce that is named, as `without` takes it.
-
-    Raises:
-        BadInput: a name is not known, or none is given.
-    """
-    if not modalities or not set(modalities) <= set(MODALITIES):
-        raise BadInput(f"A subset of the modalities is {modalities!r}, expected some of {', '.join(MODALITIES)}.")
-    return torch.tensor([[int(name in modalities) for name in MODALITIES]])
-
-
-def as_if_alone(study: torch.Tensor, present: torch.Tensor) -> torch.Tensor | None:
-    """Return a study (6, H, W, D) as it would be with some modalities alone, see `without`.
-
-    None where it lacks one of them, or has no others.
-    """
-    there = study[: len(MODALITIES)].flatten(1).any(dim=1)
-    asked = present[0].bool().to(there.device)
-    if not there[asked].all() or not there[~asked].any():
-        return None
-    return without(study[None, None].flatten(4), present).view_as(study)
 
 
 def drop_modalities(image: torch.Tensor, probability: float) -> torch.Tensor:

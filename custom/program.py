@@ -18,12 +18,10 @@ from torch.nn import functional as F
 from custom.channels import CHANNELS
 from custom.errors import BadInput
 from custom.inferers import BrainSliceInferer, SynthesisInferer, pad_to_multiple
-from custom.missing import without
 from custom.planes import PLANES
 from custom.residual import residual_map
 from custom.sampler import starting_image, to_signed, to_unit
 from custom.slices import ScaleIntensityInBraind, is_brain
-from custom.study import MODALITIES
 
 
 def chain_program(
@@ -118,15 +116,8 @@ class Chain(nn.Module):
         self.segmenter: Any = Segmenter(segmentation, segmenter)
         self.channels = torch.arange(len(CHANNELS))[segmentation.channels].tolist()
         self.neighbours = segmentation.neighbours
-        # (1, H, W, D) axes of each plane
-        self.planes = [[0, *(axis + 1 for axis in PLANES[plane])] for plane in segmentation.planes]
-        subsets = torch.cat([torch.zeros(0, len(MODALITIES), dtype=torch.long), *segmentation.subsets])
-        # what is left of a study is a mixture of its channels: what `without` makes of each channel alone
-        each = torch.eye(len(CHANNELS)).repeat(len(subsets), 1, 1, 1, 1).movedim(1, -1)
-        self.subsets: Any
-        self.mixtures: Any
-        self.register_buffer("subsets", subsets > 0)
-        self.register_buffer("mixtures", without(each, subsets)[:, 0, :, :, 0])
+        # (1, H, W, D) axes of each view
+        self.views = [[0, *(axis + 1 for axis in PLANES[plane])] for plane in segmentation.planes]
         self.flip = segmentation.flip
         self.batch = segmentation.batch_size
         self.multiple = segmentation.multiple
@@ -142,14 +133,7 @@ class Chain(nn.Module):
             image = torch.cat([image[:3], synthetic])
         elif bool(synthetic.any()):
             residual = residual_map(image[3:], synthetic, brain)
-        study = torch.cat([image, residual, synthetic])
-        found = self.segment(study)
-        there = image.flatten(1).any(dim=1)
-        for number in range(len(self.subsets)):
-            asked = self.subsets[number]
-            if bool(there[asked].all()) and bool(there[~asked].any()):
-                found.extend(self.segment((self.mixtures[number] @ study.flatten(1)).view_as(study)))
-        return torch.stack(found).mean(dim=0)[None]
+        return self.segment(torch.cat([image, residual, synthetic])[self.channels])[None]
 
     def scale(self, study: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the study (C, H, W, D) in [0, 1] and its brain (H, W, D), as `ScaleIntensityInBraind` does."""
@@ -180,15 +164,14 @@ class Chain(nn.Module):
             parts.append(self.synthesizer(brain[start:stop], noise[start:stop]))
         return put_back(torch.cat(parts), slices, box, image, 0.0)
 
-    def segment(self, study: torch.Tensor) -> list[torch.Tensor]:
-        """Return logits (1, H, W, D) for a prepared study (6, H, W, D) from each side, as `BrainSliceInferer` does."""
-        image = study[self.channels]
+    def segment(self, image: torch.Tensor) -> torch.Tensor:
+        """Return logits (1, H, W, D) for a prepared study (C, H, W, D), as `BrainSliceInferer` does."""
         found: list[torch.Tensor] = []
-        for axes in self.planes:  # each exchanges two axes at most and so undoes itself
+        for axes in self.views:  # each exchanges two axes at most and so undoes itself
             found.append(self.segment_slices(image.permute(axes)).permute(axes))
             if self.flip:
                 found.append(self.segment_slices(image.flip(1).permute(axes)).permute(axes).flip(1))
-        return found
+        return torch.stack(found).mean(dim=0)
 
     def segment_slices(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits (1, H, W, D) for a volume (C, H, W, D) seen along the slices (H, W)."""

@@ -272,25 +272,6 @@ def test_a_flip_of_every_plane_is_from_left_to_right():
     assert torch.allclose(found, mirrored.flip(2), atol=1e-5)
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_a_study_is_also_seen_as_if_it_had_a_subset_alone_and_the_answers_averaged(flip):
-    image, alone = volume(6), volume(6)
-    alone[:, 1:] = 0
-    settings = {"planes": ("axial", "sagittal"), "flip": flip, "amp": False, "multiple": 8}
-
-    def network(slices: torch.Tensor) -> torch.Tensor:
-        return slices.sum(dim=1, keepdim=True).cumsum(dim=3)
-
-    both = BrainSliceInferer(subsets=[["flair"]], **settings)(image, network)
-    each = [BrainSliceInferer(**settings)(seen, network) for seen in (image, alone)]
-    torch.testing.assert_close(both, (each[0] + each[1]) / 2)
-    # one that has nothing else, or lacks it, is seen once
-    assert torch.equal(BrainSliceInferer(subsets=[["flair"]], **settings)(alone, network), each[1])
-    image[:, 0] = 0
-    expected = BrainSliceInferer(**settings)(image, network)
-    assert torch.equal(BrainSliceInferer(subsets=[["flair"]], **settings)(image, network), expected)
-
-
 @pytest.mark.parametrize("steps", [1, 3])
 def test_consistency_keeps_the_mean_of_each_square_of_the_real_t1ce(steps):
     schedule = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample")

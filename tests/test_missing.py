@@ -5,21 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conftest import bad_input
-from custom.channels import CHANNELS
-from custom.missing import (
-    FLAIR,
-    RESIDUAL,
-    SUBSETS,
-    SYNTHETIC,
-    T1,
-    T1CE,
-    T2,
-    as_if_alone,
-    drop_modalities,
-    presence,
-    without,
-)
+from custom.missing import FLAIR, RESIDUAL, SUBSETS, SYNTHETIC, T1, T1CE, T2, drop_modalities, without
 from custom.residual import Residuald
 
 
@@ -72,41 +58,6 @@ def test_a_study_without_t1ce_looks_the_same_in_inference():
     found = Residuald()(study)
     expected = without(slices(), torch.tensor([[1, 1, 1, 0]]))[0, 0, :, :, :, None]
     assert torch.equal(torch.cat([found["image"], found["residual"], found["t1ce_synthetic"]]), expected)
-
-
-@pytest.mark.parametrize(
-    ("modalities", "expected"),
-    [(["flair"], [1, 0, 0, 0]), (["t1ce", "t1"], [0, 1, 0, 1]), (["flair", "t1", "t2", "t1ce"], [1, 1, 1, 1])],
-)
-def test_a_subset_is_told_by_the_names_of_its_modalities(modalities, expected):
-    assert presence(modalities).tolist() == [expected]
-
-
-@pytest.mark.parametrize("modalities", [[], ["flair", "residual"], "flair"])
-def test_a_subset_of_what_are_no_modalities_is_refused(modalities):
-    with bad_input(repr(modalities), "expected some of flair, t1, t2, t1ce"):
-        presence(modalities)
-
-
-def test_a_study_as_if_it_had_some_modalities_alone_is_what_training_makes_of_it():
-    study = slices()[0, 0, :, :, :, None]
-    for present in SUBSETS[:, None]:
-        expected = without(slices(), present)[0, 0, :, :, :, None]
-        assert torch.equal(as_if_alone(study, present), expected)
-
-
-@pytest.mark.parametrize(
-    ("missing", "alone"),
-    [
-        pytest.param(["flair"], ["flair", "t2"], id="it lacks one of them"),
-        pytest.param(["t1", "t2", "t1ce"], ["flair"], id="it has no others"),
-        pytest.param([], ["flair", "t1", "t2", "t1ce"], id="all are asked for"),
-    ],
-)
-def test_a_study_that_shows_nothing_new_is_not_looked_at_again(missing, alone):
-    study = slices()[0, 0, :, :, :, None].clone()
-    study[[CHANNELS.index(name) for name in missing]] = 0
-    assert as_if_alone(study, presence(alone)) is None
 
 
 def test_the_share_of_slices_that_lose_modalities_is_the_one_asked_for():

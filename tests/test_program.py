@@ -20,7 +20,6 @@ from custom.sampler import sample
 from custom.slices import ScaleIntensityInBraind
 
 CHANNELS = ("flair", "t1", "t2", "t1ce", "residual")
-SUBSETS = (["flair"], ["flair", "t1", "t2"], ["t1", "t1ce"])
 SCHEDULE = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample")
 
 
@@ -48,7 +47,7 @@ class Ordinary:
             2, 3 * len(CHANNELS), 1, [3] * 5, [1, 2, 2, 2, 2], [2] * 4, filters=[4, 8, 8, 8, 8]
         ).eval()
         self.segmentation = BrainSliceInferer(
-            CHANNELS, neighbours=1, planes=tuple(PLANES), subsets=SUBSETS, flip=True, amp=amp, outside=-20.0
+            CHANNELS, neighbours=1, planes=tuple(PLANES), flip=True, amp=amp, outside=-20.0
         )
 
     @torch.no_grad()

@@ -84,7 +84,6 @@ MEANINGS: dict[str, dict[str, str]] = {
         "inputs": "What the network sees: some of `flair`, `t1`, `t2`, `t1ce`, `residual`, `synthetic`.",
         "neighbours": "How many slices on each side it sees with each slice.",
         "planes": "In which planes volumes are cut into slices; the answers are averaged.",
-        "subsets": "Look at the study as if it had these modalities alone, too, and average: a list of lists.",
         "flip": "Look at the mirrored volume, too, and average.",
         "threshold": "Probability from which a voxel is tumour.",
         "min_volume_mm3": "Smaller pieces are taken out of the mask, not out of the probability; 0 keeps all.",

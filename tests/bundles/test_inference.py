@@ -127,7 +127,6 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
         "settings": {
             "sampler_steps": 1,
             "planes": ["axial", "coronal", "sagittal"],
-            "subsets": [["flair"]],
             "flip": True,
             "threshold": 0.4,
             "min_volume_mm3": 500,
