@@ -91,10 +91,15 @@ def files_in(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
 
 
-def random_weights(network: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Return weights of which none is zero: a new diffusion network's last layer is, and so is all its output."""
+def random_weights(network: torch.nn.Module, seed: int = 0, spread: float = 1.0) -> dict[str, torch.Tensor]:
+    """Return weights of which none is zero: a new diffusion network's last layer is, and so is all its output.
+
+    With a spread of 1, a segmenter says something else in each place: its mask is neither empty nor the whole brain.
+    """
     generator = torch.Generator().manual_seed(seed)
-    return {name: 0.1 * torch.randn(value.shape, generator=generator) for name, value in network.state_dict().items()}
+    drawn = {name: spread * torch.randn(value.shape, generator=generator) for name, value in network.state_dict().items()}
+    network.load_state_dict(drawn)  # DynUNet's state has two names for most weights, which are one
+    return network.state_dict()
 
 
 def small_bundles(folder: Path) -> Path:
@@ -111,7 +116,8 @@ def small_bundles(folder: Path) -> Path:
             content["network_def"].update(entries)
             (bundle / "configs" / f"{config}.json").write_text(json.dumps(content, indent=4))
         (bundle / "models").mkdir()
-        torch.save(random_weights(parsed(bundle, "network_def")), bundle / "models" / "model.pt")
+        weights = random_weights(parsed(bundle, "network_def"), spread=0.1 if name == SYNTH else 1.0)
+        torch.save(weights, bundle / "models" / "model.pt")
     return folder
 
 
