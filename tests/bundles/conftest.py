@@ -97,7 +97,8 @@ def random_weights(network: torch.nn.Module, seed: int = 0, spread: float = 1.0)
     With a spread of 1, a segmenter says something else in each place: its mask is neither empty nor the whole brain.
     """
     generator = torch.Generator().manual_seed(seed)
-    drawn = {name: spread * torch.randn(value.shape, generator=generator) for name, value in network.state_dict().items()}
+    state = network.state_dict()
+    drawn = {name: spread * torch.randn(value.shape, generator=generator) for name, value in state.items()}
     network.load_state_dict(drawn)  # DynUNet's state has two names for most weights, which are one
     return network.state_dict()
 
