@@ -201,7 +201,7 @@ def draw_reliability(evaluations: Mapping[str, Evaluation]) -> plt.Figure:
         top.plot(probability, share, label=f"{name}, ECE {evaluation.ece:.3f}", clip_on=False)
         bottom.plot(probability, voxels, clip_on=False)
     top.set(ylim=(0, 1), ylabel="share that is tumour")
-    top.legend(loc="upper left", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)  # within, it would lie on curves
     bottom.set(yscale="log", xlabel="probability of tumour", ylabel="voxels")
     return figure
 
