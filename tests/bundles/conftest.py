@@ -91,7 +91,7 @@ def files_in(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
 
 
-def random_weights(network: torch.nn.Module, seed: int = 0, spread: float = 1.0) -> dict[str, torch.Tensor]:
+def random_weights(network: torch.nn.Module, seed: int = 0, spread: float = 0.1) -> dict[str, torch.Tensor]:
     """Return weights of which none is zero: a new diffusion network's last layer is, and so is all its output.
 
     With a spread of 1, a segmenter says something else in each place: its mask is neither empty nor the whole brain.
@@ -117,7 +117,7 @@ def small_bundles(folder: Path) -> Path:
             content["network_def"].update(entries)
             (bundle / "configs" / f"{config}.json").write_text(json.dumps(content, indent=4))
         (bundle / "models").mkdir()
-        weights = random_weights(parsed(bundle, "network_def"), spread=0.1 if name == SYNTH else 1.0)
+        weights = random_weights(parsed(bundle, "network_def"), spread=1.0 if name == SEG else 0.1)
         torch.save(weights, bundle / "models" / "model.pt")
     return folder
 

@@ -178,7 +178,7 @@ def test_four_named_files_are_a_study(inferred, bundles, mixed_dataset, tmp_path
 
 def test_options_reach_the_segmenter_and_its_synthesizer(inferred, bundles, mixed_dataset, tmp_path):
     other = Path(shutil.copytree(bundles / SYNTH, tmp_path / "another name"))
-    torch.save(random_weights(parsed(other, "network_def"), seed=1, spread=0.1), other / "models" / "model.pt")
+    torch.save(random_weights(parsed(other, "network_def"), seed=1), other / "models" / "model.pt")
     options = ("--sampler#steps", 5, "--seed", 7, "--amp", "false", "--device", "cpu", "--threshold", 0.3)
     options += ("--min_volume_mm3", 0)
     options += ("--synth_bundle_root", other, "--output_dir", "here")
