@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigParser
 
-from custom.metrics import MaskedPSNRMetric, MaskedSSIMMetric
+from custom.evaluation.image_quality import MaskedPSNRMetric, MaskedSSIMMetric
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "recoseg_synth"
 CONFIGS = BUNDLE / "configs"

@@ -21,7 +21,7 @@ import fire
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from custom.phantom import make_study  # noqa: E402
+from custom.data.phantom import make_study  # noqa: E402
 
 
 def main(dataset_dir: str | None = None, runs: int = 3) -> None:

@@ -26,8 +26,8 @@ from monai.fl.utils.exchange_object import ExchangeObject
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from custom.federated import simulate  # noqa: E402
-from custom.federated_client import make_client  # noqa: E402
+from custom.federated.__main__ import simulate  # noqa: E402
+from custom.federated.client import make_client  # noqa: E402
 
 SIZES = {"north": 6, "south": 4, "west": 2}
 SMALL_NETWORKS = {"recoseg_synth": {"channels": [32, 64, 64]}, "recoseg_seg": {"filters": [8, 16, 32, 64, 128]}}

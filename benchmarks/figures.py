@@ -32,11 +32,11 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.picture import MASK, TITLES, TRUTH, Slice, outline, read_slice, show  # noqa: E402
 from benchmarks.table import folders_of, mean_and_interval  # noqa: E402
-from custom.datasets import find_studies  # noqa: E402
-from custom.errors import BadInput  # noqa: E402
-from custom.files import written_beside  # noqa: E402
-from custom.residual import RESIDUAL_TOP  # noqa: E402
-from custom.study import MODALITIES  # noqa: E402
+from custom.common.atomic_files import written_beside  # noqa: E402
+from custom.common.errors import BadInput  # noqa: E402
+from custom.common.modalities import MODALITIES  # noqa: E402
+from custom.data.datasets import find_studies  # noqa: E402
+from custom.preprocessing.residual import RESIDUAL_TOP  # noqa: E402
 
 DPI = 120
 INCHES = 2.3  # width of a slice
@@ -52,7 +52,7 @@ class Evaluation:
 
     Attributes:
         dice: study -> Dice of the whole tumour.
-        reliability: the bins of all studies together, see `custom.calibration.reliability_curve`.
+        reliability: the bins of all studies together, see `custom.evaluation.calibration.reliability_curve`.
         ece: mean expected calibration error.
     """
 

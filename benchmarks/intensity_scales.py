@@ -15,9 +15,12 @@ import sys
 import numpy as np
 from monai.transforms import Compose
 
-from custom.datasets import find_studies
-from custom.slices import ScaleIntensityInBraind, StudyToSlicesd, is_brain
-from custom.study import MODALITIES, LoadStudyd
+from custom.common.modalities import MODALITIES
+from custom.data.datasets import find_studies
+from custom.data.load import LoadStudyd
+from custom.preprocessing.brain import is_brain
+from custom.preprocessing.intensities import ScaleIntensityInBraind
+from custom.preprocessing.slices import StudyToSlicesd
 
 
 def two_percentiles(inside: np.ndarray, upper: float) -> tuple[float, float]:

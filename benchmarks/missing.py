@@ -3,8 +3,8 @@
     PYTHONPATH=. .venv/bin/python benchmarks/missing.py DATASET_DIR DATALIST [WEIGHTS ...]
 
 Each WEIGHTS is a model.pt of recoseg_seg, by default the bundle's own; the studies are the datalist's "testing". What
-lacks is taken away after reading (`custom.missing.without`), which is what inference finds where a file is not there.
-Prints one JSON object and a Markdown table.
+lacks is taken away after reading (`custom.segmentation.modality_dropout.without`), which is what inference finds where
+a file is not there. Prints one JSON object and a Markdown table.
 """
 
 import json
@@ -17,8 +17,8 @@ from monai.bundle import ConfigParser
 from monai.data import decollate_batch, list_data_collate
 from monai.metrics import DiceMetric
 
-from custom.missing import without
-from custom.study import MODALITIES
+from custom.common.modalities import MODALITIES
+from custom.segmentation.modality_dropout import without
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "recoseg_seg"
 

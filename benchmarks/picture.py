@@ -21,9 +21,10 @@ from monai.transforms import LoadImage, Orientationd
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from custom.errors import BadInput  # noqa: E402
-from custom.residual import RESIDUAL_TOP  # noqa: E402
-from custom.study import LoadStudyd, find_study  # noqa: E402
+from custom.common.errors import BadInput  # noqa: E402
+from custom.data.find import find_study  # noqa: E402
+from custom.data.load import LoadStudyd  # noqa: E402
+from custom.preprocessing.residual import RESIDUAL_TOP  # noqa: E402
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402

@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from custom.residual import residual_map
+from custom.preprocessing.residual import residual_map
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "recoseg_synth"
 SMALLEST_DEVIATION = 0.01  # of the scale [0, 1]; below it a sample's spread says nothing

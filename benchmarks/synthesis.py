@@ -43,9 +43,9 @@ from torch.utils.flop_counter import flop_registry
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from custom.phantom import make_study  # noqa: E402
-from custom.sampler import to_signed  # noqa: E402
-from custom.slice_dataset import SliceDataset  # noqa: E402
+from custom.data.phantom import make_study  # noqa: E402
+from custom.synthesis.sampler import to_signed  # noqa: E402
+from custom.training.slice_dataset import SliceDataset  # noqa: E402
 
 BUNDLE = ROOT / "bundles" / "recoseg_synth"
 STOCK_STEPS = 1000

@@ -26,7 +26,7 @@ import fire
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from custom.study import MODALITIES  # noqa: E402
+from custom.common.modalities import MODALITIES  # noqa: E402
 
 BUNDLE = ROOT / "bundles" / "recoseg_seg"
 DATALIST = Path(__file__).with_name("brats2021.json")

@@ -25,8 +25,8 @@ from scipy.stats import bootstrap
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from custom.errors import BadInput  # noqa: E402
-from custom.files import written_beside  # noqa: E402
+from custom.common.atomic_files import written_beside  # noqa: E402
+from custom.common.errors import BadInput  # noqa: E402
 
 RESAMPLES = 10_000
 SEED = 0

@@ -12,9 +12,9 @@ import sys
 import numpy as np
 from monai.transforms import Compose
 
-from custom.datasets import find_studies
-from custom.slices import StudyToSlicesd
-from custom.study import LoadStudyd
+from custom.data.datasets import find_studies
+from custom.data.load import LoadStudyd
+from custom.preprocessing.slices import StudyToSlicesd
 
 PERCENTILES = (5, 25, 50, 75, 95)
 

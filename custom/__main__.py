@@ -12,19 +12,22 @@ import numpy as np
 import torch
 from monai.metrics import compute_dice
 
-from custom.datasets import find_studies
-from custom.dicom import DicomStudy
-from custom.errors import BadInput
-from custom.files import sha256
-from custom.flags import as_flag
-from custom.pack import REPOSITORY, pack_bundles
-from custom.phantom import make_study
-from custom.portable import pack_portable
-from custom.registration import MOVES
-from custom.report import write_report
-from custom.results import volume_ml
-from custom.study import MODALITIES, MSD_CHANNELS, ImageSpec, LoadStudyd, load_mask
-from custom.verify import sign_zip, verify_zip
+from custom.common.atomic_files import sha256
+from custom.common.cli_flags import as_flag
+from custom.common.errors import BadInput
+from custom.common.modalities import MODALITIES
+from custom.data.datasets import find_studies
+from custom.data.find import ImageSpec
+from custom.data.load import LoadStudyd, load_mask
+from custom.data.phantom import make_study
+from custom.data.study import MSD_CHANNELS
+from custom.dicom.registration import MOVES
+from custom.dicom.study import DicomStudy
+from custom.export.portable_bundle import pack_portable
+from custom.inference.report import write_report
+from custom.inference.results_writer import volume_ml
+from custom.sharing.pack import REPOSITORY, pack_bundles
+from custom.sharing.verify import sign_zip, verify_zip
 
 
 def demo_study(output_dir: str, study_id: str = "demo_000", seed: int = 0) -> str:

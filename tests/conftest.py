@@ -1,106 +1,13 @@
-"""Small made-up studies, without any patient's data, and the real ones where they are at hand."""
+"""The study that most tests use, and the real ones where they are at hand."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
-from scipy import ndimage
 
-from custom.errors import BadInput
-from custom.provenance import origin_of
-from custom.study import MODALITIES, find_study
-
-BRATS_2021 = {"flair": "flair", "t1": "t1", "t2": "t2", "t1ce": "t1ce", "seg": "seg"}
-BRATS_2023 = {"flair": "t2f", "t1": "t1n", "t2": "t2w", "t1ce": "t1c", "seg": "seg"}
-BRATS_AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
-SHAPE = (24, 24, 10)
-
-
-def blob(shape: tuple[int, ...], radius: float, offset: float = 0.0) -> np.ndarray:
-    """Return a smooth bump of height 1 that is 0 from ``radius`` (in half widths of the grid) on."""
-    axes = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
-    distance = np.sqrt(sum((axis - offset) ** 2 for axis in axes))
-    return np.clip(1 - distance / radius, 0, None)
-
-
-def tiny_volumes(study_id: str, shape: tuple[int, ...] = SHAPE) -> dict[str, np.ndarray]:
-    """Return int16 images of a head with a tumour, and a mask with the BraTS 2021 labels under "seg"."""
-    rng = np.random.default_rng(sum(study_id.encode()))
-    head, tumour = blob(shape, 1.2) > 0, blob(shape, 0.7, offset=0.2)
-    volumes = {}
-    for modality in MODALITIES:
-        tissue = 200 + 100 * blob(shape, 1.2, offset=rng.uniform(-0.3, 0.3)) + 300 * rng.random() * tumour
-        volumes[modality] = (head * (tissue + rng.normal(0, 3, shape))).astype(np.int16)
-    volumes["seg"] = np.select([tumour > 0.6, tumour > 0.3, tumour > 0], [1, 4, 2]).astype(np.uint8)
-    return volumes
-
-
-def write_study(
-    folder: Path,
-    study_id: str,
-    shape: tuple[int, ...] = SHAPE,
-    names: Mapping[str, str] = BRATS_2021,
-    affine: np.ndarray = BRATS_AFFINE,
-    label: bool = True,
-    separator: str = "_",
-    suffix: str = ".nii.gz",
-) -> Path:
-    """Write ``folder/study_id/study_id_<name>.nii.gz`` for each modality in ``names`` and return the study's folder."""
-    study = folder / study_id
-    study.mkdir(parents=True)
-    volumes = tiny_volumes(study_id, shape)
-    for modality, name in names.items():
-        if label or modality != "seg":
-            nib.save(nib.Nifti1Image(volumes[modality], affine), study / f"{study_id}{separator}{name}{suffix}")
-    return study
-
-
-def write_results(folder: Path, study_folder: Path) -> Path:
-    """Write what the segmenter leaves of a study with a mask into ``folder/<id>`` and return that folder.
-
-    The probability is 0.6 in the tumour and 0.2 one voxel around it; the mask's threshold is 0.5. The synthetic T1ce
-    is 100 everywhere. A study without T1ce has no residual.
-    """
-    study = find_study(study_folder, modalities=("flair",), optional=("t1", "t2", "t1ce"))
-    images = {name: nib.load(file) for name, file in {**study.images, "seg": study.label}.items()}
-    affine = images["seg"].affine
-    tumour = np.asarray(images["seg"].dataobj) > 0
-    around = ndimage.binary_dilation(tumour)
-    synthetic = 100 * (np.asarray(images["flair"].dataobj) != 0)
-    maps = {"seg": tumour, "prob": np.where(tumour, 0.6, 0.2 * around), "t1ce_synthetic": synthetic}
-    if "t1ce" in images:
-        difference = np.abs(np.asarray(images["t1ce"].dataobj) - synthetic)
-        maps["residual"] = difference / difference.max()
-    results = folder / study.id
-    results.mkdir(parents=True)
-    for name, voxels in maps.items():
-        dtype = np.uint8 if name == "seg" else np.float32
-        nib.save(nib.Nifti1Image(voxels.astype(dtype), affine), results / f"{study.id}_{name}.nii.gz")
-    run = {
-        "id": study.id,
-        "outputs": {name: f"{study.id}_{name}.nii.gz" for name in maps},
-        **origin_of({"recoseg_seg": str(study.label)}, {"sampler_steps": 2, "threshold": 0.5}),
-    }
-    (results / f"{study.id}_run.json").write_text(json.dumps(run))
-    return results
-
-
-@contextmanager
-def bad_input(*parts: str | Path) -> Iterator[None]:
-    """Expect a `BadInput` in one line that contains every one of ``parts``."""
-    with pytest.raises(BadInput) as caught:
-        yield
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
+from tests.studies import write_study
 
 
 @pytest.fixture

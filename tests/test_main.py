@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from conftest import write_study
+from tests.studies import write_study
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,125 +1,27 @@
-"""The real command lines, run on copies of both bundles with small networks and on small generated studies."""
+"""Copies of both bundles with small networks, and datasets of small generated studies, for all tests of commands."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from monai.bundle import ConfigParser
-from nibabel.eulerangles import euler2mat
 
-from conftest import BRATS_2021, BRATS_2023
-from custom.phantom import make_study
-from custom.study import MODALITIES, MSD_CHANNELS
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-SYNTH, SEG = "recoseg_synth", "recoseg_seg"
-TURN = np.array([[2, -1], [0, 1], [1, -1]])  # as nibabel writes it: axis 0 becomes axis 2, backwards, and so on
-CONFIGS = ("train", "evaluate", "inference")
-SMALL_NETWORKS = {
-    SYNTH: {"channels": [16, 16, 16], "norm_num_groups": 8},
-    SEG: {"filters": [4, 8, 8, 8, 8]},
-}
-
-
-def config_of(bundle: Path, name: str) -> Any:
-    """Return a config of a bundle as it is in its file."""
-    return json.loads((bundle / "configs" / f"{name}.json").read_text())
-
-
-def parsed(bundle: Path, section: str, config: str = "inference", **changes: object) -> Any:
-    """Return a section of a bundle's config, parsed, for a bundle that lies at ``bundle``, with other settings."""
-    parser = ConfigParser()
-    parser.read_config(bundle / "configs" / f"{config}.json")
-    parser.update({"bundle_root": str(bundle), **changes})
-    return parser.get_parsed_content(section)
-
-
-def python(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python in another process, which finds this project's code only where the command itself looks."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["CUDA_VISIBLE_DEVICES"] = ""  # two processes cannot share one GPU under nccl
-    environment["OMP_NUM_THREADS"] = "1"  # small networks gain nothing from more
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def succeeded(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
-    """Return ``result``, or fail with everything that the command said."""
-    assert result.returncode == 0, f"{' '.join(result.args)}\n{result.stdout}\n{result.stderr}"
-    return result
-
-
-def run_command(bundle: Path, config: str) -> tuple[object, ...]:
-    """Return the arguments of the official command that runs a bundle's config."""
-    file = bundle / "configs" / f"{config}.json"
-    return ("-m", "monai.bundle", "run", "--config_file", file, "--bundle_root", bundle)
-
-
-def run_bundle(bundle: Path, config: str, *overrides: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a config of a bundle with the official command, from the folder ``cwd``."""
-    return succeeded(python(*run_command(bundle, config), *overrides, cwd=cwd))
-
-
-def image(file: Path | nib.Nifti1Image) -> np.ndarray:
-    """Return the voxels of an image, as they are stored."""
-    return np.asarray((nib.load(file) if isinstance(file, Path) else file).dataobj)
-
-
-def result(folder: Path, study: str, name: str) -> np.ndarray:
-    """Return the voxels of one of a study's maps in a folder of results."""
-    return image(folder / study / f"{study}_{name}.nii.gz")
-
-
-def report(folder: Path, study: str) -> Any:
-    """Return a study's run report in a folder of results."""
-    return json.loads((folder / study / f"{study}_run.json").read_text())
-
-
-def files_in(folder: Path) -> set[str]:
-    """Return the paths of all files in a folder, hidden ones too, relative to it."""
-    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-
-
-def random_weights(network: torch.nn.Module, seed: int = 0, spread: float = 0.1) -> dict[str, torch.Tensor]:
-    """Return weights of which none is zero: a new diffusion network's last layer is, and so is all its output.
-
-    With a spread of 1, a segmenter says something else in each place: its mask is neither empty nor the whole brain.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    state = network.state_dict()
-    drawn = {name: spread * torch.randn(value.shape, generator=generator) for name, value in state.items()}
-    network.load_state_dict(drawn)  # DynUNet's state has two names for most weights, which are one
-    return network.state_dict()
-
-
-def small_bundles(folder: Path) -> Path:
-    """Copy both bundles into ``folder``, with small networks and random weights for them in place of their own.
-
-    Nothing but the entries of `SMALL_NETWORKS` in ``network_def`` is changed.
-    """
-    for name, entries in SMALL_NETWORKS.items():
-        bundle = folder / name
-        leave_out = shutil.ignore_patterns("models", "runs", "eval", "__pycache__")
-        shutil.copytree(REPOSITORY / "bundles" / name, bundle, ignore=leave_out)
-        for config in CONFIGS:
-            content = config_of(bundle, config)
-            content["network_def"].update(entries)
-            (bundle / "configs" / f"{config}.json").write_text(json.dumps(content, indent=4))
-        (bundle / "models").mkdir()
-        weights = random_weights(parsed(bundle, "network_def"), spread=1.0 if name == SEG else 0.1)
-        torch.save(weights, bundle / "models" / "model.pt")
-    return folder
+from custom.common.modalities import MODALITIES
+from custom.data.phantom import make_study
+from custom.data.study import MSD_CHANNELS
+from tests.bundles.command_line import (
+    SEG,
+    TURN,
+    image,
+    oblique_affine,
+    run_bundle,
+    small_bundles,
+    write,
+)
+from tests.studies import BRATS_2021, BRATS_2023
 
 
 @pytest.fixture(scope="session")
@@ -170,19 +72,6 @@ def mixed_dataset(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         oblique[name].set_qform(oblique_affine(), code=3)
     write(folder / "oblique", oblique, BRATS_2021)
     return folder
-
-
-def write(folder: Path, files: Mapping[str, nib.Nifti1Image], names: Mapping[str, str], separator: str = "_") -> None:
-    """Write the files of a study, named as in one edition of BraTS."""
-    folder.mkdir()
-    for modality, file in files.items():
-        nib.save(file, folder / f"{folder.name}{separator}{names[modality]}.nii.gz")
-
-
-def oblique_affine() -> np.ndarray:
-    """Return an affine of 3.9 x 4.1 x 4.7 mm voxels, turned by 17 degrees about one axis and 8 about another."""
-    turn = euler2mat(z=np.deg2rad(17), x=np.deg2rad(8))
-    return nib.affines.from_matvec(turn @ np.diag([-3.9, -4.1, 4.7]), [101.3, 127.9, -31.7])
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bundles.conftest import SEG, SYNTH, config_of, files_in, image, python, run_command
+from tests.bundles.command_line import SEG, SYNTH, config_of, files_in, image, python, run_command
 
 pytestmark = pytest.mark.slow
 

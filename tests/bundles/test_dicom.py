@@ -6,13 +6,13 @@ import highdicom
 import nibabel as nib
 import numpy as np
 import pytest
-from test_dicom_seg import mask_on_grid
-from write_dicom import uid_of, write_dicom_study, write_series
 
-from bundles.conftest import SEG, files_in, image, report, run_bundle
-from custom.dicom_series import series_in
-from custom.files import sha256
-from custom.phantom import make_phantom
+from custom.common.atomic_files import sha256
+from custom.data.phantom import make_phantom
+from custom.dicom.series import series_in
+from tests.bundles.command_line import SEG, files_in, image, report, run_bundle
+from tests.dicom.test_seg_writer import mask_on_grid
+from tests.dicom.write_dicom import uid_of, write_dicom_study, write_series
 
 pytestmark = pytest.mark.slow
 

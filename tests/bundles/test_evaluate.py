@@ -12,9 +12,9 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from bundles.conftest import SEG, SYNTH, files_in, image, parsed, result, run_bundle
-from custom.files import sha256
-from custom.study import MODALITIES
+from custom.common.atomic_files import sha256
+from custom.common.modalities import MODALITIES
+from tests.bundles.command_line import SEG, SYNTH, files_in, image, parsed, result, run_bundle
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import custom
-from bundles.conftest import SEG, SYNTH, config_of, parsed, python, run_command, succeeded
+from tests.bundles.command_line import SEG, SYNTH, config_of, parsed, python, run_command, succeeded
 
 TIMES = torch.tensor([0, 499, 999])
 

@@ -15,7 +15,10 @@ import torch
 from scipy import ndimage
 
 import custom
-from bundles.conftest import (
+from custom.common.atomic_files import sha256
+from custom.common.modalities import MODALITIES
+from custom.preprocessing.intensities import INTENSITY_RANGE
+from tests.bundles.command_line import (
     REPOSITORY,
     SEG,
     SYNTH,
@@ -28,9 +31,6 @@ from bundles.conftest import (
     result,
     run_bundle,
 )
-from custom.files import sha256
-from custom.slices import INTENSITY_RANGE
-from custom.study import MODALITIES
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import custom
-from bundles.conftest import CONFIGS, REPOSITORY, SEG, SYNTH, config_of, parsed
+from tests.bundles.command_line import CONFIGS, REPOSITORY, SEG, SYNTH, config_of, files_in, parsed
 
 BUNDLES = {name: REPOSITORY / "bundles" / name for name in (SYNTH, SEG)}
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES.keys())
@@ -153,7 +153,7 @@ def test_every_config_prepares_images_in_the_same_way(bundle):
         return steps
 
     assert of_the_image("train") == of_the_image("evaluate") == of_the_image("inference")
-    assert of_the_image("train")[1]["_target_"] == "custom.slices.StudyToSlicesd"
+    assert of_the_image("train")[1]["_target_"] == "custom.preprocessing.slices.StudyToSlicesd"
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -178,16 +178,18 @@ def test_metadata_know_the_channels_of_the_network(bundle):
 
 def test_both_bundles_have_the_same_code():
     code = {
-        name: {file.name: file.read_bytes() for file in (bundle / "custom").glob("*.py")}
-        for name, bundle in BUNDLES.items()
+        name: {
+            path: (bundle / "custom" / path).read_bytes() for path in files_in(bundle / "custom") if ".pyc" not in path
+        }
+        for name, bundle in {**BUNDLES, "repository": REPOSITORY}.items()
     }
-    assert code[SYNTH] == code[SEG]
-    assert code[SYNTH]["__init__.py"] == (REPOSITORY / "custom" / "__init__.py").read_bytes()
+    assert code[SYNTH] == code[SEG] == code["repository"]
+    assert "preprocessing/residual.py" in code[SYNTH]
 
 
 @each_bundle
 def test_the_shipped_weights_fit_the_network(bundle):
-    """Strictly: `custom.weights.load_weights` refuses anything else."""
+    """Strictly: `custom.common.weights.load_weights` refuses anything else."""
     network = parsed(bundle, "network")
     assert all(torch.isfinite(weights).all() for weights in network.state_dict().values())
     assert not network.training

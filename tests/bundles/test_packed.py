@@ -12,12 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from monai.bundle import download
-from sharing import write_keys
 
 import custom
-from bundles.conftest import REPOSITORY, SEG, SYNTH, files_in, python, result, run_bundle, run_command, succeeded
-from custom.pack import pack_bundles
-from custom.verify import sign_zip
+from custom.sharing.pack import pack_bundles
+from custom.sharing.verify import sign_zip
+from tests.bundles.command_line import (
+    REPOSITORY,
+    SEG,
+    SYNTH,
+    files_in,
+    python,
+    result,
+    run_bundle,
+    run_command,
+    succeeded,
+)
+from tests.sharing.signed_bundles import write_keys
 
 FIGURE = {SYNTH: "psnr", SEG: "dice"}
 

@@ -13,11 +13,11 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ComponentLocator
 from monai.data import load_net_with_metadata
 
-from bundles.conftest import REPOSITORY, SEG, config_of, image, parsed, python, result, run_bundle, succeeded
-from conftest import bad_input
-from custom.portable import pack_portable
-from custom.slices import StudyToSlicesd
-from custom.study import MODALITIES
+from custom.common.modalities import MODALITIES
+from custom.export.portable_bundle import pack_portable
+from custom.preprocessing.slices import StudyToSlicesd
+from tests.bundles.command_line import REPOSITORY, SEG, config_of, image, parsed, python, result, run_bundle, succeeded
+from tests.studies import bad_input
 
 NAME = "recoseg_portable"
 

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bundles.conftest import REPOSITORY, SEG, image, report, result, run_bundle
+from tests.bundles.command_line import REPOSITORY, SEG, image, report, result, run_bundle
 
 pytestmark = pytest.mark.slow
 STUDY = "BraTS2021_01477"

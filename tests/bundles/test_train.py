@@ -21,8 +21,19 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bundles.conftest import REPOSITORY, SEG, SYNTH, parsed, python, report, result, run_bundle, run_command, succeeded
-from custom.files import sha256
+from custom.common.atomic_files import sha256
+from tests.bundles.command_line import (
+    REPOSITORY,
+    SEG,
+    SYNTH,
+    parsed,
+    python,
+    report,
+    result,
+    run_bundle,
+    run_command,
+    succeeded,
+)
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from bundles.conftest import REPOSITORY, SEG
+from tests.bundles.command_line import REPOSITORY, SEG
 
 pytestmark = pytest.mark.slow
 

@@ -20,8 +20,8 @@ from monai.utils import BundleProperty, BundlePropertyConfig
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from bundles.conftest import REPOSITORY, SEG, SYNTH, config_of, python, succeeded
-from custom.allow_list import FILES
+from custom.sharing.allow_list import FILES
+from tests.bundles.command_line import REPOSITORY, SEG, SYNTH, config_of, python, succeeded
 
 BUNDLES = {name: REPOSITORY / "bundles" / name for name in (SYNTH, SEG)}
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES.keys())

@@ -13,9 +13,9 @@ import pytest
 from matplotlib.image import imread
 from playwright.sync_api import Error, sync_playwright
 
-from conftest import write_results
-from custom.phantom import make_study
-from custom.report import write_report
+from custom.data.phantom import make_study
+from custom.inference.report import write_report
+from tests.studies import write_results
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [

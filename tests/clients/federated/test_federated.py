@@ -13,15 +13,15 @@ import nibabel as nib
 import pytest
 import torch
 
-from bundles.conftest import SEG, SYNTH, image, parsed, result, run_bundle, small_bundles
-from conftest import bad_input
-from custom.phantom import make_study
+from custom.data.phantom import make_study
+from tests.bundles.command_line import SEG, SYNTH, image, parsed, result, run_bundle, small_bundles
+from tests.studies import bad_input
 
 pytest.importorskip("nvflare")
 from monai.fl.utils.exchange_object import ExchangeObject
 
-from custom.federated import export, simulate, take
-from custom.federated_client import make_client
+from custom.federated.__main__ import export, simulate, take
+from custom.federated.client import make_client
 
 STUDIES = {"north": 1, "south": 2, "west": 1}
 # loaded by every Python process at its start: what a process opens below HOSPITALS is noted with its command line
@@ -192,7 +192,7 @@ def test_the_job_for_real_hospitals_has_each_ones_own_folders_and_the_initial_we
         app = job / f"app_{name}"
         (executor,) = json.loads((app / "config" / "config_fed_client.json").read_text())["executors"]
         assert executor["executor"]["args"]["command"] == [
-            *("python3", "-u", "custom/federated_client.py", f"--bundle_root=/opt/{name}"),
+            *("python3", "-u", "custom/federated/client.py", f"--bundle_root=/opt/{name}"),
             *(f"--dataset_dir=/data of {name}", "--rounds=7", "--local_epochs=2"),
         ]
         assert [file.name for file in (app / "custom").iterdir()] == ["federated_client.py"]

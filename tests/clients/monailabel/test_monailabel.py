@@ -25,10 +25,12 @@ import requests
 import torch
 
 import custom
-from bundles.conftest import SEG, SYNTH, image, result, run_bundle, small_bundles
-from custom.pack import pack_bundles
-from custom.phantom import make_study
-from custom.study import MODALITIES, MSD_CHANNELS, load_mask
+from custom.common.modalities import MODALITIES
+from custom.data.load import load_mask
+from custom.data.phantom import make_study
+from custom.data.study import MSD_CHANNELS
+from custom.sharing.pack import pack_bundles
+from tests.bundles.command_line import SEG, SYNTH, image, result, run_bundle, small_bundles
 
 ENVIRONMENT = os.environ.get("RECOSEG_MONAILABEL", "")
 NO_INTERNET = Path(__file__).parent / "no_internet"

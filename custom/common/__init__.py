@@ -1,0 +1,1 @@
+"""What every other room uses: errors, files that are whole or absent, provenance, weights."""

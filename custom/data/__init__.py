@@ -1,0 +1,1 @@
+"""Studies on disk: found, checked and loaded."""

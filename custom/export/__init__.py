@@ -1,0 +1,1 @@
+"""The chain without this project's Python."""

@@ -1,0 +1,1 @@
+"""Training across hospitals with NVFlare."""

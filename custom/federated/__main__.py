@@ -1,0 +1,199 @@
+"""Federated training of a bundle with NVFlare: hospitals train on their own studies, and only weights travel.
+
+Federated averaging (McMahan et al. 2017, arXiv 1602.05629): after each round the server takes the mean of the weights
+that the hospitals send, weighted by their numbers of slices. `custom.federated.client` is what runs at a hospital.
+
+``python -m custom.federated simulate`` runs all of it on one machine; ``export`` writes the job for real hospitals, and
+``take`` makes a bundle's model.pt of what their server saved.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fire
+import torch
+from nvflare.app_common.app_constant import DefaultCheckpointFileName
+from nvflare.app_common.executors.client_api_executor import ClientAPIExecutor, ExecutionMode
+from nvflare.app_common.workflows.fedavg import FedAvg
+from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
+from nvflare.client.config import ExchangeFormat
+from nvflare.job_config.api import FedJob
+from nvflare.recipe import SimEnv
+
+from custom.common.atomic_files import written_beside
+from custom.common.errors import BadInput
+
+CLIENT = Path(__file__).with_name("client.py")
+
+
+def simulate(
+    bundle_root: str,
+    hospitals: Mapping[str, str],
+    output_dir: str,
+    rounds: int = 5,
+    local_epochs: int = 1,
+    **options: Any,
+) -> str:
+    """Train a bundle across hospitals that are folders of this machine, each in processes of its own.
+
+    Example: python -m custom.federated simulate --bundle_root bundles/recoseg_seg --output_dir federated
+    --hospitals "{'north': 'data/north', 'south': 'data/south', 'west': 'data/west'}"
+
+    Args:
+        bundle_root: the bundle; training starts from its ``models/model.pt``.
+        hospitals: name -> folder of that hospital's studies.
+        output_dir: gets ``model.pt``, NVFlare's ``workspace``, and for each hospital a folder with what stays there.
+        rounds: how often the weights are averaged.
+        local_epochs: epochs that each hospital trains in a round.
+        options: overrides of ``train.json``, the same ones at every hospital.
+
+    Returns:
+        The file with the weights after the last round.
+
+    Raises:
+        BadInput: the bundle has no weights, a hospital has no folder, or the training failed at a hospital.
+    """
+    _require_names(hospitals)
+    for folder in hospitals.values():
+        if not Path(folder).is_dir():
+            raise BadInput(f"{folder}: found no such folder, expected the studies of a hospital.")
+    output = Path(output_dir).resolve()
+    sites = {
+        name: {
+            "bundle_root": Path(bundle_root).resolve(),
+            "dataset_dir": Path(folder).resolve(),
+            "output_dir": output / name,
+            **options,
+        }
+        for name, folder in hospitals.items()
+    }
+    job = make_job(Path(bundle_root), sites, rounds, local_epochs, python=sys.executable)
+    environment = SimEnv(clients=list(sites), workspace_root=str(output / "workspace"))
+    try:
+        environment.deploy(job)
+    except RuntimeError as error:
+        raise BadInput(f"{output / 'workspace'}: the training failed, the logs there say why ({error}).") from error
+    return take(
+        next(output.glob(f"workspace/*/server/*/*/{DefaultCheckpointFileName.GLOBAL_MODEL}")), output / "model.pt"
+    )
+
+
+def export(
+    bundle_root: str,
+    hospitals: Mapping[str, Mapping[str, Any]],
+    output_dir: str,
+    rounds: int = 5,
+    local_epochs: int = 1,
+) -> str:
+    """Write the job that ``nvflare job submit`` sends to the server of real hospitals.
+
+    Example: python -m custom.federated export --bundle_root bundles/recoseg_seg --output_dir jobs
+    --hospitals "{'north': {'bundle_root': '/opt/recoseg_seg', 'dataset_dir': '/data'}, 'south': ...}"
+
+    Args:
+        bundle_root: the bundle here; training starts from its ``models/model.pt``, which goes into the job.
+        hospitals: name of the site -> ``bundle_root`` and ``dataset_dir`` there, and other overrides of ``train.json``.
+        output_dir: gets the job's folder, named after the bundle.
+        rounds: how often the weights are averaged.
+        local_epochs: epochs that each hospital trains in a round.
+
+    Returns:
+        The job's folder.
+
+    Raises:
+        BadInput: the bundle has no weights, or a hospital has no ``bundle_root`` or no ``dataset_dir``.
+    """
+    _require_names(hospitals)
+    for name, options in hospitals.items():
+        if not {"bundle_root", "dataset_dir"} <= set(options):
+            raise BadInput(f"The hospital {name} has {options!r}, expected its bundle_root and its dataset_dir.")
+    job = make_job(Path(bundle_root), hospitals, rounds, local_epochs, python="python3")
+    job.export_job(output_dir)
+    return str(Path(output_dir) / job.name)
+
+
+def take(global_model: str | Path, model: str | Path) -> str:
+    """Write the weights that NVFlare's server saved as a bundle's weights: a state dict, nothing but tensors.
+
+    Example: python -m custom.federated take FL_global_model.pt bundles/recoseg_seg/models/model.pt
+
+    Args:
+        global_model: the server's file.
+        model: the file to write.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        BadInput: ``global_model`` holds no weights.
+    """
+    try:
+        weights = torch.load(global_model, map_location="cpu", weights_only=True)["model"]
+    except Exception as error:  # a damaged file makes the unpickler raise nearly anything
+        raise BadInput(f"{global_model}: found no weights, expected the file of NVFlare's server.") from error
+    with written_beside(Path(model)) as temporary:
+        torch.save(weights, temporary)
+    return str(model)
+
+
+def make_job(
+    bundle_root: Path, hospitals: Mapping[str, Mapping[str, Any]], rounds: int, local_epochs: int, python: str
+) -> FedJob:
+    """Return the job: initial weights for the server; the client script and its arguments for each hospital.
+
+    Args:
+        bundle_root: the bundle whose weights the training starts from.
+        hospitals: name -> arguments of `custom.federated.client.train`.
+        rounds: how often the weights are averaged.
+        local_epochs: epochs that each hospital trains in a round.
+        python: the command that starts Python at a hospital.
+    """
+    weights = bundle_root / "models" / "model.pt"
+    if not weights.is_file():
+        raise BadInput(f"{weights}: found no such file, expected the weights that the training starts from.")
+    job = FedJob(name=bundle_root.resolve().name, min_clients=len(hospitals))
+    # the server is given weights alone: it needs no network, and so none of this project's code
+    job.add_file_to_server(str(weights))
+    persistor = PTFileModelPersistor(
+        source_ckpt_file_full_name=weights.name, allow_numpy_conversion=False, load_device="cpu"
+    )
+    persistor_id = job.to_server(persistor, id="persistor")
+    job.to_server(FedAvg(num_clients=len(hospitals), num_rounds=rounds, persistor_id=persistor_id))
+    for name, options in hospitals.items():
+        everything = {**options, "rounds": rounds, "local_epochs": local_epochs}
+        arguments = [f"--{option}={value}" for option, value in everything.items()]
+        client = ClientAPIExecutor(
+            # a process of its own has the arguments as they are; in NVFlare's they would be split at every space
+            execution_mode=ExecutionMode.EXTERNAL_PROCESS,
+            command=[python, "-u", f"custom/{CLIENT.name}", *arguments],
+            launch_timeout=None,
+            shutdown_timeout=0.0,
+            params_exchange_format=ExchangeFormat.PYTORCH,
+            server_expected_format=ExchangeFormat.PYTORCH,  # tensors travel as safetensors, all else as MessagePack
+        )
+        job.to(client, name)
+        job.add_file_to(str(CLIENT), name)
+    return job
+
+
+def _require_names(hospitals: object) -> None:
+    """Raise `BadInput` unless ``hospitals`` is a dictionary: on a command line, quotes are easily lost."""
+    if not isinstance(hospitals, Mapping):
+        raise BadInput(f"--hospitals has the value {hospitals!r}, expected one such as \"{{'north': 'data/north'}}\".")
+
+
+def main() -> None:
+    """Run a verb; exit status 0 done, 2 bad input, 1 anything else."""
+    try:
+        fire.Fire({"simulate": simulate, "export": export, "take": take}, name="python -m custom.federated")
+    except BadInput as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Networks run over whole studies, and what is written of them."""

@@ -1,0 +1,143 @@
+"""How networks for slices are run: where the brain is, in batches, with the device's fast arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
+from tqdm import tqdm
+
+from custom.common.cli_flags import as_flag
+from custom.common.errors import BadInput
+from custom.preprocessing.channels import channel_numbers
+from custom.preprocessing.slicing import brain_box, check_planes, pad_to_multiple, to_plane, with_neighbours
+
+
+class AutocastInferer(SimpleInferer):
+    """Run a network once, under `torch.autocast` of the device that the data is on, and return float32.
+
+    MONAI's engines autocast for CUDA only; on a CPU with bfloat16 instructions a training step takes half the time.
+
+    Args:
+        amp: whether to autocast (bfloat16 on a CPU, float16 on CUDA).
+    """
+
+    def __init__(self, amp: bool = True) -> None:
+        super().__init__()
+        self.amp = as_flag(amp, "amp")
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Return ``network(inputs, *args, **kwargs)`` in float32."""
+        with torch.autocast(inputs.device.type, enabled=self.amp):
+            return super().__call__(inputs, network, *args, **kwargs).float()
+
+
+class BrainSliceInferer(Inferer):
+    """Run a network for slices over a volume, in batches, on nothing but the brain.
+
+    MONAI's `SliceInferer` computes empty slices and borders too, which is half of a study.
+
+    Args:
+        channels: names of the channels of a prepared study that the network is given, see
+            `custom.preprocessing.channels.channel_numbers`; by default all channels that there are.
+        neighbours: how many slices below and above it is given too, see `custom.preprocessing.slicing.with_neighbours`.
+        planes: in which planes volumes are cut into slices, see `custom.preprocessing.slicing`; several are averaged.
+        flip: also run the network on the volume mirrored from left to right, and average.
+        batch_size: slices that the network sees at once.
+        amp: whether to autocast, see `AutocastInferer`.
+        multiple: height and width of what the network sees are multiples of this.
+        outside: value of the output where there is no brain.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[str] | None = None,
+        neighbours: int = 0,
+        planes: Sequence[str] = ("axial",),
+        flip: bool = False,
+        batch_size: int = 16,
+        amp: bool = True,
+        multiple: int = 16,
+        outside: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.channels = slice(None) if channels is None else channel_numbers(channels)
+        self.neighbours = neighbours
+        self.planes = check_planes(planes)
+        self.flip = as_flag(flip, "flip")
+        self.batch_size = batch_size
+        self.multiple = multiple
+        self.outside = outside
+        self.autocast = AutocastInferer(amp)
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Return the network's output for a volume: inputs (1, C, H, W, D), output (1, channels, H, W, D), float32."""
+        volume = torch.as_tensor(inputs)[0, self.channels]
+        if not volume.any():
+            raise BadInput("the study: found nothing but zeros after preprocessing, expected a brain.")
+        views = self.run_planes(volume, network)
+        if self.flip:  # the first axis of a volume runs from left to right
+            views += [view.flip(1) for view in self.run_planes(volume.flip(1), network)]
+        return torch.stack(views).mean(dim=0)[None]
+
+    def run_planes(self, volume: torch.Tensor, network: Callable[..., torch.Tensor]) -> list[torch.Tensor]:
+        """Return the network's output (channels, H, W, D) for a volume (C, H, W, D), once for each plane."""
+        return [to_plane(self.run_volume(to_plane(volume, plane), network), plane) for plane in self.planes]
+
+    def run_volume(self, volume: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """Return the network's output for a volume (C, H, W, D) along the slices (H, W): (channels, H, W, D)."""
+        height, width = volume.shape[1:3]
+        slices = pad_to_multiple(volume.permute(3, 0, 1, 2), self.multiple)
+        occupied = (slices != 0).flatten(1).any(dim=1)
+        rows, columns = brain_box(slices, self.multiple)
+        cut = slices[..., rows, columns]
+        brain = with_neighbours(cut, self.neighbours, occupied.nonzero().flatten().tolist())
+        result = self.run_slices(brain, network)
+        result = torch.where((cut[occupied] != 0).any(dim=1, keepdim=True), result, self.outside)
+        whole = result.new_full((len(result), result.shape[1], *slices.shape[2:]), self.outside)
+        whole[..., rows, columns] = result
+        output = result.new_full((len(slices), *whole.shape[1:]), self.outside)
+        output[occupied] = whole
+        return output[..., :height, :width].permute(1, 2, 3, 0)
+
+    def run_slices(self, slices: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """Return the network's output for a stack of slices (N, C, h, w) cut to the brain."""
+        parts = slices.split(self.batch_size)
+        # disable=None: no bar where there is no terminal; delay: none for what is over in two seconds
+        bar = tqdm(parts, desc="Segmenting", unit="batch", leave=False, delay=2, disable=None)
+        return torch.cat([self.autocast(part, network) for part in bar])
+
+
+class BrainVolumeInferer(SlidingWindowInferer):
+    """Run a network for volumes over a volume, for comparison with networks for slices.
+
+    Args:
+        channels: names of the channels of a prepared study that the network is given, see
+            `custom.preprocessing.channels.channel_numbers`.
+        roi_size: size of the window that the network sees at once.
+        amp: whether to autocast, see `AutocastInferer`.
+        outside: value of the output where there is no brain.
+    """
+
+    def __init__(
+        self, channels: Sequence[str], roi_size: Sequence[int], amp: bool = True, outside: float = 0.0
+    ) -> None:
+        super().__init__(roi_size, overlap=0.25, mode="gaussian")
+        self.channels = channel_numbers(channels)
+        self.outside = outside
+        self.autocast = AutocastInferer(amp)
+
+    def __call__(  # type: ignore[override]
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Return the network's output for a volume: inputs (1, C, H, W, D), output (1, channels, H, W, D), float32."""
+        volume = torch.as_tensor(inputs)[:, self.channels]
+        result = torch.as_tensor(super().__call__(volume, partial(self.autocast, network=network)))
+        return torch.where((volume != 0).any(dim=1, keepdim=True), result, self.outside)

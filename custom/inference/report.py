@@ -1,0 +1,294 @@
+"""A report of one study that opens offline in any browser: viewer, pictures, volumes, and what made the result."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.resources
+import json
+import logging
+import tempfile
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import itk
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template  # torch pulls it in
+from monai.transforms import CropForegroundd, LoadImage, Orientationd
+from scipy import ndimage
+
+from custom.common.atomic_files import written_beside
+from custom.common.cli_flags import as_flag
+from custom.common.errors import BadInput
+from custom.common.modalities import MODALITIES
+from custom.data.find import ImageSpec, find_study
+from custom.data.headers import read_header
+from custom.data.load import LoadStudyd
+from custom.data.study import MSD_CHANNELS
+from custom.preprocessing.brain import is_brain
+from custom.preprocessing.residual import RESIDUAL_TOP
+
+logger = logging.getLogger(__name__)
+
+MAPS = ("seg", "prob", "t1ce_synthetic", "residual")
+# Colours of the residual: black, red, yellow, white. And of the mask: none of those.
+HEAT = {"I": [0, 95, 191, 255], "R": [0, 255, 255, 255], "G": [0, 0, 255, 255], "B": [0, 0, 0, 255], "A": [255] * 4}
+MASK_COLOUR = (0, 229, 255)
+PIXELS_PER_MM = 3  # of the pictures
+
+
+class Cut(NamedTuple):
+    """A study and its maps, cut to the brain; axes to the patient's right, to the front and upwards.
+
+    Attributes:
+        volumes: name -> (H, W, D): the modalities that are shown, and those maps that hold anything.
+        affine: (4, 4), from voxel indices to RAS coordinates in mm.
+        first: index of the first voxel along each axis before the cut.
+        grid: (H, W, D) before the cut.
+    """
+
+    volumes: dict[str, np.ndarray]
+    affine: np.ndarray
+    first: list[int]
+    grid: list[int]
+
+
+class ReportWriter:
+    """Write ``<output_dir>/<id>/<id>_report.html`` for each study, after `ResultsWriter`.
+
+    Args:
+        output_dir: where the results are.
+        studies: what `custom.data.datasets.find_studies` found.
+        channel_order: modality of each channel of a 4-D file.
+        enabled: whether to write at all, as a bool or as a command line passes it on, "true" or "false".
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        studies: Sequence[Mapping[str, Any]],
+        channel_order: Sequence[str],
+        enabled: bool | str,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.images = {study["id"]: study["image"] for study in studies}
+        self.channel_order = channel_order
+        self.enabled = as_flag(enabled, "report")
+        if self.enabled:
+            viewer_script()  # where it is missing, say so before the networks run
+
+    def attach(self, engine: Engine) -> None:
+        """Report on each study that ``engine``, an evaluator with batches of one study, completes."""
+        if self.enabled:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Report on the study that ``engine`` has just completed, from the files written for it."""
+        study_id = vars(engine.state)["batch"][0]["id"]
+        path = write_report(self.output_dir / study_id, self.images[study_id], self.channel_order)
+        logger.info("%s: %s", study_id, path)
+
+
+def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Sequence[str] = MSD_CHANNELS) -> Path:
+    """Write ``<id>_report.html`` into a study's folder of results and return its path.
+
+    Args:
+        results_dir: folder with the run report of the segmenter and the maps that it names.
+        image: the study, as `custom.data.find.find_study` takes it; modalities may be missing.
+        channel_order: modality of each channel of a 4-D file.
+
+    Raises:
+        BadInput: the folder has no run report or lacks a map, a map is not on the study's grid, or the study cannot be
+            read.
+    """
+    folder = Path(results_dir)
+    run = _read_run(folder)
+    study = find_study(image, channel_order=channel_order, modalities=(), optional=MODALITIES)
+    # what a DICOM file is called says nothing
+    sources = {name: study.dicom.series[name].name if study.dicom else file.name for name, file in study.images.items()}
+    names = [name for name in ("flair", "t1ce") if name in study.images] or list(study.images)[:1]
+    load: Any = LoadStudyd(channel_order=channel_order, modalities=names)
+    loaded = load({"image": study.dicom or image})["image"]
+    maps = {name: folder / run["outputs"][name] for name in MAPS if name in run["outputs"]}
+    cut = _add_maps(dict(zip(names, loaded.split(1), strict=True)), maps)
+    voxel_ml = abs(np.linalg.det(cut.affine[:3, :3])) / 1000
+
+    threshold = run["settings"]["threshold"]
+    levels = sorted({threshold, *(percent / 100 for percent in range(1, 100))})
+    mask = cut.volumes["seg"] = (cut.volumes["seg"] > 0).astype(np.uint8)
+    cut.volumes["prob"], counts = levels_reached(cut.volumes["prob"], levels)
+    volume_ml = dict(zip(levels, (counts * voxel_ml).tolist(), strict=True))
+    possible, certain = volume_ml[0.1], volume_ml[0.9]
+    volume_ml[threshold] = float(np.count_nonzero(mask) * voxel_ml)  # of the mask itself, whatever made it
+
+    shown = _to_uint8(cut.volumes)
+    start = largest_sections(mask)
+    page = _template().render(
+        run=run,
+        sources=sources,
+        threshold=threshold,
+        volume_ml=volume_ml,
+        undecided_ml=possible - certain,
+        undecided_share=(possible - certain) / possible if possible else 0.0,
+        pictures=_pictures(shown, start[2], nib.affines.voxel_sizes(cut.affine)),
+        images={name: _nifti(volume, cut.affine) for name, volume in shown.items()},
+        start=start,
+        first=cut.first,
+        grid=cut.grid,
+        residual_top=RESIDUAL_TOP,
+        heat=HEAT,
+        mask_colour=MASK_COLOUR,
+        viewer=viewer_script(),
+    )
+    path = folder / f"{run['id']}_report.html"
+    with written_beside(path) as file:
+        file.write_text(page, encoding="utf-8")
+    return path
+
+
+def levels_reached(probability: np.ndarray, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many of the ascending ``levels`` each voxel reaches, uint8, and how many voxels reach each level.
+
+    Compares in float32, as the threshold that made the mask was.
+    """
+    edges = np.asarray(levels, np.float32)
+    reached = np.searchsorted(edges, probability.astype(np.float32), side="right").astype(np.uint8)
+    counts = np.bincount(reached.ravel(), minlength=len(levels) + 1)
+    return reached, counts[::-1].cumsum()[::-1][1:]
+
+
+def largest_sections(mask: np.ndarray) -> list[int]:
+    """Return the index along each axis of the section with the most tumour, or of the middle where there is none."""
+    if not mask.any():
+        return [size // 2 for size in mask.shape]
+    others = ((1, 2), (0, 2), (0, 1))
+    return [int(np.count_nonzero(mask, axis=axes).argmax()) for axes in others]
+
+
+def viewer_script() -> str:
+    """Return NiiVue, the viewer's JavaScript, which nilearn's wheel carries.
+
+    Raises:
+        BadInput: nilearn is not installed.
+    """
+    try:
+        return (importlib.resources.files("nilearn") / "_assets/js/niivue.umd.js").read_text(encoding="utf-8")
+    except ModuleNotFoundError as error:
+        raise BadInput("A report needs the viewer in nilearn, found no nilearn, expected it installed.") from error
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    """Return the run report in a study's folder of results."""
+    found = list(folder.glob("*_run.json"))
+    if len(found) != 1:
+        raise BadInput(f"{folder} has {len(found)} files *_run.json, expected the results of one study.")
+    run = json.loads(found[0].read_text(encoding="utf-8"))
+    if not {"seg", "prob"} <= set(run["outputs"]):
+        raise BadInput(f"{found[0]} names the maps {', '.join(run['outputs'])}, expected seg and prob among them.")
+    return run
+
+
+def _add_maps(images: Mapping[str, Any], maps: Mapping[str, Path]) -> Cut:
+    """Return ``images`` (1, H, W, D), `MetaTensor`, and the images in the files ``maps``, all cut to the brain."""
+    data = dict(images)
+    grid = next(iter(images.values()))
+    for name, file in maps.items():
+        header = read_header(file)
+        if header.shape != grid.shape[1:] or not np.allclose(header.affine, grid.affine.numpy(), atol=1e-3):
+            raise BadInput(f"{file} is not on the grid of the study, expected results of that study.")
+        data[name] = LoadImage("NibabelReader", ensure_channel_first=True)(file)
+    names = list(data)
+    data["extent"] = torch.cat([*images.values(), data["seg"]])
+    keys = [*names, "extent"]
+    orient: Any = Orientationd(keys, axcodes="RAS", labels=None)
+    whole = orient(data)
+    crop: Any = CropForegroundd(keys, source_key="extent", select_fn=is_brain, margin=4, allow_smaller=True)
+    cut = crop(whole)
+    volumes = {name: np.asarray(cut[name][0]) for name in names}
+    return Cut(
+        # a modality that is missing leaves maps of zeros
+        {name: volume for name, volume in volumes.items() if volume.any() or name in ("seg", "prob")},
+        affine=cut["extent"].affine.numpy(),
+        first=[int(start) for start in cut[crop.start_coord_key]],
+        grid=list(whole["extent"].shape[1:]),
+    )
+
+
+def _to_uint8(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the volumes in 256 levels, which is what a screen shows.
+
+    Images run from 1, the 0.5th percentile of the brain, to 255, the 99.5th, with 0 outside; synthetic T1ce has the
+    scale of the real one. The residual runs from 0 to `RESIDUAL_TOP`. Mask and probability are integers already.
+    """
+    result = {}
+    for name, volume in volumes.items():
+        if name == "residual":
+            result[name] = 255 * np.clip(volume / RESIDUAL_TOP, 0, 1)
+        elif name in ("seg", "prob"):
+            result[name] = volume
+        else:
+            scale = volumes.get("t1ce", volume) if name == "t1ce_synthetic" else volume
+            low, high = np.percentile(scale[_brain(scale)], (0.5, 99.5))
+            result[name] = np.where(_brain(volume), 1 + 254 * np.clip((volume - low) / max(high - low, 1e-6), 0, 1), 0)
+    return {name: volume.round().astype(np.uint8) for name, volume in result.items()}
+
+
+def _brain(volume: np.ndarray) -> np.ndarray:
+    """Tell which voxels (H, W, D) hold tissue."""
+    return is_brain(torch.from_numpy(volume)[None])[0].numpy()
+
+
+def _nifti(volume: np.ndarray, affine: np.ndarray) -> str:
+    """Return a volume as a compressed NIfTI file in base64."""
+    image = nib.Nifti1Image(volume, affine)
+    image.header.set_xyzt_units("mm")
+    return b64encode(gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)).decode()
+
+
+def _pictures(volumes: Mapping[str, np.ndarray], depth: int, spacing: np.ndarray) -> dict[str, str]:
+    """Return PNG pictures in base64 of each volume's axial slice ``depth``, seen as a radiologist does.
+
+    The patient's right is on the left and the front is up. "seg" is the mask's outline on T1ce, or on what there is.
+    """
+    zoom = PIXELS_PER_MM * spacing[1::-1]
+    slices = {
+        name: ndimage.zoom(volume[..., depth].T[::-1, ::-1], zoom, order=1, mode="nearest", grid_mode=True)
+        for name, volume in volumes.items()
+        if name not in ("seg", "prob")
+    }
+    pictures = {name: np.repeat(picture[..., None], 3, axis=-1) for name, picture in slices.items()}
+    if "residual" in slices:
+        colours = [np.interp(slices["residual"], HEAT["I"], HEAT[channel]) for channel in "RGB"]
+        pictures["residual"] = np.stack(colours, axis=-1).astype(np.uint8)
+    share = (volumes["seg"][..., depth].T[::-1, ::-1] > 0).astype(np.float32)
+    mask = ndimage.zoom(share, zoom, order=1, mode="nearest", grid_mode=True) > 0.5
+    pictures["seg"] = pictures.get("t1ce", next(iter(pictures.values()))).copy()
+    pictures["seg"][mask & ~ndimage.binary_erosion(mask, iterations=3)] = MASK_COLOUR
+    return {name: _png(picture) for name, picture in pictures.items()}
+
+
+def _png(picture: np.ndarray) -> str:
+    """Return a picture (rows, columns, 3), uint8, as PNG in base64."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "picture.png"
+        itk.imwrite(itk.image_from_array(np.ascontiguousarray(picture), is_vector=True), file)
+        return b64encode(file.read_bytes()).decode()
+
+
+def _template() -> Template:
+    """Return the page: all that is put into it is escaped, and what is not given is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # how a content security policy names the only texts that it lets run
+    environment.filters["csp_hash"] = lambda text: f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+    return environment.get_template("report.html")

@@ -1,0 +1,173 @@
+"""What inference leaves behind: maps on the study's own grid, and a report of where they came from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+
+from custom.common.cli_flags import as_flag
+from custom.common.modalities import MODALITIES
+from custom.common.provenance import origin_of
+from custom.dicom.registration import MOVES
+from custom.dicom.study import DicomStudy
+
+logger = logging.getLogger(__name__)
+
+
+class ResultsWriter:
+    """Write ``<output_dir>/<id>/<id>_<map>.nii.gz`` for each map of a study, and ``<id>_run.json``.
+
+    A study that came as DICOM gets ``<id>_seg.dcm`` too, and its report says which series were taken. A map with a
+    channel for each of several classes becomes a file for each: ``<id>_seg_wt.nii.gz``.
+
+    MONAI's `SaveImaged` writes straight to the final name and makes a header of its own. Here all files of a study are
+    written beside and renamed into place together, with the header of the study's file: the same affine, bit for bit.
+
+    Args:
+        output_dir: where results go.
+        maps: name of a map -> key of the data, (1 or classes, H, W, D) on the study's grid. A map that a study lacks is
+            left out.
+        studies: what `custom.data.datasets.find_studies` found.
+        weights: name -> path of the weights; their SHA-256 goes into the report.
+        settings: what was asked for; goes into the report.
+        classes: names of a mask's channels, such as wt, tc and et; none for a mask of one.
+        enabled: whether to write at all, as a bool or as a command line passes it on, "true" or "false".
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        maps: Mapping[str, str],
+        studies: Sequence[Mapping[str, Any]],
+        weights: Mapping[str, str],
+        settings: Mapping[str, Any],
+        classes: Sequence[str] = (),
+        enabled: bool | str = True,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.maps = maps
+        self.studies = {study["id"]: study for study in studies}
+        self.origin = origin_of(weights, settings)
+        self.classes = classes
+        self.enabled = as_flag(enabled, "save_maps")
+        self.started = self.read = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Write each study that ``engine``, an evaluator with batches of one study, completes."""
+        if self.enabled:
+            engine.add_event_handler(Events.GET_BATCH_STARTED, self._start)
+            engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._batch_read)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        self.started = time.perf_counter()
+
+    def _batch_read(self, engine: Engine) -> None:
+        self.read = time.perf_counter()
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the study that ``engine`` has just completed."""
+        computed = time.perf_counter()
+        data: dict[str, Any] = {**vars(engine.state)["batch"][0], **vars(engine.state)["output"][0]}
+        study_id = data["id"]
+        folder = self.output_dir / study_id
+        folder.mkdir(parents=True, exist_ok=True)
+        maps: dict[str, Any] = {}
+        for name, key in self.maps.items():
+            if key in data:
+                maps |= _by_class(name, data[key], self.classes)
+        masks = {name: image for name, image in maps.items() if name.startswith("seg")}
+        source = self.studies[study_id]["image"]
+        report = {
+            "id": study_id,
+            "inputs": source,
+            "modalities": _origin_of_modalities(data),
+            "outputs": {name: f"{study_id}_{name}.nii.gz" for name in maps},
+        }
+        for name, mask in masks.items():
+            report["tumour_volume_ml" + name.removeprefix("seg")] = round(volume_ml(mask), 3)
+        if isinstance(source, DicomStudy):
+            report |= source.report(data["image"].meta[MOVES])
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
+            for name, image in maps.items():
+                save_map(
+                    image, Path(temporary) / f"{study_id}_{name}.nii.gz", np.uint8 if name in masks else np.float32
+                )
+            if isinstance(source, DicomStudy) and "seg" in maps:
+                # not at the top: only a study in DICOM needs highdicom, which MONAI Label's older pydicom rules out
+                from custom.dicom.seg_writer import write_segmentation
+
+                report["dicom_seg"] = f"{study_id}_seg.dcm"
+                write_segmentation(
+                    maps["seg"], source.reference.files, Path(temporary) / report["dicom_seg"], self.origin["weights"]
+                )
+            report["seconds"] = {
+                "read_and_prepare": round(self.read - self.started, 2),
+                "network_and_back": round(computed - self.read, 2),
+                "write": round(time.perf_counter() - computed, 2),
+            }
+            report |= self.origin
+            (Path(temporary) / f"{study_id}_run.json").write_text(json.dumps(report, indent=2) + "\n")
+            written = sorted(file.name for file in Path(temporary).iterdir())
+            for name in written:
+                os.replace(Path(temporary) / name, folder / name)
+        volume = f"tumour {report['tumour_volume_ml']:.1f} ml, " if "seg" in maps else ""
+        logger.info("%s: %s%.1f s", study_id, volume, sum(report["seconds"].values()))
+        if isinstance(source, DicomStudy):
+            for line in source.lines(data["image"].meta[MOVES]):
+                logger.info("%s: %s", study_id, line)
+        for modality, origin in report["modalities"].items():
+            if origin != "found":
+                logger.warning("%s: %s is %s", study_id, modality, origin)
+        for file in written:
+            logger.info("%s: %s", study_id, folder / file)
+
+
+def _by_class(name: str, image: Any, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a map (1, H, W, D) under its name, or one with a channel for each class as a map for each."""
+    if len(image) == 1:
+        return {name: image}
+    return {f"{name}_{each}": channel for each, channel in zip(classes, image.split(1), strict=True)}
+
+
+def _origin_of_modalities(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return modality -> "found", "synthesized" (T1ce alone) or "missing", for a study that has been segmented."""
+    found = data["modalities"].split()
+    origins = {modality: "found" if modality in found else "missing" for modality in MODALITIES}
+    if origins["t1ce"] == "missing" and data["t1ce_synthetic"].any():
+        origins["t1ce"] = "synthesized"
+    return origins
+
+
+def volume_ml(mask: Any) -> float:
+    """Return the volume of a mask (1, H, W, D), a `MetaTensor`, in millilitres."""
+    return float(mask.sum()) * abs(float(torch.linalg.det(mask.affine[:3, :3]))) / 1000
+
+
+def save_map(image: Any, path: Path, dtype: type) -> None:
+    """Save a map (1, H, W, D), a `MetaTensor` on a study's grid, with that study's affine and codes of space."""
+    voxels = image.as_tensor()[0].cpu().numpy()
+    if np.issubdtype(dtype, np.integer):
+        voxels = voxels.round()
+    source = Path(image.meta["filename_or_obj"])
+    if source.name.endswith((".nii", ".nii.gz")):
+        header: Any = nib.load(source).header.copy()
+        header["cal_max"] = header["cal_min"] = 0  # the display window of another image
+        header["descrip"] = b"ReCoSeg, research use"
+        result = nib.Nifti1Image(voxels.astype(dtype), None, header)
+    else:
+        result = nib.Nifti1Image(voxels.astype(dtype), np.asarray(image.meta["original_affine"]))
+    result.set_data_dtype(dtype)
+    result.header.set_slope_inter(1, 0)
+    nib.save(result, path)

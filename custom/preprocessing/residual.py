@@ -1,0 +1,45 @@
+"""The residual map: where the real T1ce is not what the synthesizer expected."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.transforms import MapTransform
+
+from custom.common.modalities import MODALITIES
+
+RESIDUAL_TOP = 0.5  # what is white in pictures
+
+
+def residual_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
+    """Return |t1ce - synthetic| inside the brain and zero outside; all of one shape, intensities in [0, 1]."""
+    return (t1ce - synthetic).abs() * brain
+
+
+class Residuald(MapTransform):
+    """Compute ``residual`` (1, H, W, D) from the T1ce in ``image``, ``t1ce_synthetic`` and ``brain``.
+
+    Keeps the metadata of ``image``, so that MONAI's `Invertd` can bring the residual back to the study's grid. Where
+    the T1ce is missing (zero) the synthetic one takes its place in ``image``, and where either is missing the residual
+    is zero. An ``image`` without a channel for T1ce gets no residual.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("image")
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with ``residual``, in [0, 1]."""
+        channel = MODALITIES.index("t1ce")
+        image, synthetic = data["image"], data["t1ce_synthetic"]
+        t1ce = image[channel : channel + 1]
+        if not len(t1ce):
+            return dict(data)
+        if t1ce.any() and synthetic.any():
+            return {**data, "residual": residual_map(t1ce, synthetic, data["brain"])}
+        result = {**data, "residual": torch.zeros_like(t1ce)}
+        if not t1ce.any():
+            result["image"] = image.clone()
+            result["image"][channel] = synthetic[0]
+        return result

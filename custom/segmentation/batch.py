@@ -1,0 +1,73 @@
+"""Training of the segmenter: what a batch becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from monai.engines import PrepareBatch
+from torch import nn
+
+from custom.preprocessing.channels import CHANNELS, channel_numbers
+from custom.preprocessing.slicing import brain_box, pad_to_multiple
+from custom.segmentation.augmentation import random_affine, random_contrast, random_quality, random_tumours
+from custom.segmentation.mean_teacher import is_unlabelled, taught
+from custom.segmentation.modality_dropout import drop_modalities
+
+
+class PrepareSegmentationBatch(PrepareBatch):
+    """Cut a batch of slices to the brain, change it at random, take modalities away, and choose the channels.
+
+    Args:
+        channels: names of the channels that the network is given, see `custom.preprocessing.channels.channel_numbers`.
+        missing: share of the complete slices that lose modalities, see
+            `custom.segmentation.modality_dropout.drop_modalities`.
+        teacher: what says where tumour is in slices without a mask, see `custom.segmentation.mean_teacher`; None where
+            all have one.
+        warm_up: so many batches are without the slices without a mask, until the teacher has learned something.
+        multiple: height and width of what the network sees are multiples of this.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[str],
+        missing: float = 0.5,
+        teacher: nn.Module | None = None,
+        warm_up: int = 300,
+        multiple: int = 16,
+    ) -> None:
+        self.channels = channel_numbers(channels)
+        self.missing = missing
+        self.teacher = teacher
+        self.warm_up = warm_up
+        self.multiple = multiple
+
+    def __call__(
+        self,
+        batchdata: dict[str, torch.Tensor],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return image (B, N * channels, h, w) and label (B, classes, h, w), which is soft, in [0, 1].
+
+        ``batchdata`` is what `custom.training.slice_dataset.SliceDataset` gives: ``image`` is (B, N * 6, H, W), N
+        neighbouring slices of `custom.preprocessing.channels.CHANNELS`, and ``mirrored`` (B,) tells which slices may be
+        mirrored.
+        """
+        image = pad_to_multiple(batchdata["image"].to(device, non_blocking=non_blocking, **kwargs), self.multiple)
+        label = pad_to_multiple(batchdata["label"].to(device, non_blocking=non_blocking, **kwargs), self.multiple)
+        rows, columns = brain_box(image, self.multiple)
+        image, label = random_affine(
+            image[..., rows, columns], label[..., rows, columns].to(image), batchdata["mirrored"]
+        )
+        slices = image.unflatten(1, (-1, len(CHANNELS)))
+        if self.teacher is not None:
+            labelled = ~is_unlabelled(label)
+            if self.warm_up > 0 and labelled.any():
+                slices, label = slices[labelled], label[labelled]
+            label = taught(slices[:, :, self.channels].flatten(1, 2), label, self.teacher)
+            self.warm_up -= 1
+        slices = drop_modalities(random_tumours(slices, label), self.missing)
+        return random_quality(random_contrast(slices[:, :, self.channels])).flatten(1, 2), label

@@ -1,0 +1,1 @@
+"""Bundles for others: packed, checked, signed and verified."""

@@ -1,0 +1,96 @@
+"""A bundle as one zip: written in only one way, and unpacked only when it was written in that way."""
+
+from __future__ import annotations
+
+import filecmp
+import re
+import stat
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from custom.common.errors import BadInput
+from custom.sharing.allow_list import BUNDLES, FILES, MOST_FILES, largest
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
+MODE = stat.S_IFREG | 0o644
+DEVICES = re.compile(r"(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)", re.IGNORECASE)
+
+
+def write_zip(bundle: Path, path: Path) -> None:
+    """Write the folder ``bundle`` to a zip that has this folder at its top, the same bytes at any time and place.
+
+    Entries are sorted and stored without compression, whose outcome depends on the version of zlib; weights hardly
+    shrink anyway.
+    """
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted((file for file in bundle.rglob("*") if file.is_file()), key=Path.as_posix):
+            entry = zipfile.ZipInfo(file.relative_to(bundle.parent).as_posix(), EPOCH)
+            entry.external_attr = MODE << 16
+            entry.create_system = 3  # Unix, on Windows too
+            archive.writestr(entry, file.read_bytes())
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Give the folder of a bundle, unpacked from a zip to a temporary place, and remove it afterwards.
+
+    Nothing in it has been looked into by then, nor its signature; but names and sizes are those of a bundle, and the
+    zip is to the last byte what `write_zip` makes of the folder, so that every program unpacks the same from it.
+
+    Raises:
+        BadInput: when anything in the zip is not as it should be.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: found no such file, expected a packed bundle.")
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                top = _check_entries(path, archive.infolist())
+                archive.extractall(temporary)
+        except BadInput:
+            raise
+        except Exception as error:  # a damaged file makes the reader raise nearly anything
+            raise BadInput(f"{path}: found no readable zip ({error}), expected a packed bundle.") from error
+        again = Path(temporary) / "again.zip"
+        write_zip(Path(temporary) / top, again)
+        if not filecmp.cmp(path, again, shallow=False):
+            raise BadInput(f"{path}: found a zip with hidden or rearranged parts, expected one as `pack` writes it.")
+        yield Path(temporary) / top
+
+
+def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> str:
+    """Return the one folder at the top of a zip, or raise `BadInput` for the first entry that must not be."""
+    if len(entries) > MOST_FILES:
+        raise BadInput(f"{path}: found {len(entries)} entries, expected at most {MOST_FILES}.")
+    seen: set[str] = set()
+    for entry in entries:
+        name, _, inside = entry.filename.partition("/")
+        found = f"{path}: found the entry {entry.filename!r}"
+        if stat.S_IFMT(entry.external_attr >> 16) != stat.S_IFREG:
+            raise BadInput(f"{found}, a link, a folder or another special entry, expected ordinary files.")
+        if {"", ".", ".."} & set(re.split(r"[/\\:\0]", entry.orig_filename)):
+            raise BadInput(f"{found}, which may leave the folder, expected paths inside it.")
+        if DEVICES.search(entry.filename):
+            raise BadInput(f"{found}, which is a device on Windows, expected names that every system takes.")
+        if entry.filename.lower() in seen:
+            raise BadInput(f"{found} twice, or in capital and small letters, expected each name once.")
+        if name not in BUNDLES:
+            raise BadInput(f"{found}, expected the folder {' or '.join(BUNDLES)} at the top.")
+        if inside.endswith((".py", ".pyc", ".pyd", ".so")) and not FILES.fullmatch(inside):
+            raise BadInput(f"{found}, code outside custom/ or compiled, expected Python files in custom/ only.")
+        if not FILES.fullmatch(inside):
+            raise BadInput(f"{found}, expected only the files of a bundle that custom/sharing/allow_list.py lists.")
+        if entry.file_size > largest(inside):
+            raise BadInput(f"{found} of {entry.file_size} bytes, expected at most {largest(inside)}.")
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise BadInput(f"{found}, which is compressed, expected it stored as it is.")
+        seen.add(entry.filename.lower())
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise BadInput(f"{path}: found entries that are larger together than the zip, expected no bytes shared.")
+    tops = {entry.filename.partition("/")[0] for entry in entries}
+    if len(tops) != 1:
+        raise BadInput(f"{path}: found {len(tops)} folders at the top, expected one.")
+    return tops.pop()

@@ -1,0 +1,140 @@
+"""Whether a certificate may sign a bundle today, and whether somebody who is trusted vouches for it; without a network.
+
+model-signing checks a chain as of the first day of the signer's certificate, since its signatures carry no time, and
+takes certificates of any purpose: one that has expired, or that of an authority's web server, would do. Here both are
+refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from custom.common.errors import BadInput
+
+
+def read_certificates(path: Path) -> list[x509.Certificate]:
+    """Return the certificates in a PEM file, in the file's order.
+
+    Raises:
+        BadInput: when there is no such file, or no certificate in it.
+    """
+    expected = "expected one or more certificates in PEM"
+    if not path.is_file():
+        raise BadInput(f"{path}: found no such file, {expected}.")
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except ValueError as error:
+        raise BadInput(f"{path}: found no certificate that could be read, {expected}.") from error
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """Return a certificate's subject and its SHA-256, in one line of what a terminal can print."""
+    subject = "".join(letter if letter.isprintable() else "?" for letter in certificate.subject.rfc4514_string())
+    return f"{subject or 'nobody'} (certificate SHA-256 {certificate.fingerprint(SHA256()).hex()})"
+
+
+def check_chain(chain: Sequence[x509.Certificate], file: str) -> Sequence[x509.Certificate]:
+    """Return ``chain``: a signer's certificate, then that of the authority that issued it, and so on.
+
+    Args:
+        chain: at least the signer's; the root may be left out.
+        file: where they are from, for the message.
+
+    Raises:
+        BadInput: when one was not issued by the next, is not valid now, or the first one is not for signing code.
+    """
+    if not chain:
+        raise BadInput(f"{file}: found no certificate, expected at least the signer's.")
+    now = datetime.now(timezone.utc)
+    for certificate in chain:
+        first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if not first <= now <= last:
+            raise BadInput(
+                f"{file}: found {name_of(certificate)}, valid from {first:%Y-%m-%d} to {last:%Y-%m-%d}, expected one"
+                " that is valid now."
+            )
+    for issued, issuer in pairwise(chain):
+        try:
+            issued.verify_directly_issued_by(issuer)
+        except Exception as error:  # a key of another kind makes it raise more than it says
+            raise BadInput(
+                f"{file}: found {name_of(issued)}, not issued by the next, expected the signer's first and behind each"
+                " that of its issuer."
+            ) from error
+    if not _signs_code(chain[0]):
+        raise BadInput(
+            f"{file}: found {name_of(chain[0])}, not for signing code, expected one with the extended key usage"
+            " codeSigning."
+        )
+    return chain
+
+
+def check_trust(
+    chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate], file: str, trusted_file: str
+) -> None:
+    """Raise `BadInput` unless the chain leads to a root that is trusted, and the signer is one who is expected.
+
+    Where ``trusted`` has a certificate that is no authority's, it is a signer's, and only such signers are expected.
+
+    Args:
+        chain: what `check_chain` returned.
+        trusted: certificates of authorities and of signers, the root of each among them.
+        file: where the chain is from, for the message.
+        trusted_file: where the trusted ones are from, for the message.
+    """
+    from OpenSSL import crypto
+
+    store = crypto.X509Store()
+    for certificate in trusted:
+        store.add_cert(crypto.X509.from_cryptography(certificate))
+    signer, *others = map(crypto.X509.from_cryptography, chain)
+    try:
+        crypto.X509StoreContext(store, signer, others).verify_certificate()
+    except crypto.X509StoreContextError as error:
+        raise BadInput(
+            f"{file}: found {name_of(chain[0])}, for which {trusted_file} does not vouch ({error}), expected a signer"
+            " with a certificate from an authority in it."
+        ) from error
+    signers = [certificate for certificate in trusted if not _is_authority(certificate)]
+    if signers and chain[0] not in signers:
+        raise BadInput(
+            f"{file}: found {name_of(chain[0])}, who is another signer than those in {trusted_file}, expected one of"
+            " them."
+        )
+
+
+def _signs_code(certificate: x509.Certificate) -> bool:
+    """Return whether a certificate says that its key may sign code."""
+    purposes = _extension(certificate, x509.ExtendedKeyUsage)
+    usage = _extension(certificate, x509.KeyUsage)
+    return (
+        purposes is not None
+        and ExtendedKeyUsageOID.CODE_SIGNING in purposes
+        and (usage is None or usage.digital_signature)
+    )
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    """Return whether a certificate is that of somebody who may issue others.
+
+    ``openssl req -x509`` makes an authority of whoever signs for himself, but for the key usage.
+    """
+    constraints = _extension(certificate, x509.BasicConstraints)
+    usage = _extension(certificate, x509.KeyUsage)
+    return constraints is not None and constraints.ca and (usage is None or usage.key_cert_sign)
+
+
+def _extension(certificate: x509.Certificate, kind: Any) -> Any:
+    """Return an extension of a certificate, or None where it has none of this kind."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None

@@ -1,0 +1,72 @@
+"""A batch of slices as the synthesizer is trained and evaluated on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.engines import PrepareBatch
+from monai.networks.schedulers import Scheduler
+
+from custom.preprocessing.slicing import brain_box, pad_to_multiple
+from custom.synthesis.sampler import starting_image, to_signed, trailing_timesteps
+
+
+class PrepareDiffusionBatch(PrepareBatch):
+    """Noise the T1ce of a batch of slices and put FLAIR, T1 and T2 beside it as the condition.
+
+    MONAI's `DiffusionPrepareBatch` never asks for the concatenation of the condition. The mask is never touched: the
+    synthesizer does not see it. The batch is cut to the brain, since everything outside is zero.
+
+    Args:
+        schedule: MONAI scheduler that noises.
+        steps: train on the times alone at which a sampler of so many steps looks (Fast-DDPM, arXiv 2405.14802), 1 for
+            pure noise alone (YODA, arXiv 2505.02048: one-step regression); None for all times.
+        start: what the real image is mixed with, see `custom.synthesis.sampler.starting_image`.
+        multiple: height and width of what the network sees are multiples of this.
+    """
+
+    def __init__(self, schedule: Scheduler, steps: int | None = None, start: str = "noise", multiple: int = 16) -> None:
+        self.schedule = schedule
+        last = schedule.num_train_timesteps
+        self.times = torch.tensor(trailing_timesteps(steps or last, last))
+        self.start = start
+        self.multiple = multiple
+
+    def __call__(
+        self,
+        batchdata: dict[str, torch.Tensor],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], tuple, dict[str, torch.Tensor]]:
+        """Return (inputs (B, 4, h, w), target, (), {"timesteps": (B,)}) for `SynthesisLoss` and the U-Net.
+
+        ``batchdata["image"]`` is (B, 4, H, W): flair, t1, t2, t1ce in [0, 1].
+        """
+        image = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
+        image = pad_to_multiple(image, self.multiple)
+        rows, columns = brain_box(image, self.multiple)
+        image = to_signed(image[..., rows, columns])
+        condition, x0 = image[:, :3], image[:, 3:4]
+        timesteps = self.times[torch.randint(0, len(self.times), (len(x0),))].to(x0.device)
+        noise = starting_image(self.start, condition, torch.randn_like(x0))
+        x_t = self.schedule.add_noise(x0, noise, timesteps)
+        target = {"x0": x0, "x_t": x_t, "noise": noise, "timesteps": timesteps}
+        return torch.cat([x_t, condition], dim=1), target, (), {"timesteps": timesteps}
+
+
+def prepare_synthesis_batch(
+    batchdata: dict[str, torch.Tensor],
+    device: str | torch.device | None = None,
+    non_blocking: bool = False,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the image (B, 4, H, W, D) of whole studies, and what the figures are computed from.
+
+    The second is (B, 3, H, W, D): real T1ce, brain, tumour; tumour is zero in a study without a mask.
+    """
+    image = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
+    brain = batchdata["brain"].to(image)
+    tumour = (batchdata["label"] >= 0.5).to(image) if "label" in batchdata else torch.zeros_like(brain)
+    return image, torch.cat([image[:, 3:4], brain, tumour], dim=1)

@@ -1,0 +1,93 @@
+"""The synthesizer run over a whole study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.networks.schedulers import Scheduler
+
+from custom.common.errors import BadInput
+from custom.inference.inferers import BrainSliceInferer
+from custom.synthesis.sampler import sample, starting_image, to_signed, to_unit
+
+
+class SynthesisInferer(BrainSliceInferer):
+    """Synthesize T1ce for a volume of FLAIR, T1 and T2.
+
+    Args:
+        schedule: MONAI scheduler that the network was trained with.
+        sampler: `custom.synthesis.sampler.sample` with its settings, such as ``steps``.
+        start: what sampling starts from, see `custom.synthesis.sampler.starting_image`.
+        samples: how many images are drawn from different noise; 1 gives the image, more give their mean and their
+            standard deviation.
+        consistency: side, in pixels, of the squares whose mean in the real T1ce is known and kept: DDNM's range/null
+            space (arXiv 2212.00490, equation 13), averaging as its operator. 0 synthesizes from flair, t1, t2 alone.
+        seed: noise starts from this seed in every study, so that a study gives the same image whatever came before it
+            and however many slices go through the network at once.
+        batch_size: slices that the network sees at once.
+        amp: whether to autocast, see `AutocastInferer`.
+        multiple: height and width of what the network sees are multiples of this.
+    """
+
+    def __init__(
+        self,
+        schedule: Scheduler,
+        sampler: Callable[..., torch.Tensor] = sample,
+        start: str = "noise",
+        samples: int = 1,
+        consistency: int = 0,
+        seed: int = 0,
+        batch_size: int = 16,
+        amp: bool = True,
+        multiple: int = 16,
+    ) -> None:
+        super().__init__(batch_size=batch_size, amp=amp, multiple=multiple)
+        self.schedule = schedule
+        self.sampler = sampler
+        self.start = start
+        self.samples = samples
+        self.consistency = consistency
+        self.seed = seed
+        if consistency and (multiple % consistency or schedule.prediction_type != "sample"):
+            raise BadInput(
+                f"consistency is {consistency} for a network that predicts {schedule.prediction_type}, "
+                f"expected a divisor of {multiple} and the prediction type sample."
+            )
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Return T1ce (1, 1, H, W, D) in [0, 1]; of inputs (1, C, H, W, D) only flair, t1 and t2, the first three.
+
+        With several samples (1, 2, H, W, D): their mean, and their standard deviation. With ``consistency`` the fourth
+        of the inputs, the real t1ce, is needed too.
+        """
+        return super().__call__(inputs[:, : 4 if self.consistency else 3], network)
+
+    def run_slices(self, slices: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """Return T1ce in [0, 1], (N, 1 or 2, h, w), for slices (N, 3 or 4, h, w) of flair, t1, t2 and t1ce."""
+        condition = to_signed(slices[:, :3])
+
+        def model(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+            parts = torch.cat([x_t, condition], dim=1).split(self.batch_size)
+            prediction = torch.cat([self.autocast(part, network, timesteps[: len(part)]) for part in parts])
+            known = self.consistency and slices[:, 3:].any()
+            return self.made_consistent(prediction, to_signed(slices[:, 3:])) if known else prediction
+
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = (len(slices), 1, *slices.shape[2:])
+        drawn = []
+        for _ in range(self.samples):
+            start = starting_image(self.start, condition, torch.randn(shape, generator=generator).to(slices))
+            drawn.append(to_unit(self.sampler(model, start, self.schedule, generator=generator)))
+        if self.samples == 1:
+            return drawn[0]
+        images = torch.cat(drawn, dim=1)
+        return torch.cat([images.mean(dim=1, keepdim=True), images.std(dim=1, keepdim=True)], dim=1)
+
+    def made_consistent(self, image: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Give each square of an image (N, 1, h, w) the mean that it has in the real one."""
+        difference = torch.nn.functional.avg_pool2d(real - image, self.consistency)
+        return image + torch.nn.functional.interpolate(difference, scale_factor=self.consistency, mode="nearest")

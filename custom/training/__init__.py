@@ -1,0 +1,1 @@
+"""What both trainings share: slices as a dataset, progress, checkpoints, weight averages, images, summary."""

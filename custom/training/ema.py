@@ -1,0 +1,30 @@
+"""The running average of a training's weights, from the weights that the training starts with."""
+
+from __future__ import annotations
+
+from ignite.engine import Engine, Events
+from ignite.handlers import EMAHandler
+
+
+class AverageFromStart:
+    """Attach ignite's `EMAHandler` so that its average starts from the network's weights when training starts.
+
+    `EMAHandler` copies the weights when it is made. A handler that stands before this one may load others when training
+    starts: MONAI Label puts a `CheckpointLoader` in front of ``train#handlers``, and an average that started from the
+    random weights of a new network would spoil every short training. A handler after this one may load the average
+    itself, as `custom.training.checkpoints.ResumableCheckpoint` does.
+
+    Args:
+        ema: the handler whose average validation and checkpoints use.
+    """
+
+    def __init__(self, ema: EMAHandler) -> None:
+        self.ema = ema
+
+    def attach(self, trainer: Engine) -> None:
+        """Start the average when ``trainer`` starts, and update it after each iteration."""
+        trainer.add_event_handler(Events.STARTED, self._start)
+        self.ema.attach(trainer)
+
+    def _start(self) -> None:
+        self.ema.ema_model.load_state_dict(self.ema.model.state_dict())

@@ -1,0 +1,104 @@
+"""Slices of whole studies as a data set of their own, for training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from custom.preprocessing.slicing import PLANES, check_planes, to_plane, with_neighbours
+from custom.training.progress import with_progress
+
+
+class SliceDataset(Dataset):
+    """Every slice that shows brain, of every study, in one list.
+
+    MONAI's `RandSpatialCropSamplesd` would draw slices too, but several from one study at a time: batches of unlike
+    slices train better, and an epoch is every slice once.
+
+    Args:
+        studies: preprocessed studies, such as a `CacheDataset`: dictionaries of (C, H, W, D) tensors.
+        keys: what of a study a slice has, such as image and label.
+        transform: applied to each slice, a dictionary of (C, H, W) tensors; random transforms belong here.
+        neighbours: how many slices below and above come with the image, as channels; see `with_neighbours`.
+        tumour_free: leave out the slices whose label shows tumour.
+        planes: in which planes, see `custom.preprocessing.slicing`. Where there are several, slices are padded with
+            zeros to squares of one size, since volumes are not as high as they are wide.
+
+    Each slice is a dictionary of ``keys`` and of ``mirrored``: 1.0 where its rows run from left to right, so that it
+    still looks like a slice of a head when they are mirrored, and 0.0 in sagittal slices.
+    """
+
+    def __init__(
+        self,
+        studies: Sequence[Mapping[str, Any]],
+        keys: Sequence[str] = ("image",),
+        transform: Callable[[dict[str, torch.Tensor]], Any] | None = None,
+        neighbours: int = 0,
+        tumour_free: bool = False,
+        planes: Sequence[str] = ("axial",),
+    ) -> None:
+        self.planes = check_planes(planes)
+        # without metadata, which costs more than the slice, and axial slices contiguous in memory
+        self.studies = [
+            {key: torch.as_tensor(study[key]).as_subclass(torch.Tensor).movedim(-1, 0).contiguous() for key in keys}
+            for study in with_progress(studies, "Preparing", "studies")
+        ]
+        self.transform = transform
+        self.neighbours = neighbours
+        self.side = max((max(study["image"].shape[i] for i in (0, 2, 3)) for study in self.studies), default=0)
+        self.index: list[tuple[int, str, int]] = []
+        self.tumour: list[bool] = []  # of each slice, where there are labels
+        for number, study in enumerate(self.studies):
+            for plane in self.planes:
+                shown = occupied(study["image"], plane)
+                tumour = occupied(study["label"].nan_to_num(), plane) if "label" in study else torch.zeros_like(shown)
+                for depth in (shown & ~tumour if tumour_free else shown).nonzero().flatten().tolist():
+                    self.index.append((number, plane, depth))
+                    self.tumour.append(bool(tumour[depth]))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, item: int) -> Any:
+        number, plane, depth = self.index[item]
+        piece: dict[str, Any] = {}
+        for key, stored in self.studies[number].items():
+            slices = to_plane(stored.movedim(0, -1), plane).movedim(-1, 0)
+            piece[key] = with_neighbours(slices, self.neighbours if key == "image" else 0, [depth])[0]
+            if len(self.planes) > 1:
+                # brains in the middle in all planes: the box around those of a batch is then as small as it can be
+                across, along = (self.side - length for length in piece[key].shape[-2:])
+                piece[key] = F.pad(piece[key], (along // 2, along - along // 2, across // 2, across - across // 2))
+        piece["mirrored"] = float(PLANES[plane][0] == 0)
+        return piece if self.transform is None else self.transform(piece)
+
+    def weights(self, tumour_share: float, partial_share: float = 0.0) -> list[float]:
+        """Return a weight for each slice, for `torch.utils.data.WeightedRandomSampler`; needs ``label`` in the keys.
+
+        Args:
+            tumour_share: share of the draws that show tumour, among complete and among partial studies.
+            partial_share: share of the draws from studies that lack a modality (a channel of the image is zero). A kind
+                of slices that the data set lacks leaves its share to the others.
+        """
+        partial = [bool((study["image"].amax(dim=(0, 2, 3)) == 0).any()) for study in self.studies]
+        kinds = [(partial[number], tumour) for (number, _, _), tumour in zip(self.index, self.tumour, strict=True)]
+        counts = Counter(kinds)
+        shares = {
+            (lacks, tumour): (partial_share if lacks else 1 - partial_share)
+            * (tumour_share if tumour else 1 - tumour_share)
+            for lacks, tumour in counts
+        }
+        if not any(shares.values()):  # nothing but kinds that were not asked for
+            return [1.0] * len(kinds)
+        return [shares[kind] / counts[kind] for kind in kinds]
+
+
+def occupied(stored: torch.Tensor, plane: str) -> torch.Tensor:
+    """Tell which slices in ``plane`` of a volume stored as axial slices (D, C, H, W) hold anything but zeros."""
+    anything = (stored != 0).any(dim=1).movedim(0, -1)
+    return to_plane(anything, plane).flatten(0, 1).any(dim=0)

@@ -1,0 +1,85 @@
+"""The last line of a training: where its weights are, and the command that comes next.
+
+Functions for the end of a config's ``run`` and not handlers, after which ignite would have the last word.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+
+logger = logging.getLogger(__name__)
+
+
+def say_install(folder: str, evaluator: Any, bundle_root: str) -> None:
+    """Write to the log where the weights are, and how to put them where the other bundle looks for them.
+
+    Args:
+        folder: where the training has written the best weights, ``model.pt``, and the last ones, ``model_final.pt``.
+        evaluator: the validation of the training, which knows whether there are best weights.
+        bundle_root: the bundle's folder.
+    """
+    weights = _weights(folder, evaluator)
+    _say(weights, evaluator, "for the bundle to use them", ["cp", weights, Path(bundle_root) / "models" / "model.pt"])
+
+
+def say_evaluate(
+    folder: str,
+    evaluator: Any,
+    bundle_root: str,
+    dataset_dir: Any,
+    datalist: str | None,
+    fold: int | None,
+    folds: int,
+) -> None:
+    """Write to the log where the weights are, and how to evaluate them on the studies that were held out.
+
+    Where none were, ``STUDIES`` in the command stands for the user's.
+
+    Args:
+        folder: where the training has written the best weights, ``model.pt``, and the last ones, ``model_final.pt``.
+        evaluator: the validation of the training, which knows whether there are best weights.
+        bundle_root: the bundle's folder.
+        dataset_dir: the dataset that was trained on, and so on, see `custom.data.datasets.find_studies`.
+        datalist: its datalist.
+        fold: the fold that was held out.
+        folds: the number of folds.
+    """
+    weights = _weights(folder, evaluator)
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    command: list[object] = [python, "-m", "monai.bundle", "run"]
+    command += ["--config_file", Path(bundle_root) / "configs" / "evaluate.json", "--bundle_root", bundle_root]
+    command += ["--checkpoint", weights, "--dataset_dir"]
+    if _validated(evaluator) and dataset_dir:
+        purpose = "on the studies that were held out"
+        command += [dataset_dir, "--studies#section", "validation", "--studies#fold", fold, "--studies#folds", folds]
+        command += ["--datalist", datalist] if datalist else []
+    else:
+        purpose = "on STUDIES that were not trained on"
+        command += ["STUDIES"]
+    _say(weights, evaluator, purpose, command)
+
+
+def _validated(evaluator: Any) -> bool:
+    return evaluator.state.best_metric_epoch > 0
+
+
+def _weights(folder: str, evaluator: Any) -> Path:
+    return Path(folder) / ("model.pt" if _validated(evaluator) else "model_final.pt")
+
+
+def _say(weights: Path, evaluator: Any, purpose: str, command: Sequence[object]) -> None:
+    if idist.get_rank() > 0:  # of several processes the first speaks
+        return
+    state, kind = evaluator.state, "The last weights (nothing was validated)"
+    if _validated(evaluator):
+        kind = f"The best weights ({state.key_metric_name} {state.best_metric:.3f} in epoch {state.best_metric_epoch})"
+    logger.info("%s are in %s. Next, %s: %s", kind, weights, purpose, shlex.join(map(str, command)))

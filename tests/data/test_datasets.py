@@ -1,0 +1,314 @@
+"""Every layout that a dataset may have, how its studies are split, and what is said about a dataset that is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from custom.common.modalities import MODALITIES
+from custom.data.datasets import find_studies
+from custom.data.load import LoadStudyd
+from custom.data.study import MSD_CHANNELS
+from tests.studies import BRATS_2021, BRATS_2023, BRATS_AFFINE, bad_input, tiny_volumes, write_study
+
+
+def ids(items: list[dict[str, Any]]) -> list[str]:
+    return [item["id"] for item in items]
+
+
+def write_msd(folder: Path, count: int) -> Path:
+    """Write a dataset in the layout of MSD Task01, with the hidden files that its archive brings."""
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    training = []
+    for number in range(count):
+        file = f"BRATS_{number:03}.nii.gz"
+        volumes = tiny_volumes(file)
+        stacked = np.stack([volumes[modality] for modality in MSD_CHANNELS], axis=-1)
+        nib.save(nib.Nifti1Image(stacked, BRATS_AFFINE), folder / "imagesTr" / file)
+        nib.save(nib.Nifti1Image(volumes["seg"], BRATS_AFFINE), folder / "labelsTr" / file)
+        (folder / "imagesTr" / f"._{file}").write_bytes(b"macOS")
+        training.append({"image": f"./imagesTr/{file}", "label": f"./labelsTr/{file}"})
+    (folder / "dataset.json").write_text(json.dumps({"training": training, "test": ["./imagesTs/BRATS_900.nii.gz"]}))
+    return folder
+
+
+def write_datalist(folder: Path, **sections: Any) -> Path:
+    path = folder / "datalist.json"
+    path.write_text(json.dumps(sections))
+    return path
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Six studies in the layout of BraTS 2021."""
+    for number in range(6):
+        write_study(tmp_path / "brats", f"BraTS2021_{number:05}")
+    return tmp_path / "brats"
+
+
+# Layouts
+
+
+def test_items_name_each_file_and_load(dataset):
+    items = find_studies(dataset)
+    assert ids(items) == [f"BraTS2021_{number:05}" for number in range(6)]
+    prefix = dataset / "BraTS2021_00003" / "BraTS2021_00003"
+    assert items[3] == {
+        "id": "BraTS2021_00003",
+        "image": {modality: f"{prefix}_{modality}.nii.gz" for modality in MODALITIES},
+        "label": f"{prefix}_seg.nii.gz",
+    }
+    loaded = LoadStudyd()(items[3])
+    np.testing.assert_array_equal(loaded["image"][3].numpy(), tiny_volumes("BraTS2021_00003")["t1ce"])
+    np.testing.assert_array_equal(loaded["label"][0].numpy(), tiny_volumes("BraTS2021_00003")["seg"])
+
+
+def test_folders_of_study_folders_are_searched(tmp_path):
+    write_study(tmp_path / "HGG", "Brats18_b", suffix=".nii")
+    write_study(tmp_path / "LGG", "Brats18_a", suffix=".nii")
+    write_study(tmp_path / ".trash", "Brats18_c", suffix=".nii")
+    assert ids(find_studies(tmp_path)) == ["Brats18_a", "Brats18_b"]
+
+
+def test_results_beside_the_studies_are_no_studies(dataset):
+    write_study(dataset / "results", "BraTS2021_00000", names={"seg": "seg"})
+    write_study(dataset / "results", "BraTS2021_00001", names={"t1": "probability"})
+    assert len(find_studies(dataset)) == 6
+
+
+def test_an_msd_folder_gives_the_studies_that_its_dataset_json_lists(tmp_path):
+    folder = write_msd(tmp_path / "Task01_BrainTumour", 2)
+    items = find_studies(folder)
+    assert items[1] == {
+        "id": "BRATS_001",
+        "image": str(folder / "imagesTr" / "BRATS_001.nii.gz"),
+        "label": str(folder / "labelsTr" / "BRATS_001.nii.gz"),
+    }
+    image = LoadStudyd()(items[1])["image"]
+    np.testing.assert_array_equal(image[3].numpy(), tiny_volumes("BRATS_001.nii.gz")["t1ce"])
+
+
+def test_one_study_is_a_dataset_too(tmp_path):
+    folder = write_study(tmp_path / "brats", "study1")
+    files = {modality: folder / f"study1_{modality}.nii.gz" for modality in MODALITIES}
+    volume = write_msd(tmp_path / "msd", 1) / "imagesTr" / "BRATS_000.nii.gz"
+    expected = find_studies(folder)
+    assert ids(expected) == ["study1"]
+    assert find_studies(files["t2"]) == expected
+    assert find_studies(files, masks="optional") == [{"id": "study1", "image": expected[0]["image"]}]
+    assert find_studies(volume, masks="optional") == [{"id": "BRATS_000", "image": str(volume)}]
+
+
+def test_folders_with_one_4d_image_each_are_studies(tmp_path):
+    volume = write_msd(tmp_path / "msd", 1) / "imagesTr" / "BRATS_000.nii.gz"
+    for name in ("a", "b"):
+        (tmp_path / "flat" / name).mkdir(parents=True)
+        (tmp_path / "flat" / name / "scan.nii.gz").write_bytes(volume.read_bytes())
+    assert ids(find_studies(tmp_path / "flat", masks="optional")) == ["a", "b"]
+
+
+def test_only_the_demanded_modalities_are_needed(tmp_path):
+    write_study(tmp_path, "study1", names={"flair": "flair", "seg": "seg"})
+    assert list(find_studies(tmp_path, modalities=("flair",))[0]["image"]) == ["flair"]
+
+
+def test_a_mask_is_taken_where_there_is_one_if_none_is_demanded(tmp_path):
+    write_study(tmp_path, "a")
+    write_study(tmp_path, "b", label=False)
+    assert ["label" in item for item in find_studies(tmp_path, masks="optional")] == [True, False]
+
+
+def test_real_studies_are_found(real_data):
+    items = find_studies(real_data / "brats2021")
+    assert len(items) == len(list((real_data / "brats2021").iterdir()))
+
+
+# Splits without a datalist
+
+
+def test_folds_hold_every_study_once_and_are_the_same_each_time(dataset):
+    folds = [ids(find_studies(dataset, "validation", fold=fold, folds=3)) for fold in range(3)]
+    assert [len(fold) for fold in folds] == [2, 2, 2]
+    assert sorted(name for fold in folds for name in fold) == ids(find_studies(dataset, "all"))
+    assert folds[0] != ids(find_studies(dataset))[:2]  # shuffled
+    assert folds == [ids(find_studies(dataset, "validation", fold=fold, folds=3)) for fold in range(3)]
+
+
+def test_training_is_what_validation_leaves(dataset):
+    validation = ids(find_studies(dataset, "validation", fold=1))
+    training = ids(find_studies(dataset, "training", fold=1))
+    assert validation
+    assert sorted(training + validation) == ids(find_studies(dataset, "testing"))
+
+
+def test_without_a_fold_every_study_is_for_training_and_none_for_validation(dataset):
+    assert len(find_studies(dataset, "training", fold=None)) == 6
+    assert find_studies(dataset, "validation", fold=None) == []
+
+
+def test_two_time_points_of_a_patient_stay_in_one_fold(tmp_path):
+    for patient in range(3):
+        for visit in (100, 101):
+            write_study(tmp_path, f"BraTS-GLI-{patient:05}-{visit}", names=BRATS_2023, separator="-")
+    for fold in range(3):
+        validation = ids(find_studies(tmp_path, "validation", fold=fold, folds=3))
+        assert len(validation) == 2
+        assert validation[0][:-3] == validation[1][:-3]
+
+
+# Datalists
+
+
+def test_every_way_to_write_an_image_in_a_datalist_gives_the_same_item(dataset):
+    study = "BraTS2021_00002"
+    files = {modality: f"{study}/{study}_{modality}.nii.gz" for modality in MODALITIES}
+    expected = find_studies(dataset)[2]
+    for image in (study, files["t1"], files, [files[modality] for modality in MSD_CHANNELS]):
+        entry = {"image": image, "label": f"{study}/{study}_seg.nii.gz"}
+        assert find_studies(dataset, datalist=write_datalist(dataset, testing=[entry])) == [expected]
+    assert find_studies(dataset, datalist=write_datalist(dataset, testing=[{"image": study}])) == [expected]
+
+
+def test_an_msd_dataset_json_is_a_datalist_without_folds(tmp_path):
+    folder = write_msd(tmp_path, 5)
+    for section in ("training", "validation"):
+        assert find_studies(folder, section, datalist=folder / "dataset.json") == find_studies(folder, section)
+
+
+def test_the_folds_of_a_datalist_are_kept(dataset):
+    names = ids(find_studies(dataset))
+    training = [{"image": name, "fold": number % 2} for number, name in enumerate(names[:5])]
+    datalist = write_datalist(dataset, training=training, testing=[{"image": names[5]}])
+    assert ids(find_studies(dataset, "validation", datalist, fold=1)) == [names[1], names[3]]
+    assert ids(find_studies(dataset, "training", datalist, fold=1)) == [names[0], names[2], names[4]]
+    assert ids(find_studies(dataset, "training", datalist, fold=None)) == names[:5]
+    assert ids(find_studies(dataset, "testing", datalist)) == [names[5]]
+    assert ids(find_studies(dataset, "all", datalist)) == names
+
+
+def test_a_validation_section_takes_the_place_of_folds(dataset):
+    names = ids(find_studies(dataset))
+    training = [{"image": name} for name in names[:4]]
+    datalist = write_datalist(dataset, training=training, validation=[{"image": names[4]}])
+    for fold in (0, None):
+        assert ids(find_studies(dataset, "training", datalist, fold=fold)) == names[:4]
+        assert ids(find_studies(dataset, "validation", datalist, fold=fold)) == [names[4]]
+
+
+# What is said of a dataset that is wrong
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with bad_input(tmp_path / "nowhere", "does not exist", "expected a dataset's folder"):
+        find_studies(tmp_path / "nowhere")
+
+
+def test_a_folder_without_studies_is_told_the_known_layouts(tmp_path):
+    with bad_input(tmp_path, "holds no study", "<id>/<id>_t1ce.nii.gz", "dataset.json"):
+        find_studies(tmp_path)
+
+
+def test_a_study_that_lacks_a_modality_is_named(dataset):
+    (dataset / "BraTS2021_00004" / "BraTS2021_00004_t2.nii.gz").unlink()
+    with bad_input(dataset / "BraTS2021_00004", "lacks t2"):
+        find_studies(dataset)
+
+
+def test_a_study_without_the_demanded_mask_is_named(dataset):
+    write_study(dataset, "BraTS2021_00009", label=False)
+    with bad_input(dataset / "BraTS2021_00009", "has no mask", "ends in seg"):
+        find_studies(dataset)
+
+
+def test_every_study_is_checked_before_any_is_used(dataset):
+    path = dataset / "BraTS2021_00005" / "BraTS2021_00005_t1.nii.gz"
+    path.write_bytes(path.read_bytes()[:50])
+    with bad_input(path, "cannot be read", "expected a complete image"):
+        find_studies(dataset)
+
+
+def test_two_studies_with_one_id_are_both_named(tmp_path):
+    first, second = (write_study(tmp_path / grade, "study1") for grade in ("HGG", "LGG"))
+    with bad_input("two studies with the id study1", first, second, "expected every study once"):
+        find_studies(tmp_path)
+
+
+def test_too_few_patients_for_the_folds_are_counted(tmp_path):
+    for visit in (100, 101):
+        write_study(tmp_path, f"BraTS-GLI-00001-{visit}", names=BRATS_2023, separator="-")
+    with bad_input(tmp_path, "1 patient,", "expected at least 2"):
+        find_studies(tmp_path, "training", folds=2)
+
+
+def test_an_unknown_section_or_fold_is_refused(dataset):
+    with bad_input("'test'", "expected one of training, validation, testing, all"):
+        find_studies(dataset, "test")
+    with bad_input("fold 5", "expected 0 to 4"):
+        find_studies(dataset, "validation", fold=5)
+    datalist = write_datalist(dataset, training=[{"image": "BraTS2021_00000", "fold": 0}])
+    with bad_input(datalist, "no study in fold 3", "expected one of the folds [0]"):
+        find_studies(dataset, "training", datalist, fold=3)
+
+
+def test_a_datalist_that_is_missing_or_no_datalist_is_named(dataset):
+    datalist = dataset / "datalist.json"
+    with bad_input(datalist, "does not exist", "expected a datalist"):
+        find_studies(dataset, datalist=datalist)
+    datalist.write_text('{"training": [')
+    with bad_input(datalist, "not valid JSON", "expected a datalist"):
+        find_studies(dataset, datalist=datalist)
+    datalist.write_text("[]")
+    with bad_input(datalist, "no list of studies", "'training' or 'validation' or 'testing'"):
+        find_studies(dataset, datalist=datalist)
+
+
+def test_an_entry_that_cannot_be_used_is_shown(dataset):
+    with bad_input("datalist.json", "{'label': 'x.nii.gz'}", "expected one with the key 'image'"):
+        find_studies(dataset, datalist=write_datalist(dataset, testing=[{"label": "x.nii.gz"}]))
+    with bad_input("datalist.json", "['a.nii.gz', 'b.nii.gz']", "expected each file's name to end in its own modality"):
+        find_studies(dataset, datalist=write_datalist(dataset, testing=[{"image": ["a.nii.gz", "b.nii.gz"]}]))
+
+
+def test_an_entry_whose_file_is_missing_is_named(dataset):
+    with bad_input(dataset / "BraTS2021_00077", "does not exist"):
+        find_studies(dataset, datalist=write_datalist(dataset, testing=[{"image": "BraTS2021_00077"}]))
+    entry = {"image": "BraTS2021_00000", "label": "gone_seg.nii.gz"}
+    with bad_input(dataset / "gone_seg.nii.gz", "does not exist"):
+        find_studies(dataset, datalist=write_datalist(dataset, testing=[entry]))
+
+
+def test_an_empty_section_is_refused(dataset):
+    datalist = write_datalist(dataset, training=[{"image": "BraTS2021_00000", "fold": 0}], testing=[])
+    for section in ("training", "testing"):
+        with bad_input(datalist, f"no studies in its section {section}", "expected at least one"):
+            find_studies(dataset, section, datalist, fold=0)
+
+
+def test_a_study_in_two_sections_is_refused(dataset):
+    entry = {"image": "BraTS2021_00000"}
+    with bad_input("datalist.json", "two studies with the id BraTS2021_00000"):
+        find_studies(dataset, datalist=write_datalist(dataset, training=[entry], testing=[entry]))
+
+
+@pytest.mark.parametrize("apart", ["folds", "sections"])
+def test_a_patient_in_two_parts_of_the_split_is_refused(tmp_path, apart):
+    first, second = ({"image": f"BraTS-GLI-00001-{visit}", "fold": 0} for visit in (100, 101))
+    for entry in (first, second):
+        write_study(tmp_path, entry["image"], names=BRATS_2021)
+    if apart == "folds":
+        datalist = write_datalist(tmp_path, training=[first, second | {"fold": 1}])
+    else:
+        datalist = write_datalist(tmp_path, training=[first], testing=[second])
+    with bad_input(datalist, first["image"], second["image"], "expected all studies of a patient in one section"):
+        find_studies(tmp_path, "training", datalist)
+
+
+def test_a_dataset_that_is_not_given_is_not_the_current_folder():
+    with bad_input("--dataset_dir"):
+        find_studies("")

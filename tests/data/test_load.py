@@ -1,0 +1,191 @@
+"""Voxels arrive as their files have them: order, affine, mask values; damaged files are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import itk
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose
+
+from custom.common.errors import BadInput, find_bad_input
+from custom.common.modalities import MODALITIES
+from custom.data.load import LoadStudyd
+from custom.data.study import MSD_CHANNELS
+from tests.studies import BRATS_2021, BRATS_AFFINE, SHAPE, bad_input, tiny_volumes, write_study
+
+# 1 x 1.5 x 3 mm voxels, turned about two axes: nothing in it is the identity by chance
+OBLIQUE = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.3, -0.2, 0.1) @ np.diag([-1, 1.5, 3]), [11.5, -7.25, 31])
+
+
+def write(path: Path, voxels: np.ndarray, affine: np.ndarray = BRATS_AFFINE) -> Path:
+    nib.save(nib.Nifti1Image(voxels, affine), path)
+    return path
+
+
+def write_4d(path: Path, study_id: str = "study1", channels: tuple[str, ...] = MSD_CHANNELS) -> Path:
+    volumes = tiny_volumes(study_id)
+    return write(path, np.stack([volumes[modality] for modality in channels], axis=-1))
+
+
+def file_of(folder: Path, modality: str) -> Path:
+    return folder / f"{folder.name}_{modality}.nii.gz"
+
+
+def expected_image(study_id: str = "study1", modalities: tuple[str, ...] = MODALITIES) -> np.ndarray:
+    volumes = tiny_volumes(study_id)
+    return np.stack([volumes[modality] for modality in modalities]).astype(np.float32)
+
+
+# Loading
+def test_modalities_arrive_in_their_channels_whatever_order_the_names_sort_in(study_folder):
+    loaded = LoadStudyd()({"image": study_folder})
+    assert loaded["id"] == "study1"
+    assert loaded["image"].dtype == torch.float32
+    assert loaded["image"].shape == (4, *SHAPE)
+    np.testing.assert_array_equal(loaded["image"].numpy(), expected_image())
+
+
+def test_a_voxel_written_in_the_t1ce_arrives_in_channel_3(study_folder):
+    volume = tiny_volumes("study1")["t1ce"]
+    volume[3, 17, 5] = 31000
+    write(file_of(study_folder, "t1ce"), volume)
+    image = LoadStudyd()({"image": study_folder})["image"]
+    assert (image == 31000).nonzero().tolist() == [[3, 3, 17, 5]]
+
+
+@pytest.mark.parametrize("channels", [MSD_CHANNELS, ("t1ce", "t2", "flair", "t1")])
+def test_a_4d_file_is_put_in_the_same_order(tmp_path, channels):
+    path = write_4d(tmp_path / "brain.nii.gz", channels=channels)
+    loaded = LoadStudyd(channel_order=channels)({"image": path})
+    np.testing.assert_array_equal(loaded["image"].numpy(), expected_image())
+    assert loaded["image"].meta["filename_or_obj"] == str(path)
+
+
+def test_only_the_demanded_modalities_are_loaded_from_either_layout(tmp_path):
+    modalities = ("flair", "t1", "t2")
+    folder = write_study(tmp_path, "study1")
+    file_of(folder, "t1ce").unlink()
+    for image in (folder, write_4d(tmp_path / "brain.nii.gz")):
+        loaded = LoadStudyd(modalities=modalities)({"image": image})["image"]
+        np.testing.assert_array_equal(loaded.numpy(), expected_image(modalities=modalities))
+
+
+@pytest.mark.parametrize("affine", [BRATS_AFFINE, OBLIQUE], ids=["brats", "oblique"])
+def test_affine_and_orientation_are_kept_bit_for_bit(tmp_path, affine):
+    folder = write_study(tmp_path, "study1", affine=affine)
+    loaded = LoadStudyd()({"image": folder, "label": file_of(folder, "seg")})
+    stored = nib.load(file_of(folder, "t1ce"))
+    for key in ("image", "label"):
+        assert loaded[key].affine.dtype == torch.float64
+        np.testing.assert_array_equal(loaded[key].affine.numpy(), stored.affine)
+    np.testing.assert_array_equal(loaded["image"][3].numpy(), stored.get_fdata(dtype=np.float32))
+    assert loaded["image"].meta["filename_or_obj"] == str(file_of(folder, "t1ce"))
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
+def test_nrrd_and_metaimage_give_the_same_voxels_and_affine_as_nifti(tmp_path, suffix):
+    folder = write_study(tmp_path, "study1", affine=OBLIQUE)
+    converted = tmp_path / "converted"
+    converted.mkdir()
+    for name in BRATS_2021:  # by ITK, which reads NIfTI without nibabel and MONAI
+        itk.imwrite(itk.imread(str(file_of(folder, name))), str(converted / f"study1_{name}{suffix}"))
+    expected = LoadStudyd()({"image": folder, "label": file_of(folder, "seg")})
+    loaded = LoadStudyd()({"image": converted, "label": converted / f"study1_seg{suffix}"})
+    for key in ("image", "label"):
+        np.testing.assert_array_equal(loaded[key].numpy(), expected[key].numpy())
+        np.testing.assert_allclose(loaded[key].affine, expected[key].affine, rtol=0, atol=1e-5)
+
+
+def test_a_4d_nrrd_file_is_a_study(tmp_path):
+    # ITK writes a fourth dimension of a 4-D image as one more axis and a vector image as components of a voxel
+    stacked = expected_image(modalities=MSD_CHANNELS)
+    itk.imwrite(itk.image_from_array(stacked.T.copy(), is_vector=True), str(tmp_path / "vector.nrrd"))
+    itk.imwrite(itk.image_from_array(stacked.transpose(0, 3, 2, 1).copy()), str(tmp_path / "axis.nrrd"))
+    for name in ("vector.nrrd", "axis.nrrd"):
+        np.testing.assert_array_equal(LoadStudyd()({"image": tmp_path / name})["image"].numpy(), expected_image())
+
+
+def test_a_series_of_one_volume_is_3d(study_folder):
+    write(file_of(study_folder, "t2"), tiny_volumes("study1")["t2"][..., None])
+    np.testing.assert_array_equal(LoadStudyd()({"image": study_folder})["image"].numpy(), expected_image())
+
+
+def test_the_mask_keeps_the_values_of_its_file(study_folder):
+    label = LoadStudyd()({"image": study_folder, "label": file_of(study_folder, "seg")})["label"]
+    assert label.dtype == torch.uint8
+    assert label.shape == (1, *SHAPE)
+    np.testing.assert_array_equal(label[0].numpy(), tiny_volumes("study1")["seg"])
+    assert label.unique().tolist() == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize("extra", [{}, {"label": None}])
+def test_a_mask_nobody_asked_for_is_neither_loaded_nor_checked(study_folder, extra):
+    file_of(study_folder, "seg").write_bytes(b"broken")
+    assert "label" not in LoadStudyd()({"image": study_folder, **extra})
+
+
+def test_an_id_that_is_there_already_is_kept(study_folder):
+    assert LoadStudyd()({"image": study_folder, "id": "mine"})["id"] == "mine"
+
+
+def test_a_real_study_arrives_as_its_files_have_it(real_data):
+    folder = sorted((real_data / "brats2021").iterdir())[0]
+    loaded = LoadStudyd()({"image": folder, "label": file_of(folder, "seg")})
+    stored = nib.load(file_of(folder, "t1ce"))
+    assert loaded["image"].shape == (4, 240, 240, 155)
+    np.testing.assert_array_equal(loaded["image"][3].numpy(), stored.get_fdata(dtype=np.float32))
+    np.testing.assert_array_equal(loaded["image"].affine.numpy(), stored.affine)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_a_file_that_is_cut_short_is_named(tmp_path, suffix):
+    folder = write_study(tmp_path, "study1", label=False)
+    whole, cut = file_of(folder, "t2"), folder / f"study1_t2{suffix}"
+    itk.imwrite(itk.imread(str(whole)), str(tmp_path / f"whole{suffix}"))
+    whole.unlink()
+    cut.write_bytes((tmp_path / f"whole{suffix}").read_bytes()[:-400])
+    with bad_input(cut, "cannot be read", "expected a complete image"):
+        LoadStudyd()({"image": folder})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_voxel_that_is_not_finite_is_refused(study_folder, value):
+    volume = tiny_volumes("study1")["t2"].astype(np.float32)
+    volume[0, 0, 0] = value
+    write(file_of(study_folder, "t2"), volume)
+    with bad_input(file_of(study_folder, "t2"), "NaN or infinite", "expected finite"):
+        LoadStudyd()({"image": study_folder})
+
+
+def test_an_empty_modality_is_refused(study_folder):
+    write(file_of(study_folder, "t1"), np.zeros(SHAPE, np.int16))
+    with bad_input(file_of(study_folder, "t1"), "zero in every voxel", "expected an image of the head"):
+        LoadStudyd()({"image": study_folder})
+
+
+def test_an_empty_channel_of_a_4d_file_is_named(tmp_path):
+    volumes = np.ones((*SHAPE, 4), np.int16)
+    volumes[..., 2] = 0
+    path = write(tmp_path / "brain.nii.gz", volumes)
+    with bad_input(f"Channel 2 (t1ce) of {path} is zero"):
+        LoadStudyd()({"image": path})
+
+
+@pytest.mark.parametrize("value", [5, -1, 0.5, np.nan])
+def test_a_mask_with_another_value_is_refused(study_folder, value):
+    mask = tiny_volumes("study1")["seg"].astype(np.float32)
+    mask[1, 2, 3] = value
+    path = write(file_of(study_folder, "seg"), mask)
+    with bad_input(path, f"has the value {value:g}", "expected a mask with the values 0, 1, 2, 3, 4"):
+        LoadStudyd()({"image": study_folder, "label": path})
+
+
+def test_the_sentence_can_be_got_from_what_monai_wraps_around_it(study_folder):
+    file_of(study_folder, "t1").unlink()
+    with pytest.raises(Exception) as caught:
+        Compose([LoadStudyd()])({"image": study_folder})
+    assert isinstance(find_bad_input(caught.value), BadInput)

@@ -1,0 +1,229 @@
+"""From a folder with one study's DICOM files, other series lying about, to a study like any other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from pydicom import dcmread
+
+from custom.__main__ import check
+from custom.common.modalities import MODALITIES
+from custom.data.datasets import find_studies
+from custom.data.find import find_study
+from custom.data.load import LoadStudyd
+from custom.dicom.registration import MOVES
+from custom.dicom.study import find_dicom
+from tests.dicom.write_dicom import DESCRIPTIONS, uid_of, write_dicom_study, write_series
+from tests.studies import BRATS_AFFINE, SHAPE, bad_input, tiny_volumes
+
+VOLUMES = {modality: volume for modality, volume in tiny_volumes("study1").items() if modality in MODALITIES}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_dicom_study(tmp_path / "case 7", VOLUMES, BRATS_AFFINE)
+
+
+def add(folder, number, description, voxels=VOLUMES["t1"], **headers):
+    write_series(
+        folder / f"S{number}", voxels, BRATS_AFFINE, SeriesNumber=number, SeriesDescription=description, **headers
+    )
+
+
+def names(study):
+    return {modality: series.name for modality, series in study.series.items()}
+
+
+FOUND = {
+    "flair": "2 't2_tirm_tra_dark-fluid'",
+    "t1": "3 't1_mprage'",
+    "t2": "4 'T2 TSE ax'",
+    "t1ce": "5 't1_mprage +gd'",
+}
+
+
+# What is chosen
+
+
+def test_each_modality_is_found_and_the_rest_is_left_with_the_reason(folder):
+    add(folder, 9, "ADC")
+    add(folder, 10, "SUV", Modality="PT")
+    study = find_dicom(folder, MODALITIES)
+    assert names(study) == FOUND
+    assert study.reference is study.series["t1ce"]
+    assert study.left_out == (
+        "series 1 'localizer': fewer than 5 slices",
+        "series 9 'ADC': diffusion",
+        "series 10 'SUV': PT, not MR",
+    )
+    assert study.series["t1ce"].why == "SeriesDescription says t1 with contrast"
+
+
+def test_a_flat_folder_with_names_that_say_nothing_is_the_same_study(folder, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    for number, file in enumerate(np.random.default_rng(0).permutation(files)):
+        shutil.copy(file, flat / f"{number}{'.dcm' if number % 2 else ''}")
+    study = find_dicom(flat, MODALITIES)
+    assert names(study) == FOUND
+    image, expected = (LoadStudyd()({"image": path})["image"] for path in (flat, folder))
+    assert torch.equal(image.as_tensor(), expected.as_tensor())
+
+
+def test_thinner_slices_go_before_thicker_and_scanned_before_reformatted(folder):
+    add(folder, 7, "t1_se +gd", SliceThickness=5.0)
+    add(folder, 8, "t1_mprage cor", ImageType=["DERIVED", "SECONDARY", "MPR"], SliceThickness=0.5)
+    study = find_dicom(folder, MODALITIES)
+    assert names(study) == FOUND
+    assert study.left_out[1:] == (
+        "series 8 't1_mprage cor': t1 too, but thicker slices or reformatted",
+        "series 7 't1_se +gd': t1ce too, but thicker slices or reformatted",
+    )
+
+
+def test_only_what_is_asked_for_is_looked_for(folder):
+    shutil.rmtree(folder / "S5")
+    study = find_dicom(folder, MODALITIES[:3], optional=["t1ce"])
+    assert list(study.series) == ["flair", "t1", "t2"]
+    assert study.reference is study.series["flair"]
+    assert study.left_out[0] == "t1ce: no series of it"
+
+
+def test_series_are_named_by_folder_or_by_one_of_their_files(folder):
+    named = {
+        "t1ce": folder / "S3",  # for once, the headers are wrong
+        "flair": folder / "S2" / "IM0004",
+        "t1": folder / "S5",
+        "t2": folder / "S4",
+    }
+    study = find_dicom(named, MODALITIES)
+    assert {modality: series.files[0].parent.name for modality, series in study.series.items()} == {
+        "flair": "S2",
+        "t1": "S5",
+        "t2": "S4",
+        "t1ce": "S3",
+    }
+    assert len(study.series["flair"].files) == SHAPE[2]
+    assert study.id == "case_7"
+    assert find_study({modality: str(path) for modality, path in named.items()}).dicom is not None
+
+
+# Who it is
+
+
+def test_the_folder_names_the_study(folder):
+    assert find_dicom(folder, MODALITIES).id == "case_7"
+
+
+@pytest.mark.parametrize("name", ["Muster, E.", "hh4711", "HH-4711_mri", "1950-02-07", "erika"])
+def test_a_folder_that_is_named_after_the_patient_does_not(folder, name):
+    study = find_dicom(folder.rename(folder.parent / name), MODALITIES)
+    assert study.id.startswith("study_")
+    assert len(study.id) == 14
+    assert study.id == find_dicom(folder.parent / name, MODALITIES).id
+
+
+def test_the_report_names_neither_patient_nor_path(folder):
+    study = find_dicom(folder, MODALITIES)
+    report = json.dumps(study.report(torch.zeros(4, 2))) + "\n".join(study.lines(torch.zeros(4, 2)))
+    for secret in ("Muster", "Erika", "4711", "1950", str(folder.parent)):
+        assert secret not in report
+
+
+# What is refused
+
+
+def missing(folder):
+    shutil.rmtree(folder / "S5")
+    return ["lacks t1ce", FOUND["flair"], folder / "S3" / "IM0001", "'localizer'", "--dataset_dir"]
+
+
+def no_sign_of_contrast(folder):
+    shutil.rmtree(folder / "S5")
+    add(folder, 5, "t1_mprage")
+    return ["several series that may be t1", "3 't1_mprage'", "5 't1_mprage'", "--dataset_dir"]
+
+
+def two_patients(folder):
+    add(folder, 9, "flair", PatientID="HH4712")
+    return ["2 patients", FOUND["t2"]]
+
+
+def two_studies(folder):
+    add(folder, 9, "t2 tra", StudyInstanceUID=uid_of("a year later"))
+    return ["2 studies", "9 't2 tra'"]
+
+
+def no_mr(folder):
+    for file in folder.rglob("IM*"):
+        dataset = dcmread(file)
+        dataset.Modality = "CT"
+        dataset.save_as(file)
+    return [folder, "CT", "MR"]
+
+
+def missing_slice(folder):
+    (folder / "S2" / "IM0005").unlink()
+    return [FOUND["flair"], "lacks slices"]
+
+
+@pytest.mark.parametrize("spoil", [missing, no_sign_of_contrast, two_patients, two_studies, no_mr, missing_slice])
+def test_a_folder_that_is_not_one_clear_study_is_refused(folder, spoil):
+    with bad_input(*spoil(folder)):
+        find_studies(folder, masks="none")
+
+
+def test_a_wrong_mapping_is_refused(folder):
+    named = {"flair": folder / "S2", "t1": folder / "S3", "t2": folder / "S4", "t1ce": folder / "S5"}
+    for spoilt, parts in [
+        ({"t1ce": folder}, ["5 MR series"]),
+        ({"t1ce": folder / "S3"}, ["one series twice"]),
+        ({"t1ce": folder / "nothing"}, [folder / "nothing", "no DICOM"]),
+    ]:
+        with bad_input(*parts):
+            find_study(named | spoilt)
+    with bad_input("unknown key", "t1c"):
+        find_study({**named, "t1c": folder / "S5"})
+    with bad_input("lacks t1ce"):
+        find_study({modality: path for modality, path in named.items() if modality != "t1ce"})
+
+
+# As any other study
+
+
+def test_a_dicom_folder_is_loaded_as_other_studies_are(folder):
+    (item,) = find_studies(folder, masks="none")
+    assert item["id"] == "case_7"
+    loaded = LoadStudyd()(item)
+    np.testing.assert_array_equal(loaded["image"].numpy(), np.stack([VOLUMES[modality] for modality in MODALITIES]))
+    np.testing.assert_allclose(loaded["image"].affine, BRATS_AFFINE)
+    assert loaded["image"].dtype == torch.float32
+    assert loaded["image"].meta[MOVES].shape == (4, 2)
+    assert loaded["id"] == "case_7"
+
+
+def test_images_of_another_format_go_before_dicom_that_lies_beside_them(study_folder):
+    write_dicom_study(study_folder / "dicom", VOLUMES, BRATS_AFFINE)
+    assert find_study(study_folder).dicom is None
+
+
+def test_a_mask_beside_dicom_must_fit(folder, study_folder, tmp_path):
+    mask = study_folder / "study1_seg.nii.gz"
+    loaded = LoadStudyd()({"image": folder, "label": mask})
+    assert loaded["label"].shape == (1, *SHAPE)
+    with bad_input("no mask"):
+        find_studies(folder, masks="required")
+
+
+def test_check_says_what_it_took_and_what_not(folder, capsys):
+    check(str(folder), masks="none")
+    said = capsys.readouterr().out
+    assert "case_7: flair, t1, t2, t1ce; 24 x 24 x 10 voxels" in said
+    for modality in DESCRIPTIONS:
+        assert f"  {modality} is series {FOUND[modality]}, 10 slices: SeriesDescription says" in said
+    assert "  left out: series 1 'localizer'" in said

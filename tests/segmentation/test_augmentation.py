@@ -1,0 +1,155 @@
+"""Random changes of a batch: what they may change, and what they must not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from custom.segmentation.augmentation import random_affine, random_contrast, random_quality, random_tumours
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def test_without_rotation_scale_and_move_half_of_the_slices_are_mirrored_from_left_to_right():
+    image = torch.rand(1, 2, 8, 12).repeat(400, 1, 1, 1)
+    found, label = random_affine(image, image[:, :1], probability=0)
+    mirrored = image.flip(2)
+    is_same = torch.isclose(found, image, atol=1e-5).flatten(1).all(dim=1)
+    is_mirrored = torch.isclose(found, mirrored, atol=1e-5).flatten(1).all(dim=1)
+    assert (is_same ^ is_mirrored).all()
+    assert is_mirrored.float().mean() == pytest.approx(0.5, abs=0.08)
+    assert torch.allclose(label, found[:, :1])
+
+
+def test_slices_that_must_not_be_mirrored_are_not():
+    image = torch.rand(40, 1, 8, 8)
+    found, _ = random_affine(image, image, mirrored=torch.zeros(40), probability=0)
+    assert torch.allclose(found, image, atol=1e-5)
+
+
+def test_a_disc_stays_a_disc_of_its_size_in_slices_that_are_not_square():
+    rows, columns = torch.meshgrid(torch.arange(80.0), torch.arange(96.0), indexing="ij")
+    disc = (((rows - 39.5) ** 2 + (columns - 47.5) ** 2) < 15**2).float()[None, None].repeat(32, 1, 1, 1)
+    found, _ = random_affine(disc, disc, probability=1, scale=0, translate=0, rotate=45)
+    # rotated by anything, a disc is the same disc: a grid that forgot the slice's sides would make it an ellipse
+    assert (found - disc).abs().mean() < 0.006
+
+
+def test_scale_and_move_stay_within_their_limits():
+    image = torch.zeros(200, 1, 100, 100)
+    image[:, :, 40:60, 40:60] = 1
+    found, _ = random_affine(image, image, probability=1, rotate=0, scale=0.2, translate=0.1)
+    sides = found.sum(dim=(1, 2, 3)).sqrt() / 20
+    assert 0.78 < sides.min() < 0.85 and 1.15 < sides.max() < 1.22
+    centres = (found * torch.arange(100.0)[:, None]).sum(dim=(1, 2, 3)) / found.sum(dim=(1, 2, 3)) - 49.5
+    assert 8 < centres.abs().max() < 12.5
+
+
+def test_contrast_changes_a_modality_alike_in_all_neighbours_and_leaves_zero():
+    image = torch.rand(1, 1, 4, 6, 6).repeat(8, 3, 1, 1, 1)
+    image[:, :, :, :2] = 0
+    found = random_contrast(image, probability=1)
+    torch.testing.assert_close(found, found[:, :1].expand_as(found))
+    assert not found[:, :, :, :2].any()
+    inside = found[:, 0, :, 2:] / image[:, 0, :, 2:]
+    assert (inside.flatten(2).std(dim=2) > 0).float().mean() > 0.9  # bent, not only multiplied
+    assert found.min() > -0.35 and found.max() < 2.2  # (1 / 0.4)^exp(0.35) * 0.4 * 1.3 + ...: of no scanner any more
+
+
+def test_contrast_with_probability_zero_changes_nothing():
+    image = torch.rand(2, 3, 4, 6, 6)
+    assert torch.equal(random_contrast(image, probability=0), image)
+
+
+def test_quality_with_probability_zero_changes_nothing():
+    image = torch.rand(2, 3, 4, 6, 6)
+    assert torch.equal(random_quality(image, probability=0), image)
+
+
+def test_quality_leaves_zero_where_it_was():
+    image = torch.rand(8, 3, 4, 16, 16)
+    image[:, :, 1] = 0
+    image[..., :4, :] = 0
+    found = random_quality(image, probability=1)
+    assert torch.equal(found == 0, image == 0)
+
+
+def test_blur_leaves_even_tissue_even_up_to_its_rim():
+    image = torch.zeros(8, 1, 2, 16, 16)
+    image[..., 4:12, 5:9] = 0.5
+    torch.testing.assert_close(random_quality(image, probability=1, noise=0, bias=0), image)
+
+
+def test_blur_takes_the_mean_of_nine_pixels_inside():
+    image = torch.rand(4, 1, 2, 9, 9) + 0.1
+    found = random_quality(image, probability=1, noise=0, bias=0)
+    torch.testing.assert_close(found[..., 4, 4], image[..., 3:6, 3:6].mean(dim=(-1, -2)))
+
+
+def test_quality_does_each_of_three_things_to_its_share_of_the_slices():
+    image = torch.ones(600, 1, 2, 8, 8)
+    image[..., 4] = 2
+    noisy = random_quality(image, probability=0.3, bias=0)
+    # nothing at all is done to 0.7^3 of them when shading with no bias counts as nothing: 0.7^2
+    assert (noisy == image).flatten(1).all(dim=1).float().mean() == pytest.approx(0.49, abs=0.07)
+    shaded = random_quality(image, probability=0.3, noise=0)
+    assert (shaded == image).flatten(1).all(dim=1).float().mean() == pytest.approx(0.49, abs=0.07)
+
+
+def test_shading_is_smooth_and_alike_in_neighbours():
+    image = torch.ones(50, 3, 4, 33, 33)
+    found = random_quality(image, probability=1, noise=0)
+    torch.testing.assert_close(found, found[:, :1].expand_as(found))
+    assert found.log().abs().max() <= 0.2 + 1e-5 and found.std(dim=(-1, -2)).min() > 0
+    assert found.diff(dim=-1).abs().max() < 0.4 / 16 * 1.3
+
+
+def brain_with_tumour(tumour: float = 0.8, count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return slices (B, 3, 6, 48, 48), 0.4 in the brain, without T2, with a square of tumour, and its label."""
+    image, label = torch.zeros(count, 3, 6, 48, 48), torch.zeros(count, 1, 48, 48)
+    image[..., 4:44, 4:44] = 0.4
+    image[..., 12:36, 12:36] = tumour
+    image[:, :, 2] = 0
+    label[..., 12:36, 12:36] = 1
+    return image, label
+
+
+def test_tumours_with_probability_zero_and_brains_without_tumour_stay_as_they_are():
+    image, label = brain_with_tumour()
+    assert torch.equal(random_tumours(image, label, probability=0), image)
+    assert torch.equal(random_tumours(image, label * 0, probability=1), image)
+
+
+def test_tumour_fades_towards_normal_tissue_by_its_share_at_most():
+    image, label = brain_with_tumour()
+    found = random_tumours(image, label, probability=1, fade=0.5, rim=24)  # no cavity fits into so wide a rim
+    inside = found[:, 0, 0, 14:34, 14:34]
+    torch.testing.assert_close(inside, inside[:, :1, :1].expand_as(inside))  # all of it alike
+    assert 0.6 <= inside.min() < 0.63 and 0.77 < inside.max() <= 0.8
+    assert torch.equal(found[..., :11, :], image[..., :11, :]), "normal tissue changed"
+    assert (found[:, 0, 0, 20, 20] - found[:, 0, 3, 20, 20]).abs().max() > 0.1, "all modalities faded alike"
+
+
+def test_cavities_lie_within_the_tumour_and_hold_fluid():
+    image, label = brain_with_tumour()
+    found = random_tumours(image, label, probability=1, fade=0, rim=4)
+    changed = (found != image).any(dim=2, keepdim=True)
+    assert changed.any(dim=(-1, -2)).float().mean() > 0.8
+    assert not changed[..., :15, :].any() and not changed[..., 33:, :].any(), "rim of 4 pixels, one of them blurred"
+    flair = found[:, 0, 0, 12:36, 12:36]
+    assert flair.min() < 0.2 and flair.min() >= 0.05  # fluid, and a fifth of the 0.4 between tumour and tissue
+    assert torch.equal(found, found[:, :1].expand_as(found)), "neighbours differ"
+
+
+def test_tumours_leave_zero_where_it_was():
+    image, label = brain_with_tumour()
+    assert torch.equal(random_tumours(image, label, probability=1) == 0, image == 0)
+
+
+def test_each_of_both_is_done_to_its_share_of_the_slices():
+    image, label = brain_with_tumour(count=600)
+    faded = random_tumours(image, label, probability=0.3, rim=24) != image
+    assert faded.flatten(1).any(dim=1).float().mean() == pytest.approx(0.3, abs=0.06)

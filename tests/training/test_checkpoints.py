@@ -1,0 +1,141 @@
+"""A training that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from torch import nn
+
+from custom.training.checkpoints import ResumableCheckpoint, latest_checkpoint
+from tests.studies import bad_input
+
+
+def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0) -> SimpleNamespace:
+    """Return a training that has not started: network, optimizer, schedule and trainer."""
+    torch.manual_seed(seed)
+    network = nn.Linear(3, 1)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    generator = torch.Generator().manual_seed(0)
+    data = [{"image": torch.rand(2, 3, generator=generator), "label": torch.ones(2, 1)} for _ in range(3)]
+    checkpoint = ResumableCheckpoint(
+        str(folder), {"network": network, "optimizer": optimizer, "schedule": schedule}, resume=resume
+    )
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=max_epochs,
+        train_data_loader=data,
+        network=network,
+        optimizer=optimizer,
+        loss_function=nn.MSELoss(),
+        train_handlers=[LrScheduleHandler(schedule, print_lr=False), checkpoint],
+        decollate=False,
+    )
+    return SimpleNamespace(network=network, optimizer=optimizer, schedule=schedule, trainer=trainer)
+
+
+def state(run: SimpleNamespace) -> dict[str, torch.Tensor | float]:
+    """Return a copy of the weights, Adam's running means of their gradients, and the learning rate."""
+    parameters = dict(run.network.named_parameters())
+    weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    means = {f"mean {name}": run.optimizer.state[value]["exp_avg"].clone() for name, value in parameters.items()}
+    return {**weights, **means, "rate": run.optimizer.param_groups[0]["lr"]}
+
+
+def same(first: SimpleNamespace, second: SimpleNamespace) -> bool:
+    pairs = zip(state(first).values(), state(second).values(), strict=True)
+    return all(torch.equal(torch.as_tensor(one), torch.as_tensor(other)) for one, other in pairs)
+
+
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path):
+    whole = training(tmp_path / "whole", max_epochs=2)
+    whole.trainer.run()
+
+    training(tmp_path / "parts", max_epochs=1).trainer.run()
+    resumed = training(tmp_path / "parts", max_epochs=2, resume=True, seed=1)
+    epochs = []
+    resumed.trainer.add_event_handler("EPOCH_STARTED", lambda engine: epochs.append(engine.state.epoch))
+    resumed.trainer.run()
+
+    assert epochs == [2]
+    assert resumed.trainer.state.iteration == whole.trainer.state.iteration == 6
+    assert same(resumed, whole)
+
+
+def test_everything_is_loaded_before_the_first_step(tmp_path):
+    first = training(tmp_path, max_epochs=1)
+    first.trainer.run()
+    resumed = training(tmp_path, max_epochs=2, resume=True, seed=1)
+    rates = []
+
+    def look(engine: Engine) -> None:
+        rates.append(resumed.optimizer.param_groups[0]["lr"])
+        assert same(resumed, first)
+
+    resumed.trainer.add_event_handler("EPOCH_STARTED", look)
+    resumed.trainer.run()
+    assert rates == [0.05]
+
+
+def test_a_finished_training_resumes_to_nothing(tmp_path):
+    first = training(tmp_path, max_epochs=2)
+    first.trainer.run()
+    again = training(tmp_path, max_epochs=2, resume=True, seed=1)
+    again.trainer.run()
+    assert again.trainer.state.iteration == 6
+    assert same(again, first)
+
+
+def test_without_resume_a_training_starts_anew_whatever_lies_there(tmp_path):
+    training(tmp_path, max_epochs=2).trainer.run()
+    anew = training(tmp_path, max_epochs=1, seed=1)
+    start, seen = anew.network.weight.detach().clone(), []
+    anew.trainer.add_event_handler("EPOCH_STARTED", lambda engine: seen.append(anew.network.weight.detach().clone()))
+    anew.trainer.run()
+    assert len(seen) == 1
+    assert torch.equal(seen[0], start)
+
+
+def test_a_training_that_started_anew_is_the_one_that_is_resumed(tmp_path):
+    training(tmp_path, max_epochs=3).trainer.run()
+    anew = training(tmp_path, max_epochs=1, seed=1)
+    anew.trainer.run()
+    resumed = training(tmp_path, max_epochs=1, resume=True, seed=2)
+    resumed.trainer.run()
+    assert same(resumed, anew)
+
+
+def test_only_the_last_checkpoint_is_kept(tmp_path):
+    training(tmp_path, max_epochs=3).trainer.run()
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_epoch=3.pt"]
+
+
+def test_only_the_last_checkpoint_is_kept_after_a_resume_too(tmp_path):
+    training(tmp_path, max_epochs=1).trainer.run()
+    training(tmp_path, max_epochs=3, resume=True).trainer.run()
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_epoch=3.pt"]
+
+
+def test_a_checkpoint_holds_tensors_and_numbers_only(tmp_path):
+    training(tmp_path, max_epochs=1).trainer.run()
+    content = torch.load(latest_checkpoint(tmp_path), weights_only=True)
+    assert content.keys() == {"network", "optimizer", "schedule", "trainer"}
+
+
+def test_epoch_10_is_later_than_epoch_9(tmp_path):
+    for name in ("checkpoint_epoch=9.pt", "checkpoint_epoch=10.pt", "checkpoint_epoch=11.pt.tmp", "model.pt"):
+        (tmp_path / name).touch()
+    assert latest_checkpoint(tmp_path).name == "checkpoint_epoch=10.pt"
+
+
+@pytest.mark.parametrize("folder", ["", "missing"])
+def test_a_folder_without_checkpoints_is_refused_on_resume(tmp_path, folder):
+    (tmp_path / "model.pt").touch()
+    with bad_input(tmp_path / folder, "no checkpoint_epoch=N.pt"):
+        ResumableCheckpoint(str(tmp_path / folder), {}, resume=True)
