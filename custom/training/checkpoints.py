@@ -1,4 +1,4 @@
-"""Trainings that can be stopped and go on."""
+"""Checkpoints from which a training can be resumed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from custom.common.errors import BadInput
 
 
 class ResumableCheckpoint:
-    """Save everything that a training needs to go on, after each epoch, and load it again on ``resume``.
+    """Save everything needed to resume a training after each epoch, and load it on ``resume``.
 
-    MONAI's `CheckpointSaver` and `CheckpointLoader` do the work. They are given the trainer itself here, for its epoch
-    and iteration, since a config cannot name the trainer among the trainer's own handlers.
+    MONAI's `CheckpointSaver` and `CheckpointLoader` do the work. They also need the trainer, for its epoch and
+    iteration, and a config cannot reference the trainer in the trainer's own handlers.
 
     Args:
-        folder: where checkpoints lie, named after their epoch; only the last is kept.
+        folder: folder of the checkpoints, which are named after their epoch; only the last is kept.
         objects: name -> what has a ``state_dict``: network, optimizer, schedule of the learning rate, averaged weights.
-        resume: whether to go on from the last checkpoint in ``folder``.
+        resume: whether to resume from the last checkpoint in ``folder``.
 
     Raises:
-        BadInput: on ``resume``, when the folder holds no checkpoint.
+        BadInput: ``resume`` is set, but the folder contains no checkpoint.
     """
 
     def __init__(self, folder: str, objects: Mapping[str, Any], resume: bool = False) -> None:
@@ -39,15 +39,15 @@ class ResumableCheckpoint:
         """Attach loading and saving to ``trainer``."""
         everything = {**self.objects, "trainer": trainer}
         if self.latest is not None:
-            # a training on a GPU may go on where there is none
+            # a training on a GPU may be resumed on a machine without one
             on_cpu: Any = "cpu"
             CheckpointLoader(load_path=str(self.latest), load_dict=everything, map_location=on_cpu).attach(trainer)
         CheckpointSaver(save_dir=self.folder, save_dict=everything, save_interval=1, n_saved=1).attach(trainer)
-        if idist.get_rank() == 0:  # of several processes, only the one that saves
+        if idist.get_rank() == 0:  # only the process that saves
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self._remove_other_checkpoints)
 
     def _remove_other_checkpoints(self, trainer: Engine) -> None:
-        """Remove what an earlier training left, of which the saver does not know, so that a resume cannot take it."""
+        """Remove checkpoints of an earlier training, which the saver does not know, so that they are not resumed."""
         for epoch, file in _checkpoints(self.folder).items():
             if epoch != trainer.state.epoch:
                 file.unlink(missing_ok=True)
@@ -57,7 +57,7 @@ def latest_checkpoint(folder: str | Path) -> Path:
     """Return the checkpoint of the latest epoch in ``folder``.
 
     Raises:
-        BadInput: when there is none.
+        BadInput: there is none.
     """
     epochs = _checkpoints(folder)
     if not epochs:
@@ -66,7 +66,7 @@ def latest_checkpoint(folder: str | Path) -> Path:
 
 
 def _checkpoints(folder: str | Path) -> dict[int, Path]:
-    """Return epoch -> checkpoint."""
+    """Return epoch -> file of the checkpoint."""
     return {
         int(match.group(1)): file
         for file in Path(folder).glob("*.pt")
