@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-DILATIONS = 3  # this and the next are BraTS's values for adult glioma; meningioma and metastases have others
+DILATIONS = 3  # these two are BraTS's for adult glioma; meningioma and metastases have others
 SMALLEST_MM3 = 50
 FACES_AND_EDGES = ndimage.generate_binary_structure(3, 2)
 FACES_EDGES_AND_CORNERS = ndimage.generate_binary_structure(3, 3)

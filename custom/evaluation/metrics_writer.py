@@ -27,7 +27,7 @@ class MetricsWriter:
 
     Args:
         output_dir: folder of the two files.
-        studies: the studies in the order of the evaluation, from `custom.data.datasets.find_studies`.
+        studies: the studies in the order of the evaluation, as `custom.data.datasets.find_studies` gives them.
         weights: name -> path of the weights; their SHA-256 is written to ``metrics.json``.
         settings: name -> value of the settings, written to ``metrics.json``.
         classes: names of a mask's channels, such as wt, tc and et; empty for a mask with one channel.
@@ -72,7 +72,7 @@ class MetricsWriter:
         with written_beside(self.output_dir / "metrics.csv") as file, file.open("w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(["study", *mean])
-            writer.writerows([study, *metrics.values()] for study, metrics in studies.items())
+            writer.writerows([study, *figures.values()] for study, figures in studies.items())
             writer.writerow(["mean", *mean.values()])
 
 

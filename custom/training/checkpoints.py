@@ -18,13 +18,13 @@ from custom.common.errors import BadInput
 class ResumableCheckpoint:
     """Save everything needed to resume a training after each epoch, and load it on ``resume``.
 
-    MONAI's `CheckpointSaver` and `CheckpointLoader` do the work. They also need the trainer, for its epoch and
-    iteration, and a config cannot reference the trainer in the trainer's own handlers.
+    MONAI's `CheckpointSaver` and `CheckpointLoader` do the work. They are given the trainer itself here, for its epoch
+    and iteration, since a config cannot name the trainer among the trainer's own handlers.
 
     Args:
         folder: folder of the checkpoints, which are named after their epoch; only the last is kept.
         objects: name -> what has a ``state_dict``: network, optimizer, schedule of the learning rate, averaged weights.
-        resume: whether to resume from the last checkpoint in ``folder``.
+        resume: whether to go on from the last checkpoint in ``folder``.
 
     Raises:
         BadInput: ``resume`` is set, but the folder contains no checkpoint.

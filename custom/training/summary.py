@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 def say_install(folder: str, evaluator: Any, bundle_root: str) -> None:
-    """Log where the weights are, and the command that copies them to where the other bundle loads them.
+    """Write to the log where the weights are, and how to put them where the other bundle looks for them.
 
     Args:
-        folder: folder with the best weights, ``model.pt``, and the last ones, ``model_final.pt``.
-        evaluator: the evaluator of the validation, whose state tells whether there are best weights.
+        folder: where the training has written the best weights, ``model.pt``, and the last ones, ``model_final.pt``.
+        evaluator: the validation of the training, which knows whether there are best weights.
         bundle_root: the bundle's folder.
     """
     weights = _weights(folder, evaluator)
