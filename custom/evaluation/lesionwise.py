@@ -42,7 +42,7 @@ def lesionwise_dice(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray
         lesion = zone & truth
         answers = np.setdiff1d(parts[zone], 0)
         touching.update(answers.tolist())
-        # rounded, since 50 voxels of an oblique grid may give 50.000001
+        # rounded, since 50 voxels of an oblique grid may come to 50.000001
         if round(lesion.sum() * voxel_mm3, 3) > SMALLEST_MM3:
             answer = np.isin(parts, answers)
             scores.append(2 * (answer & lesion).sum() / (answer.sum() + lesion.sum()))

@@ -26,9 +26,9 @@ class MetricsWriter:
     with all metrics.
 
     Args:
-        output_dir: folder of the two files.
+        output_dir: folder that the two files go to.
         studies: the studies in the order of the evaluation, as `custom.data.datasets.find_studies` gives them.
-        weights: name -> path of the weights; their SHA-256 is written to ``metrics.json``.
+        weights: name -> path of the weights; their SHA-256 goes into ``metrics.json``.
         settings: name -> value of the settings, written to ``metrics.json``.
         classes: names of a mask's channels, such as wt, tc and et; empty for a mask with one channel.
     """

@@ -22,7 +22,7 @@ class ResumableCheckpoint:
     and iteration, since a config cannot name the trainer among the trainer's own handlers.
 
     Args:
-        folder: folder of the checkpoints, which are named after their epoch; only the last is kept.
+        folder: where checkpoints lie, named after their epoch; only the last is kept.
         objects: name -> what has a ``state_dict``: network, optimizer, schedule of the learning rate, averaged weights.
         resume: whether to go on from the last checkpoint in ``folder``.
 
