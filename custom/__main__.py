@@ -9,12 +9,12 @@ from typing import Any
 import fire
 import nibabel as nib
 import numpy as np
-import torch
 from monai.metrics import compute_dice
 
 from custom.common.atomic_files import sha256
 from custom.common.cli_flags import as_flag
 from custom.common.errors import BadInput
+from custom.common.grid import grid_of, volume_ml
 from custom.common.modalities import MODALITIES
 from custom.data.datasets import find_studies
 from custom.data.find import ImageSpec
@@ -22,10 +22,8 @@ from custom.data.load import LoadStudyd, load_mask
 from custom.data.phantom import make_study
 from custom.data.study import MSD_CHANNELS
 from custom.dicom.registration import MOVES
-from custom.dicom.study import DicomStudy
 from custom.export.portable_bundle import pack_portable
 from custom.inference.report import write_report
-from custom.inference.results_writer import volume_ml
 from custom.sharing.pack import REPOSITORY, pack_bundles
 from custom.sharing.verify import sign_zip, verify_zip
 
@@ -60,13 +58,14 @@ def check(dataset_dir: str, channel_order: tuple[str, ...] = MSD_CHANNELS, masks
     load: Any = LoadStudyd(channel_order=channel_order)
     for study in studies:
         image = load(study)["image"]
-        spacing = " x ".join(f"{size:g}" for size in np.round(nib.affines.voxel_sizes(image.affine.numpy()), 3))
-        orientation = "".join(nib.aff2axcodes(image.affine.numpy()))
-        grid = " x ".join(map(str, image.shape[1:]))
+        grid, dicom = study["image"].grid, study["image"].dicom
+        spacing = " x ".join(f"{size:g}" for size in np.round(grid.spacing, 3))
+        orientation = "".join(nib.aff2axcodes(grid.affine))
+        shape = " x ".join(map(str, grid.shape))
         mask = "with a mask" if "label" in study else "without a mask"
-        print(f"{study['id']}: {', '.join(MODALITIES)}; {grid} voxels of {spacing} mm, {orientation}; {mask}")
-        if isinstance(study["image"], DicomStudy):
-            print(*(f"  {line}" for line in study["image"].lines(image.meta[MOVES])), sep="\n")
+        print(f"{study['id']}: {', '.join(MODALITIES)}; {shape} voxels of {spacing} mm, {orientation}; {mask}")
+        if dicom:
+            print(*(f"  {line}" for line in dicom.lines(image.meta[MOVES])), sep="\n")
     print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
 
 
@@ -86,7 +85,7 @@ def dice(mask: str, truth: str) -> str:
         BadInput: the masks are on different grids.
     """
     found, expected = (load_mask(Path(file)) for file in (mask, truth))
-    if found.shape != expected.shape or not torch.allclose(found.affine, expected.affine, atol=1e-3):
+    if not grid_of(found).is_that_of(grid_of(expected)):
         raise BadInput(f"{mask} is not on the grid of {truth}, expected two masks of one study.")
     score = compute_dice(found[None] > 0, expected[None] > 0).item()
     return f"Dice {score:.3f}; {volume_ml(found > 0):.1f} ml found, {volume_ml(expected > 0):.1f} ml true"
