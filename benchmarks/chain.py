@@ -1,8 +1,8 @@
-"""Time and memory of the whole chain on one study, as a user runs it: a new process, reading and writing included.
+"""Time and memory of the whole pipeline on one study, run as a user does: a new process, including reading and writing.
 
 python benchmarks/chain.py [--dataset_dir STUDY] [--runs 3]
 
-Without a study it generates the demo study, 240 x 240 x 155 voxels. Prints a table, then the same as JSON.
+Without a study it generates the demo study, 240 x 240 x 155 voxels. Prints a table, then the same results as JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from custom.data.phantom import make_study  # noqa: E402
 
 
 def main(dataset_dir: str | None = None, runs: int = 3) -> None:
-    """Run the segmenter's inference ``runs`` times on one study and print what it took."""
+    """Run the segmenter's inference ``runs`` times on one study and print time and memory."""
     with tempfile.TemporaryDirectory() as temporary:
         study = Path(dataset_dir) if dataset_dir else make_study(temporary, "study")
         bundle = ROOT / "bundles" / "recoseg_seg"
@@ -49,7 +49,7 @@ def main(dataset_dir: str | None = None, runs: int = 3) -> None:
         "runs": runs,
         "seconds_of_the_process": [round(wall, 1) for wall in walls],
         "seconds_inside_of_the_fastest": reports[fastest],
-        # the largest process among those that have run
+        # the largest of the processes that have run
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6, 2),
         "weights_mb": {
             name: round((ROOT / "bundles" / name / "models" / "model.pt").stat().st_size / 1e6, 1)

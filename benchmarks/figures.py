@@ -1,15 +1,15 @@
-"""Figures as in a paper, drawn from evaluations: pictures of studies, reliability, and Dice against labelled patients.
+"""Figures for a paper, drawn from evaluations: pictures of studies, reliability, and Dice against labelled patients.
 
 .venv/bin/python benchmarks/figures.py NAME=FOLDER [NAME=FOLDER ...] [--output docs/figures]
     [--dataset_dir DATA] [--datalist LIST.json] [--systems_dir FOLDER]
 
-Each FOLDER is the --output_dir of an evaluation of the same studies. Always draws reliability.png. With --dataset_dir,
-for which the evaluations must have run with --save_maps true, also synthesis.png, of the first one's maps, and
-segmentation.png. With --systems_dir, a folder that benchmarks/systems.py made, also label_efficiency.png.
+Each FOLDER is the --output_dir of an evaluation; all evaluations are of the same studies. Always draws reliability.png.
+With --dataset_dir, which requires evaluations run with --save_maps true, also draws synthesis.png, from the first one's
+maps, and segmentation.png. With --systems_dir, the output folder of benchmarks/systems.py, also label_efficiency.png.
 
-Nothing is chosen by hand: the pictures are of the studies with the best, the median (of an even number, the lower of
-the two in the middle) and the worst Dice in the first evaluation, in the slice with the most true tumour. Dice is of
-the whole tumour in the whole study, also where an evaluation has several classes.
+Nothing is selected by hand: the pictures show the studies with the best, the median (with an even number, the lower of
+the middle two) and the worst Dice in the first evaluation, in the slice with the most ground-truth tumour. Dice is for
+the whole tumour in the whole study, even if an evaluation has several classes.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from custom.preprocessing.residual import RESIDUAL_TOP  # noqa: E402
 
 DPI = 120
 INCHES = 2.3  # width of a slice
-# Okabe and Ito's colours, which every eye can tell apart, without the yellow; and a marker for each
+# Okabe and Ito's colours, suitable for colour-blind readers, without the yellow; and a marker for each
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-ANY_STUDY = {"modalities": [], "optional": MODALITIES, "masks": "optional"}  # others of the dataset may lack anything
+ANY_STUDY = {"modalities": [], "optional": MODALITIES, "masks": "optional"}  # the others may lack modalities
 CURVES = plt.cycler(linestyle=["-", "--", ":"]) * plt.cycler(color=COLOURS, marker=MARKERS)
 
 
 class Evaluation:
-    """What an evaluation has left in its folder.
+    """The output of an evaluation.
 
     Attributes:
         dice: study -> Dice of the whole tumour.
@@ -59,13 +59,13 @@ class Evaluation:
     def __init__(self, folder: Path) -> None:
         metrics = json.loads((folder / "metrics.json").read_text())
         self.folder = folder
-        self.suffix = "" if "dice" in metrics["mean"] else "_wt"  # of figures and maps, where there are classes
+        self.suffix = "" if "dice" in metrics["mean"] else "_wt"  # of metrics and maps, with several classes
         self.dice: dict[str, float] = {id: figures["dice" + self.suffix] for id, figures in metrics["studies"].items()}
         self.reliability = metrics["reliability" + self.suffix]
         self.ece = metrics["mean"]["ece" + self.suffix]
 
     def map(self, study: str, name: str) -> Path:
-        """Return the file of a study's map; there is none unless the evaluation was told to save maps."""
+        """Return the file of a study's map; it exists only if the evaluation saved maps."""
         return self.folder / study / f"{study}_{name}.nii.gz"
 
 
@@ -99,7 +99,7 @@ def main(
 
 
 def check_same_studies(evaluations: Mapping[Any, Evaluation]) -> None:
-    """Raise `BadInput` unless all evaluations are of the same studies: others cannot be compared."""
+    """Raise `BadInput` unless all evaluations are of the same studies."""
     first, *others = evaluations.values()
     for other in others:
         if other.dice.keys() != first.dice.keys():
@@ -107,7 +107,7 @@ def check_same_studies(evaluations: Mapping[Any, Evaluation]) -> None:
 
 
 def ranked(dice: Mapping[str, float]) -> dict[str, str]:
-    """Return the studies with the best, the median and the worst Dice, under these words."""
+    """Return best, median and worst -> the study with this Dice."""
     if len(dice) < 3:
         raise BadInput(f"The first evaluation has {len(dice)} studies, expected three or more to draw three.")
     order = sorted(dice, key=lambda study: (-dice[study], study))
@@ -115,7 +115,7 @@ def ranked(dice: Mapping[str, float]) -> dict[str, str]:
 
 
 def read_study(study: str, items: Mapping[str, Any], evaluations: Mapping[str, Evaluation]) -> Slice:
-    """Return the slice of a study with the first evaluation's maps, and each one's mask under its name in brackets."""
+    """Return the slice of a study with the first evaluation's maps, and each evaluation's mask as ``[name]``."""
     if "label" not in items.get(study, {}):
         raise BadInput(f"--dataset_dir has no study {study} with a mask, expected the dataset of the evaluations.")
     first = next(iter(evaluations.values()))
@@ -125,7 +125,7 @@ def read_study(study: str, items: Mapping[str, Any], evaluations: Mapping[str, E
 
 
 def draw_synthesis(chosen: Mapping[str, str], slices: Mapping[str, Slice]) -> plt.Figure:
-    """Draw what the synthesizer saw, what it should have made, what it made, and the residual."""
+    """Draw an input of the synthesizer, the real T1ce, the synthetic T1ce, and the residual."""
     figure, axes = grid(chosen, slices, [*TITLES.values(), "residual on T1ce"])
     for row, study in zip(axes, chosen.values(), strict=True):
         shown, size = slices[study], largest(slices)
@@ -144,7 +144,7 @@ def draw_synthesis(chosen: Mapping[str, str], slices: Mapping[str, Slice]) -> pl
 def draw_segmentation(
     chosen: Mapping[str, str], slices: Mapping[str, Slice], evaluations: Mapping[str, Evaluation]
 ) -> plt.Figure:
-    """Draw each system's mask against the truth, with its Dice of that study."""
+    """Draw each system's mask and the ground truth, with the Dice of the study."""
     figure, axes = grid(chosen, slices, [TITLES["flair"], *evaluations])
     for row, study in zip(axes, chosen.values(), strict=True):
         for axis in row:
@@ -160,7 +160,7 @@ def draw_segmentation(
 def grid(
     chosen: Mapping[str, str], slices: Mapping[str, Slice], titles: Sequence[str]
 ) -> tuple[plt.Figure, np.ndarray]:
-    """Return a figure with a row of axes for each study and a column for each title."""
+    """Return a figure with one row of axes per study and one column per title."""
     width, height = largest(slices)
     inches = (INCHES * len(titles), INCHES * height / width * len(chosen) + 1)
     figure, axes = plt.subplots(len(chosen), len(titles), figsize=inches, squeeze=False, layout="compressed")
@@ -173,13 +173,13 @@ def grid(
 
 
 def largest(slices: Mapping[str, Slice]) -> tuple[float, float]:
-    """Return width and height in mm that every one of the brains fits into, so that all are drawn to one scale."""
+    """Return the width and height in mm of the largest brain, to draw all at one scale."""
     width, height = np.max([shown.size for shown in slices.values()], axis=0) + 6
     return float(width), float(height)
 
 
 def legend(figure: plt.Figure, styles: Mapping[str, Mapping[str, Any]], place: str) -> None:
-    """Tell below a figure which outline is which."""
+    """Add a legend of the outlines below a figure."""
     lines = [
         Line2D([], [], color=style["colors"], linewidth=2, linestyle=style.get("linestyles", ["-"])[0], label=name)
         for name, style in styles.items()
@@ -188,7 +188,7 @@ def legend(figure: plt.Figure, styles: Mapping[str, Mapping[str, Any]], place: s
 
 
 def draw_reliability(evaluations: Mapping[str, Evaluation]) -> plt.Figure:
-    """Draw the share of tumour among the voxels of each probability, and how many voxels there are."""
+    """Draw the fraction of tumour and the number of voxels for each bin of the probability."""
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(6, 7), sharex=True, height_ratios=(4, 1), layout="constrained", subplot_kw={"xlim": (0, 1)}
     )
@@ -196,7 +196,7 @@ def draw_reliability(evaluations: Mapping[str, Evaluation]) -> plt.Figure:
     for axis in (top, bottom):
         axis.set_prop_cycle(CURVES)
     for name, evaluation in evaluations.items():
-        # an empty bin's None becomes NaN, which is not drawn
+        # None of an empty bin becomes NaN, which is not drawn
         probability, share, voxels = (np.array(column, dtype=float) for column in evaluation.reliability.values())
         top.plot(probability, share, label=f"{name}, ECE {evaluation.ece:.3f}", clip_on=False)
         bottom.plot(probability, voxels, clip_on=False)
@@ -209,7 +209,7 @@ def draw_reliability(evaluations: Mapping[str, Evaluation]) -> plt.Figure:
 def draw_label_efficiency(folder: Path) -> plt.Figure:
     """Draw mean Dice against the number of patients that each system was trained on, with intervals.
 
-    A system that was trained on the largest number of patients alone is for a table, not for a curve, and left out.
+    Systems trained only on the largest number of patients have no curve and are not drawn.
     """
     runs: Mapping[str, Mapping[int, list[Evaluation]]] = defaultdict(lambda: defaultdict(list))
     for file in sorted(folder.glob("*/metrics.json")):
@@ -220,7 +220,7 @@ def draw_label_efficiency(folder: Path) -> plt.Figure:
     most = max(patients for counts in runs.values() for patients in counts)
     runs = {system: counts for system, counts in runs.items() if min(counts) < most}
     if not runs:
-        raise BadInput(f"{folder} has systems trained on {most} patients alone, expected several numbers of patients.")
+        raise BadInput(f"{folder} has systems trained on {most} patients only, expected several numbers of patients.")
     every = [run for system in runs.values() for seeds in system.values() for run in seeds]
     check_same_studies(dict(enumerate(every)))
     studies = sorted(every[0].dice)
@@ -231,7 +231,7 @@ def draw_label_efficiency(folder: Path) -> plt.Figure:
         for patients, seeds in sorted(counts.items()):
             dice = np.array([[run.dice[study] for study in studies] for run in seeds], dtype=float)
             (mean,), ((low, high),) = mean_and_interval(dice.mean(axis=0)[:, None])
-            # aside by a little, so that the systems' intervals do not cover each other
+            # shifted slightly, so that the intervals of the systems do not overlap
             points.append((patients * 1.03 ** (number - (len(runs) - 1) / 2), mean, mean - low, high - mean, dice))
         x, means, below, above, dice = zip(*points, strict=True)
         bars = axis.errorbar(x, means, yerr=(below, above), capsize=3, label=system)

@@ -1,4 +1,4 @@
-"""A picture of a study's report as a browser shows it.
+"""Screenshot of a study's report in a browser.
 
 python benchmarks/report_picture.py demo/results/demo_000/demo_000_report.html docs/figures/report.png
 
@@ -13,11 +13,11 @@ from pathlib import Path
 import fire
 from playwright.sync_api import sync_playwright
 
-MINUTES = 10  # without a GPU, and with other work beside it, drawing takes long
+MINUTES = 10  # rendering is slow without a GPU and with other load
 
 
 def main(report: str, picture: str) -> None:
-    """Save the report's first screens, down to the pictures, 1280 pixels wide."""
+    """Save the top of the report, down to the pictures, 1280 pixels wide."""
     with sync_playwright() as playwright:
         # WebGL on the CPU, so that the picture is the same everywhere
         options = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]

@@ -1,12 +1,12 @@
-"""Speed of the synthesizer beside MONAI's stock recipe: one study, one run, the CPU of one machine.
+"""Speed of the synthesizer and of MONAI's stock recipe: one study, one run, on the CPU of one machine.
 
 .venv/bin/python benchmarks/synthesis.py [--dataset_dir STUDY] [--checkpoint MODEL.pt] [--repeat 3] [--runtimes true]
 
 The study has four modalities of 240 x 240 x 155 voxels; without one the demo study is generated. Prints Markdown
-tables, then one JSON object. What is compared takes turns, each in a process of its own, and of all turns the median
-counts. A thousand steps of the stock recipe would take hours: ``--steps`` of them are timed, with one batch, and the
-time of a study is scaled from it. ``--runtimes`` runs the network by other means too, and skips what is not installed:
-pip install openvino onnx onnxruntime onnxscript.
+tables, then one JSON object. The candidates alternate, each in its own process, and the median of the turns is
+reported. A thousand steps of the stock recipe would take hours: ``--steps`` of them are timed, with one batch, and the
+time of a study is extrapolated. ``--runtimes`` also runs the network with other runtimes, and skips those that are not
+installed: pip install openvino onnx onnxruntime onnxscript.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from custom.training.slice_dataset import SliceDataset  # noqa: E402
 
 BUNDLE = ROOT / "bundles" / "recoseg_synth"
 STOCK_STEPS = 1000
-STOCK_SLICES = 78  # 155 slices of 1 mm at 2 mm, the empty ones included
+STOCK_SLICES = 78  # 155 slices of 1 mm at 2 mm, including empty ones
 CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
 Task = Callable[[], Any]
 
@@ -61,7 +61,7 @@ def main(
     repeat: int = 3,
     runtimes: bool = False,
 ) -> None:
-    """Measure one study, or the demo study, and print what was found."""
+    """Measure one study, or the demo study, and print the results."""
     with tempfile.TemporaryDirectory() as temporary:
         study = Path(dataset_dir) if dataset_dir else make_study(temporary, "phantom")
         command = command_line(study, checkpoint, Path(temporary), repeat)  # first, see there
@@ -70,7 +70,7 @@ def main(
         arguments = (prepared, checkpoint, steps)
         turns = measure({make.__name__: (make, *arguments) for make in CONTENDERS}, repeat)
         size = len(torch.load(prepared)["batch"])
-        figures = {
+        results = {
             "study": study.name,
             "machine": {
                 "processor": processor(),
@@ -93,13 +93,13 @@ def main(
             "convolutions": convolutions(*arguments, repeat),
         }
         if runtimes:
-            figures["runtimes"] = other_runtimes(arguments, repeat)
-    print(tables(figures))
-    print(json.dumps(figures))
+            results["runtimes"] = other_runtimes(arguments, repeat)
+    print(tables(results))
+    print(json.dumps(results))
 
 
 def prepare(study: Path) -> dict[str, torch.Tensor]:
-    """Return a study as train.json prepares it, (4, 120, 120, slices), and a batch of its slices as training sees them.
+    """Return a study preprocessed as in train.json, (4, 120, 120, slices), and a training batch of its slices.
 
     Raises:
         BadInput: the study lacks a modality or cannot be read.
@@ -122,7 +122,7 @@ def config(name: str, **changes: Any) -> ConfigParser:
     return parser
 
 
-# What is compared. Each function returns a task without arguments; it runs in a process of its own.
+# The candidates. Each function returns a task without arguments, which runs in its own process.
 
 
 def stock_network() -> DiffusionModelUNet:
@@ -137,7 +137,7 @@ def stock_network() -> DiffusionModelUNet:
 
 
 def stock_synthesis(prepared: Path, checkpoint: str, steps: int) -> Task:
-    """MONAI's ancestral sampling, as its own inferer does it: the first ``steps`` of its thousand, one batch."""
+    """MONAI's ancestral sampling with its own inferer: the first ``steps`` of its thousand, one batch."""
     condition = to_signed(torch.load(prepared)["batch"][:, :3])
     network, noise = stock_network().eval(), torch.randn_like(condition[:, :1])
     scheduler = DDPMScheduler(num_train_timesteps=STOCK_STEPS)
@@ -147,10 +147,10 @@ def stock_synthesis(prepared: Path, checkpoint: str, steps: int) -> Task:
 
 
 class ConcatInferer(DiffusionInferer):
-    """MONAI's inferer puts the condition beside the image when told to; its `DiffusionPrepareBatch` never does."""
+    """MONAI's inferer can concatenate the condition to the image; its `DiffusionPrepareBatch` cannot."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return the network's prediction for the noised image beside its condition."""
+        """Return the network's prediction for the noisy image and its condition."""
         return super().__call__(*args, **kwargs, mode="concat")
 
 
@@ -203,20 +203,20 @@ def start(make: Callable[..., Task], *arguments: Any) -> None:
 
 
 def turn() -> tuple[float, float]:
-    """Return the seconds that the task of this process takes now, and the seconds of CPU time."""
+    """Run the task of this process; return its seconds and its seconds of CPU time."""
     wall, cpu = time.perf_counter(), time.process_time()
     _task()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def peak_memory_gb() -> float:
-    """Return the most memory that this process has held; getrusage would give its parent's where that is more."""
+    """Return the peak memory of this process; getrusage would return its parent's if that is larger."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1e6
 
 
 def measure(tasks: dict[str, tuple], repeat: int) -> dict[str, dict[str, float]]:
-    """Let every task have ``repeat`` turns, one after the other; the first turn of each, which warms up, is apart."""
+    """Run all tasks ``repeat`` times, alternating; the first turn of each, a warm-up, is reported separately."""
     turns = defaultdict(list)
     with ExitStack() as stack:
         pools = {
@@ -239,19 +239,19 @@ def measure(tasks: dict[str, tuple], repeat: int) -> dict[str, dict[str, float]]
     }
 
 
-def scaled(figures: dict[str, float], factor: float) -> dict[str, float]:
-    """Return times multiplied by ``factor``, without that of the first turn."""
+def scaled(results: dict[str, float], factor: float) -> dict[str, float]:
+    """Return the times multiplied by ``factor``, without that of the first turn."""
     return {
-        "seconds": round(figures["seconds"] * factor, 3),
-        "cpu_seconds": round(figures["cpu_seconds"] * factor, 3),
-        "peak_memory_gb": figures["peak_memory_gb"],
+        "seconds": round(results["seconds"] * factor, 3),
+        "cpu_seconds": round(results["cpu_seconds"] * factor, 3),
+        "peak_memory_gb": results["peak_memory_gb"],
     }
 
 
 def command_line(study: Path, checkpoint: str, folder: Path, repeat: int) -> dict[str, Any]:
-    """Run inference.json on a study as a user does, reading and writing included.
+    """Run inference.json on a study as a user does, including reading and writing.
 
-    The peak memory that wait4 gives is the parent's where that is more: call this before anything large.
+    The peak memory from wait4 is the parent's if that is larger: call this before allocating anything large.
     """
     command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(BUNDLE), "--checkpoint", checkpoint]
     command += ["--config_file", str(BUNDLE / "configs" / "inference.json"), "--dataset_dir", str(study)]
@@ -304,8 +304,8 @@ class ConvolutionClock(TorchDispatchMode):
 
 
 def convolutions(prepared: Path, checkpoint: str, steps: int, repeat: int) -> dict[str, Any]:
-    """Return, by type of number, what the machine multiplies matrices at and what the network's convolutions reach."""
-    figures = {}
+    """Return, for each number type, the speed of matrix multiplication and of the network's convolutions."""
+    results = {}
     for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
         rate = matrix_rate(dtype, repeat)
         amp = dtype is torch.bfloat16
@@ -313,19 +313,19 @@ def convolutions(prepared: Path, checkpoint: str, steps: int, repeat: int) -> di
             "synthesis": our_synthesis(prepared, checkpoint, steps, amp),
             "training": our_training(prepared, checkpoint, 1, amp),
         }
-        figures[name] = {"matrix_gflops": round(rate)}
+        results[name] = {"matrix_gflops": round(rate)}
         for kind, task in tasks.items():
             task()
             clock = ConvolutionClock()
             with clock:
                 for _ in range(repeat):
                     task()
-            figures[name][kind] = reached(clock, repeat, rate)
-    return figures
+            results[name][kind] = reached(clock, repeat, rate)
+    return results
 
 
 def matrix_rate(dtype: torch.dtype, repeat: int) -> float:
-    """Return the billions of operations a second of the fastest multiplication of square matrices."""
+    """Return the GFLOP/s of the fastest multiplication of square matrices."""
     rates = []
     for size in (1024, 2048, 4096):
         left, right = torch.rand(2, size, size).to(dtype)
@@ -338,7 +338,7 @@ def matrix_rate(dtype: torch.dtype, repeat: int) -> float:
 
 
 def reached(clock: ConvolutionClock, repeat: int, rate: float) -> dict[str, Any]:
-    """Return total and layers of what was timed in ``repeat`` runs; of the calls of a layer the fastest counts."""
+    """Return the total and the layers timed in ``repeat`` runs; the fastest call of each layer counts."""
     layers, operations, seconds = [], 0.0, 0.0
     for layer, times in clock.seconds.items():
         direction, (out_channels, in_channels, *kernel), stride, (batch, _, *size) = layer
@@ -365,11 +365,11 @@ def reached(clock: ConvolutionClock, repeat: int, rate: float) -> dict[str, Any]
     }
 
 
-# Other ways to run the network. Each takes the network and returns what runs in its place.
+# Other runtimes. Each function takes the network and returns its replacement.
 
 
 def example(network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return an input of the network: more than one slice, so that none of it is taken for a constant."""
+    """Return an input of the network with several slices, so that the batch size is not compiled as a constant."""
     return torch.rand(16, 4, 96, 80), torch.zeros(16, dtype=torch.long)
 
 
@@ -379,7 +379,7 @@ def channels_last(network: torch.nn.Module) -> Callable:
 
 
 def torch_compile(network: torch.nn.Module) -> Callable:
-    # each shape of its own: inductor of torch 2.13 fails with a ValueRangeError where height and width are dynamic
+    # one compilation per shape: inductor of torch 2.13 fails with a ValueRangeError if height and width are dynamic
     return torch.compile(network, dynamic=False)
 
 
@@ -413,7 +413,7 @@ def onnxruntime(network: torch.nn.Module) -> Callable:
     return lambda x, timesteps: torch.from_numpy(session.run(None, {"x": x.numpy(), "timesteps": timesteps.numpy()})[0])
 
 
-# name -> (what wraps the network, modules that it needs, whether the inferer is to autocast)
+# name -> (function that wraps the network, modules that it needs, whether the inferer autocasts)
 RUNTIMES: dict[str, tuple[Callable | None, tuple[str, ...], bool]] = {
     "eager, bfloat16": (None, (), True),
     "eager, float32": (None, (), False),
@@ -426,7 +426,7 @@ RUNTIMES: dict[str, tuple[Callable | None, tuple[str, ...], bool]] = {
 
 
 def start_runtime(prepared: Path, checkpoint: str, steps: int, name: str) -> Task:
-    """Return a task that makes what runs the network in its first turn, so that that turn's time has it in it."""
+    """Return a task that builds its runtime in the first turn, so that the first turn's time includes it."""
     wrap, _, amp = RUNTIMES[name]
     made: list[Task] = []
 
@@ -439,7 +439,7 @@ def start_runtime(prepared: Path, checkpoint: str, steps: int, name: str) -> Tas
 
 
 def other_runtimes(arguments: tuple, repeat: int) -> dict[str, Any]:
-    """Return the seconds of a study by every means, and by how much its image differs from that of float32 at most."""
+    """Return the seconds per study of each runtime, and the largest difference of its image from float32."""
     tasks, missing = {}, {}
     for name, (_, modules, _) in RUNTIMES.items():
         lacking = [module for module in modules if importlib.util.find_spec(module) is None]
@@ -447,11 +447,11 @@ def other_runtimes(arguments: tuple, repeat: int) -> dict[str, Any]:
             missing[name] = f"skipped: {' and '.join(lacking)} not installed"
         else:
             tasks[name] = (start_runtime, *arguments, name)
-    figures: dict[str, Any] = measure(tasks, repeat)
+    results: dict[str, Any] = measure(tasks, repeat)
     images = {name: torch.load(arguments[0].with_name(f"{name}.pt")) for name in tasks}
-    for name, entry in figures.items():
+    for name, entry in results.items():
         entry["largest_difference"] = float((images[name] - images["eager, float32"]).abs().max())
-    return figures | missing
+    return results | missing
 
 
 # Output
@@ -462,9 +462,9 @@ def processor() -> str:
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
-def tables(figures: dict[str, Any]) -> str:
-    """Return the figures as Markdown tables."""
-    synthesis, training = figures["synthesis"], figures["training_step"]
+def tables(results: dict[str, Any]) -> str:
+    """Return the results as Markdown tables."""
+    synthesis, training = results["synthesis"], results["training_step"]
     slices = {name: training["slices"] / training[name]["seconds"] for name in ("stock", "recoseg")}
     rows = [
         ["", "stock MONAI", "ReCoSeg", "ratio"],
@@ -478,27 +478,27 @@ def tables(figures: dict[str, Any]) -> str:
     ]
     command = synthesis["recoseg_command_line"]
     text = [
-        f"{figures['study']}, {figures['machine']['processor']}, {figures['machine']['threads']} threads. "
-        f"The stock recipe's time of a study is scaled from {figures['scaled_from']}.\n",
+        f"{results['study']}, {results['machine']['processor']}, {results['machine']['threads']} threads. "
+        f"The stock recipe's time of a study is scaled from {results['scaled_from']}.\n",
         markdown(rows),
         f"\nCommand line, reading and writing included: {command['seconds']} s, "
         f"{command['cpu_seconds']} s of CPU time, {command['peak_memory_gb']} GB.\n",
     ]
     rows = [["convolutions", "GFLOP", "seconds", "GFLOP/s", "share of matrix multiplication"]]
-    for name, entry in figures["convolutions"].items():
+    for name, entry in results["convolutions"].items():
         for kind in ("synthesis", "training"):
             total = entry[kind]
             row = [f"{kind}, {name}", total["gflop"], total["seconds"], total["gflops"]]
             rows.append([*row, f"{total['share']:.0%} of {entry['matrix_gflops']}"])
     text.append(markdown(rows))
-    if "runtimes" in figures:
+    if "runtimes" in results:
         keys = ["seconds", "cpu_seconds", "first_turn_seconds", "peak_memory_gb", "largest_difference", "against eager"]
         rows = [["network run by", *(key.replace("_", " ") for key in keys)]]
-        for name, entry in figures["runtimes"].items():
+        for name, entry in results["runtimes"].items():
             if isinstance(entry, str):
                 rows.append([name, entry, *[""] * (len(keys) - 1)])
             else:
-                ratio = entry["seconds"] / figures["runtimes"]["eager, bfloat16"]["seconds"]
+                ratio = entry["seconds"] / results["runtimes"]["eager, bfloat16"]["seconds"]
                 rows.append([name, *(f"{entry[key]:.3g}" for key in keys[:-1]), f"{ratio:.2f}"])
         text += ["", markdown(rows)]
     return "\n".join(text) + "\n"

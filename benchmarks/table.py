@@ -3,11 +3,11 @@
 .venv/bin/python benchmarks/table.py NAME=FOLDER NAME=FOLDER ... --reference NAME [--output docs/results/table]
 
 Each FOLDER holds the metrics.json of an evaluation. Prints two Markdown tables; --output writes them to <output>.md,
-and the same figures unrounded to <output>.json.
+and the same metrics, unrounded, to <output>.json.
 
-Intervals are the middle 95 % of a bootstrap over patients (percentile method): 10000 times, as many patients as there
-are are drawn with replacement, the same ones for every row and figure. Of few patients, say fewer than 20, such an
-interval is narrower than it should be: read n beside it.
+Intervals are the middle 95 % of a bootstrap over patients (percentile method): 10000 resamples of the
+patients with replacement, the same for every row and metric. With few patients, say fewer than 20, such an interval is
+too narrow: read n beside it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SEED = 0
 
 
 def main(*rows: str, reference: str, output: str | None = None) -> None:
-    """Print the tables of ``rows``, each NAME=FOLDER, and write them if ``output`` says where."""
+    """Print the tables of ``rows``, each NAME=FOLDER, and write them if ``output`` is given."""
     folders = folders_of(rows)
     evaluations = {name: json.loads((folder / "metrics.json").read_text()) for name, folder in folders.items()}
     results = summarize(evaluations, reference)
@@ -62,48 +62,48 @@ def folders_of(rows: Sequence[str]) -> dict[str, Path]:
 
 
 def summarize(evaluations: dict[str, Any], reference: str) -> dict[str, Any]:
-    """Return mean and difference from the reference, with intervals, of each figure of each evaluation.
+    """Return the mean and the difference from the reference, with intervals, for each metric of each evaluation.
 
     Raises:
         BadInput: there is no such reference, there are fewer than two patients, the evaluations are not of the same
-            patients and figures, or a figure is missing.
+            patients and metrics, or a metric is missing.
     """
     if reference not in evaluations:
         raise BadInput(f"--reference is {reference}, expected one of {', '.join(evaluations) or 'the rows'}.")
     patients = list(evaluations[reference]["studies"])
-    figures = list(evaluations[reference]["mean"])
+    metrics = list(evaluations[reference]["mean"])
     if len(patients) < 2:
         raise BadInput(f"{reference} has {len(patients)} patient, expected two or more for an interval.")
     values = {}
     for name, evaluation in evaluations.items():
-        if evaluation["studies"].keys() != set(patients) or evaluation["mean"].keys() != set(figures):
-            raise BadInput(f"{name} has other patients or figures than {reference}, expected the same ones.")
-        # None, which stands for a figure that a patient lacks, becomes NaN
-        values[name] = np.array([[evaluation["studies"][id][key] for key in figures] for id in patients], dtype=float)
+        if evaluation["studies"].keys() != set(patients) or evaluation["mean"].keys() != set(metrics):
+            raise BadInput(f"{name} has other patients or metrics than {reference}, expected the same ones.")
+        # None, for a metric that is missing for a patient, becomes NaN
+        values[name] = np.array([[evaluation["studies"][id][key] for key in metrics] for id in patients], dtype=float)
         if np.isnan(values[name]).any():
-            patient, figure = np.argwhere(np.isnan(values[name]))[0]
-            raise BadInput(f"{name} has no {figures[figure]} of {patients[patient]}, expected one of every patient.")
+            patient, metric = np.argwhere(np.isnan(values[name]))[0]
+            raise BadInput(f"{name} has no {metrics[metric]} of {patients[patient]}, expected one of every patient.")
     rows = {}
     for name, evaluation in evaluations.items():
         means, intervals = mean_and_interval(values[name])
         differences, difference_intervals = mean_and_interval(values[name] - values[reference])
         rows[name] = {
             "weights": {bundle: entry["sha256"] for bundle, entry in evaluation["weights"].items()},
-            "figures": {
-                figure: {
+            "metrics": {
+                metric: {
                     "mean": means[number],
                     "interval": intervals[number],
                     "difference": differences[number],
                     "difference_interval": difference_intervals[number],
                 }
-                for number, figure in enumerate(figures)
+                for number, metric in enumerate(metrics)
             },
         }
     return {"reference": reference, "resamples": RESAMPLES, "seed": SEED, "patients": patients, "rows": rows}
 
 
 def mean_and_interval(values: np.ndarray) -> tuple[list[float], list[list[float]]]:
-    """Return the means over patients of values (patients, figures), and their 95 % intervals [low, high]."""
+    """Return the means over patients of values (patients, metrics), and their 95 % intervals [low, high]."""
     generator = np.random.default_rng(SEED)
     drawn = bootstrap((values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=generator)
     return values.mean(axis=0).tolist(), np.stack(drawn.confidence_interval, axis=-1).tolist()
@@ -124,16 +124,16 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def table(rows: dict[str, Any], value: str, interval: str, sign: str) -> list[str]:
-    """Return the lines of a table with a row for each evaluation and a column for each figure."""
+    """Return the lines of a table with a row for each evaluation and a column for each metric."""
     lines = []
     for name, row in rows.items():
         cells = [name]
-        for figure, entry in row["figures"].items():
-            form = f"{sign}.1f" if "_mm" in figure else f"{sign}.3f"
+        for metric, entry in row["metrics"].items():
+            form = f"{sign}.1f" if "_mm" in metric else f"{sign}.3f"
             middle, low, high = (format(number, form) for number in (entry[value], *entry[interval]))
             cells.append(f"{middle} [{low}, {high}]")
         if not lines:
-            lines = [f"| | {' | '.join(row['figures'])} |", "|---" * len(cells) + "|"]
+            lines = [f"| | {' | '.join(row['metrics'])} |", "|---" * len(cells) + "|"]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -1,10 +1,10 @@
-"""How bright whole tumour is in FLAIR, patient by patient: how many faint tumours, and dark ones, training can show.
+"""Contrast of the whole tumour in FLAIR per patient: how many faint and dark tumours the training data contain.
 
     PYTHONPATH=. .venv/bin/python benchmarks/tumour_contrast.py DATASET_DIR DATALIST
 
-Reads the training studies of the datalist, on slices of 2 mm. Prints how far the median of tumour lies above that of
-normal tissue (brain outside of it), in standard deviations of normal tissue: percentiles over the patients. Then the
-share of the patients with more than a tenth, and a fifth, of their tumour darker than the median of normal tissue.
+Reads the training studies of the datalist, on slices of 2 mm. Prints percentiles over the patients of the difference
+between the medians of tumour and normal tissue (the rest of the brain), in standard deviations of normal tissue. Then
+the fraction of patients with more than a tenth, and a fifth, of their tumour darker than the median of normal tissue.
 """
 
 import sys

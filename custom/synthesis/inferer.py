@@ -25,7 +25,7 @@ class SynthesisInferer(BrainSliceInferer):
         consistency: side, in pixels, of the squares in which the mean of the real T1ce is kept: DDNM's range-null space
             decomposition (arXiv 2212.00490, equation 13) with averaging as its operator. 0 synthesizes from only flair,
             t1 and t2.
-        seed: seed of the noise, used anew for every study, so that a study's image depends neither on earlier studies
+        seed: seed of the noise, set again for every study, so that a study's image depends neither on earlier studies
             nor on the batch size.
         batch_size: slices per forward pass of the network.
         amp: whether to autocast, see `AutocastInferer`.

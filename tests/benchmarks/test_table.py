@@ -46,17 +46,17 @@ def test_the_interval_is_that_of_the_binomial_distribution():
 
 def test_differences_are_taken_patient_by_patient():
     results = summarize({"base": BASE, "better": BETTER}, "base")
-    dice = results["rows"]["better"]["figures"]["dice"]
+    dice = results["rows"]["better"]["metrics"]["dice"]
     assert dice["mean"] == pytest.approx(0.8)
     assert dice["interval"] == pytest.approx([0.6, 1.0])
     # each is better by 0.1, so that no resample says anything else, however far apart the patients are
     assert dice["difference"] == pytest.approx(0.1)
     assert dice["difference_interval"] == pytest.approx([0.1, 0.1])
-    assert results["rows"]["better"]["figures"]["hd95_mm"]["difference_interval"] == [-10, -2]
-    assert results["rows"]["base"]["figures"]["dice"]["difference_interval"] == [0, 0]
+    assert results["rows"]["better"]["metrics"]["hd95_mm"]["difference_interval"] == [-10, -2]
+    assert results["rows"]["base"]["metrics"]["dice"]["difference_interval"] == [0, 0]
 
 
-def test_the_tables_are_printed_and_written_with_the_figures_unrounded(tmp_path, capsys):
+def test_the_tables_are_printed_and_written_with_unrounded_metrics(tmp_path, capsys):
     output = tmp_path / "results" / "table"
     main(*folders(tmp_path, base=BASE, better=BETTER), reference="base", output=str(output))
     text = (tmp_path / "results" / "table.md").read_text()
@@ -88,7 +88,7 @@ def test_without_an_output_nothing_is_written(tmp_path, capsys, monkeypatch):
     [
         (evaluation(a=[0.5, 10.0], c=[0.9, 20.0]), ["other", "base", "patients"]),
         (evaluation(a=[0.5, 10.0]), ["other", "base", "patients"]),
-        ({**BASE, "mean": {"dice": 0}}, ["other", "base", "figures"]),
+        ({**BASE, "mean": {"dice": 0}}, ["other", "base", "metrics"]),
         (evaluation(a=[0.5, None], b=[0.9, 20.0]), ["other", "hd95_mm", "of a"]),
     ],
 )
