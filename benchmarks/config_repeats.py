@@ -27,12 +27,12 @@ def main_configs() -> dict[str, str]:
 
 
 def repeated_lines(texts: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return name -> lines that repeat an earlier block, for texts in this order.
+    r"""Return name -> lines that repeat an earlier block, for texts in this order.
 
-    >>> first = "\\n".join("abcdefg")
+    >>> first = "\n".join("abcdefg")
     >>> {name: len(lines) for name, lines in repeated_lines({"1": first, "2": first[2:] + "x", "3": "abcde"}).items()}
     {'1': 0, '2': 0, '3': 0}
-    >>> repeated_lines({"1": first, "2": "x\\n" + first + "\\ny"})["2"]
+    >>> repeated_lines({"1": first, "2": "x\n" + first + "\ny"})["2"]
     ['a', 'b', 'c', 'd', 'e', 'f', 'g']
     """
     seen: set[tuple[str, ...]] = set()

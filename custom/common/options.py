@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pydoc import locate
 from typing import Any
@@ -22,7 +22,9 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from custom.common.errors import BadInput
 
 # options of MONAI's command itself
-OF_MONAI = {*inspect.signature(monai.bundle.run).parameters, *inspect.signature(ConfigWorkflow).parameters} - {"override"}
+OF_MONAI = {name for taker in (monai.bundle.run, ConfigWorkflow) for name in inspect.signature(taker).parameters}
+OF_MONAI.remove("override")  # which stands for all others
+OF_TRACKING: Any = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]
 HELP = ("help", "h")
 
 
@@ -51,7 +53,7 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
     if any(name in options for name in HELP):
         print(describe(parser))
         raise SystemExit(0)
-    ignored = OF_MONAI | (set(DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]) if options.get("tracking") else set())
+    ignored = OF_MONAI | (set(OF_TRACKING) if options.get("tracking") else set())
     for name, value in options.items():
         if name in ignored or name.startswith(ConfigParser.meta_key):
             continue
@@ -84,7 +86,7 @@ def is_known(parser: ConfigParser, name: str) -> bool:
         return True
     parent, last = ReferenceResolver.split_id(name, last=True)
     part = parser.get(parent) if parent else None
-    if not ConfigComponent.is_instantiable(part):
+    if part is None or not ConfigComponent.is_instantiable(part):
         return False
     accepted = _arguments(parser, part)
     return accepted is None or last in accepted | ConfigComponent.non_arg_keys
@@ -93,8 +95,9 @@ def is_known(parser: ConfigParser, name: str) -> bool:
 def _arguments(parser: ConfigParser, part: Mapping[str, Any]) -> set[str] | None:
     """Return the arguments of what a part of a config names; None if it takes any."""
     target = ConfigComponent(config=part, locator=parser.locator).resolve_module_name()
+    component: Any = locate(target) if isinstance(target, str) else target
     try:
-        parameters = inspect.signature(locate(target) if isinstance(target, str) else target).parameters
+        parameters = inspect.signature(component).parameters
     except (TypeError, ValueError):  # not there, or without a signature: whoever makes it says what is wrong
         return None
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
@@ -116,7 +119,9 @@ def nearest(parser: ConfigParser, name: str) -> str | None:
         known = [f"{parent}#{entry}" for entry in {*part, *(arguments or ())} if not entry.startswith("_")]
     else:
         known = [*parser.get(), *OF_MONAI]
-        entries = [f"{key}#{last}" for key, value in parser.get().items() if isinstance(value, Mapping) and last in value]
+        entries = [
+            f"{key}#{last}" for key, value in parser.get().items() if isinstance(value, Mapping) and last in value
+        ]
         if entries:
             return entries[0]
     found = difflib.get_close_matches(name.replace("::", "#"), sorted(known), n=1)
@@ -135,7 +140,7 @@ def describe(parser: ConfigParser) -> str:
     lines = [f"  --{name.ljust(width)}{value!r}" for name, value in settings.items() if name != "imports"]
     return "\n".join(
         [
-            "Options of these configs, with their defaults; docs/reference/configuration.md of the project explains them:",
+            "Options of these configs, with their defaults; docs/reference/configuration.md explains them:",
             *lines,
             "",
             "An entry of a part is set as --part#entry, such as --sampler#steps 10. The parts:",
@@ -145,7 +150,7 @@ def describe(parser: ConfigParser) -> str:
 
 
 def _is_setting(value: Any) -> bool:
-    """Return whether a value is plain: no component, and nothing that has one in it."""
-    if isinstance(value, Mapping):
-        return False
-    return not isinstance(value, Iterable) or isinstance(value, str) or not any(isinstance(each, Mapping) for each in value)
+    """Return whether a value is plain: no component, and no list of them."""
+    if isinstance(value, list):
+        return not any(isinstance(each, Mapping) for each in value)
+    return not isinstance(value, Mapping)

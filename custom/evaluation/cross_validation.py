@@ -46,8 +46,8 @@ def cross_validate(
         output_dir: folder that everything goes to.
         folds: the number of folds that patients are dealt into, where the datalist has none.
         datalist: a datalist; the folds of its training studies are taken if they have some.
-        options: overrides of the configs, for training, and for evaluation too where it knows them. ``{fold}`` in a text
-            is the number of the fold.
+        options: overrides of the configs, for training, and for evaluation too where it knows them. ``{fold}`` in a
+            text is the number of the fold.
 
     Raises:
         BadInput: the datalist has a single fold, an option is not known to ``train.json``, a training or an evaluation

@@ -80,7 +80,7 @@ def write_metrics(
 
     Args:
         output_dir: folder that the two files go to.
-        studies: id -> metric -> value, the same metrics for each; NaN where a study has none: the mean is of the others.
+        studies: id -> metric -> value, the same metrics for each; NaN where a study has none: the mean is of others.
         more: what else goes into ``metrics.json``.
     """
     names = list(next(iter(studies.values())))

@@ -25,8 +25,8 @@ class ResumableCheckpoint:
 
     Args:
         folder: where checkpoints lie, named after their epoch; only the last is kept.
-        objects: name -> what has a ``state_dict``: network, optimizer, schedule of the learning rate, and as ``ema`` the
-            averaged weights.
+        objects: name -> what has a ``state_dict``: network, optimizer, schedule of the learning rate, and as ``ema``
+            the averaged weights.
         resume: whether to go on from the last checkpoint in ``folder``.
 
     Raises:

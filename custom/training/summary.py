@@ -18,9 +18,7 @@ import ignite.distributed as idist
 logger = logging.getLogger(__name__)
 
 
-def say_train_segmenter(
-    folder: str, evaluator: Any, bundle_root: str, dataset_dir: Any, datalist: str | None
-) -> None:
+def say_train_segmenter(folder: str, evaluator: Any, bundle_root: str, dataset_dir: Any, datalist: str | None) -> None:
     """Write to the log where a synthesizer's weights are, and how to train a segmenter that uses them.
 
     Args:

@@ -19,8 +19,8 @@ OTHERWISE = {
     # mirrored volumes are seen twice in inference only, which takes twice as long
     SEG: {"output_dir", "network", "run", "flip"},
 }
-# What only training gives to transforms: masks, and synthesizers that have not seen a study. The synthesizer learns from
-# T1ce, and does without it in inference.
+# What only training gives to transforms: masks, and synthesizers that have not seen a study. The synthesizer learns
+# from T1ce, and does without it in inference.
 OF_TRAINING = {SYNTH: {"label_key", "modalities", "optional"}, SEG: {"label_key", "cross_fitted"}}
 
 

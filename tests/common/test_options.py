@@ -114,7 +114,9 @@ def test_help_lists_every_setting_and_stops(config, capsys):
 
 
 def test_what_takes_anything_accepts_any_argument():
-    parser = ConfigParser({"part": {"_target_": "custom.common.errors.BadInput"}, "free": {"_target_": "builtins.dict"}})
+    parser = ConfigParser(
+        {"part": {"_target_": "custom.common.errors.BadInput"}, "free": {"_target_": "builtins.dict"}}
+    )
     assert is_known(parser, "free#whatever")
     assert not is_known(parser, "nothing#whatever")
 

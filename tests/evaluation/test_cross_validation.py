@@ -17,7 +17,14 @@ TRAIN = {
     **{"dataset_dir": "", "datalist": None, "fold": 0, "folds": 5, "output_dir": "", "resume": False},
     **{"max_epochs": 1, "amp": True, "synth_checkpoint": ""},
 }
-INFERENCE = {"dataset_dir": "", "datalist": None, "output_dir": "", "checkpoint": "", "amp": True, "synth_checkpoint": ""}
+INFERENCE = {
+    "dataset_dir": "",
+    "datalist": None,
+    "output_dir": "",
+    "checkpoint": "",
+    "amp": True,
+    "synth_checkpoint": "",
+}
 EVALUATE = {"section": "testing", "fold": 0, "folds": 5}
 DICE = {0: {"a": 0.5, "c": 1.0}, 1: {"b": 0.25}, 2: {"d": None}}
 

@@ -41,9 +41,7 @@ def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0)
         train_handlers=[LrScheduleHandler(schedule, print_lr=False), checkpoint],
         decollate=False,
     )
-    return SimpleNamespace(
-        network=network, average=average, optimizer=optimizer, schedule=schedule, trainer=trainer
-    )
+    return SimpleNamespace(network=network, average=average, optimizer=optimizer, schedule=schedule, trainer=trainer)
 
 
 def state(run: SimpleNamespace) -> dict[str, torch.Tensor | float]:
