@@ -22,6 +22,7 @@ from custom.data.load import LoadStudyd, load_mask
 from custom.data.phantom import make_study
 from custom.data.study import MSD_CHANNELS
 from custom.dicom.registration import MOVES
+from custom.evaluation import cross_validation
 from custom.export.portable_bundle import pack_portable
 from custom.inference.report import write_report
 from custom.sharing.pack import REPOSITORY, pack_bundles
@@ -107,6 +108,32 @@ def report(results_dir: str, study: ImageSpec, channel_order: tuple[str, ...] = 
     return str(write_report(results_dir, study, channel_order))
 
 
+def cross_validate(
+    bundle_root: str, dataset_dir: str, output_dir: str, folds: int = 5, datalist: str | None = None, **options: Any
+) -> None:
+    """Train and evaluate a bundle once for each fold, and pool the metrics of all studies in one table.
+
+    Example: python -m custom cross_validate bundles/recoseg_seg BraTS2020_TrainingData cross_validation --max_epochs 6
+
+    Each fold leaves its weights and metrics in output_dir/fold_<k>, and output_dir/metrics.json and metrics.csv have
+    every study. A fold that is done is not done again. The segmenter's synthesizer has to be cross-validated first, so
+    that none has seen the fold: --synth_checkpoint "cross_validation_synth/fold_{fold}/model_final.pt"
+
+    Args:
+        bundle_root: the bundle.
+        dataset_dir: the dataset, with masks.
+        output_dir: where everything goes.
+        folds: the number of folds, if the datalist has none.
+        datalist: a MONAI datalist (JSON), with folds or without.
+        options: other options of train.json and, where it knows them, evaluate.json; {fold} stands for the fold.
+    """
+    paths = (_path(bundle_root, "bundle_root"), str(dataset_dir), _path(output_dir, "output_dir"))
+    mean = cross_validation.cross_validate(*paths, folds, datalist, options)
+    print(f"Means of all studies, in {paths[2] / 'metrics.json'}:")
+    for name, value in mean.items():
+        print(f"  {name}: {value}")
+
+
 def pack(output_dir: str, bundles_dir: str = str(REPOSITORY / "bundles"), portable: bool = False) -> None:
     """Pack both bundles as self-contained zips, for another hospital or a model zoo.
 
@@ -183,7 +210,7 @@ def _path(value: object, option: str) -> Path:
 def main() -> None:
     """Run a command; exit status 0 on success, 2 for wrong usage or bad input, 1 for any other failure."""
     try:
-        verbs = (demo_study, check, dice, report, pack, sign, verify)
+        verbs = (demo_study, check, dice, report, cross_validate, pack, sign, verify)
         fire.Fire({verb.__name__: verb for verb in verbs}, name="python -m custom")
     except BadInput as error:
         print(f"Error: {error}", file=sys.stderr)
