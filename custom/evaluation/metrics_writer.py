@@ -69,7 +69,10 @@ class MetricsWriter:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         with written_beside(self.output_dir / "metrics.json") as file:
             file.write_text(json.dumps({"mean": mean, "studies": studies, **curves, **self.origin}, indent=2) + "\n")
-        with written_beside(self.output_dir / "metrics.csv") as file, file.open("w", newline="") as stream:
+        with (
+            written_beside(self.output_dir / "metrics.csv") as file,
+            file.open("w", newline="", encoding="utf-8") as stream,
+        ):
             writer = csv.writer(stream)
             writer.writerow(["study", *mean])
             writer.writerows([study, *figures.values()] for study, figures in studies.items())

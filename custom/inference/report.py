@@ -25,11 +25,10 @@ from scipy import ndimage
 from custom.common.atomic_files import written_beside
 from custom.common.cli_flags import as_flag
 from custom.common.errors import BadInput
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.find import ImageSpec, find_study
 from custom.data.headers import read_header
 from custom.data.load import LoadStudyd
-from custom.data.study import MSD_CHANNELS
 from custom.preprocessing.brain import is_brain
 from custom.preprocessing.residual import RESIDUAL_TOP
 

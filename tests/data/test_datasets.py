@@ -10,10 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.datasets import find_studies
 from custom.data.load import LoadStudyd
-from custom.data.study import MSD_CHANNELS
 from tests.studies import BRATS_2021, BRATS_2023, BRATS_AFFINE, bad_input, tiny_volumes, write_study
 
 
