@@ -61,7 +61,6 @@ def check(
     import numpy as np
 
     from custom.data.datasets import find_studies
-    from custom.dicom.study import DicomStudy
 
     studies = find_studies(dataset_dir, "all", channel_order=channel_order, masks=masks, dicom_ids=dicom_ids)
     # only now: what is wrong with names and headers is said without waiting for PyTorch
@@ -71,13 +70,14 @@ def check(
     load: Any = LoadStudyd(channel_order=channel_order)
     for study in studies:
         image = load(study)["image"]
-        spacing = " x ".join(f"{size:g}" for size in np.round(nib.affines.voxel_sizes(image.affine.numpy()), 3))
-        orientation = "".join(nib.aff2axcodes(image.affine.numpy()))
-        grid = " x ".join(map(str, image.shape[1:]))
+        grid, dicom = study["image"].grid, study["image"].dicom
+        spacing = " x ".join(f"{size:g}" for size in np.round(grid.spacing, 3))
+        orientation = "".join(nib.aff2axcodes(grid.affine))
+        shape = " x ".join(map(str, grid.shape))
         mask = "with a mask" if "label" in study else "without a mask"
-        print(f"{study['id']}: {', '.join(MODALITIES)}; {grid} voxels of {spacing} mm, {orientation}; {mask}")
-        if isinstance(study["image"], DicomStudy):
-            print(*(f"  {line}" for line in study["image"].lines(image.meta[MOVES])), sep="\n")
+        print(f"{study['id']}: {', '.join(MODALITIES)}; {shape} voxels of {spacing} mm, {orientation}; {mask}")
+        if dicom:
+            print(*(f"  {line}" for line in dicom.lines(image.meta[MOVES])), sep="\n")
     print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
 
 
@@ -93,14 +93,13 @@ def dice(mask: str, truth: str) -> str:
     Returns:
         Dice and the two volumes.
     """
-    import torch
     from monai.metrics import compute_dice
 
+    from custom.common.grid import grid_of, volume_ml
     from custom.data.load import load_mask
-    from custom.inference.results_writer import volume_ml
 
     found, expected = (load_mask(as_path(file, option)) for file, option in ((mask, "mask"), (truth, "truth")))
-    if found.shape != expected.shape or not torch.allclose(found.affine, expected.affine, atol=1e-3):
+    if not grid_of(found).is_that_of(grid_of(expected)):
         raise BadInput(f"{mask} is not on the grid of {truth}, expected two masks of one study.")
     score = compute_dice(found[None] > 0, expected[None] > 0).item()
     return f"Dice {score:.3f}; {volume_ml(found > 0):.1f} ml found, {volume_ml(expected > 0):.1f} ml true"

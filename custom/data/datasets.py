@@ -22,7 +22,6 @@ from custom.data.names import modality_of
 from custom.data.patients import patient_of
 from custom.data.study import Study, check_study
 from custom.dicom.series import holds_dicom
-from custom.dicom.study import DicomStudy
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +62,8 @@ def find_studies(
         dicom_ids: what a DICOM study is called, see `custom.dicom.study.find_dicom`.
 
     Returns:
-        Items for `LoadStudyd`, sorted by id: "id", "image" ({modality: path}, one path for a 4-D file, or a
-        `DicomStudy`) and "label" (a path, absent if there is no mask).
+        Items for `LoadStudyd`, sorted by id: "id", "image" (a `Study`) and "label" (a path, absent if there is no
+        mask).
 
     Raises:
         BadInput: nothing is found, the datalist or a study cannot be used, two studies have one id, a patient is in two
@@ -78,7 +77,8 @@ def find_studies(
     entries = []
     for listed in _list_studies(dataset_dir, datalist):
         study = find_study(listed.image, listed.label, channel_order, listed.id, modalities, optional, dicom_ids)
-        entries.append(Entry(study, listed.patient or patient_of(study.id), listed.section, listed.fold))
+        patient = listed.patient or study.patient or patient_of(study.id)
+        entries.append(Entry(replace(study, patient=patient), listed.section, listed.fold))
     entries.sort(key=lambda entry: entry.study.id)
     require_distinct(entries, origin)
     if datalist is None and section == "testing":
@@ -91,7 +91,7 @@ def find_studies(
 
 def _list_studies(dataset_dir: ImageSpec, datalist: FilePath | None) -> Iterator[Listed]:
     """Yield every study of a dataset; those that no datalist places elsewhere are in "training" without a fold."""
-    if isinstance(dataset_dir, Mapping | DicomStudy):
+    if isinstance(dataset_dir, Mapping | Study):
         yield Listed(dataset_dir)
         return
     if dataset_dir == "":
@@ -170,7 +170,6 @@ def _checked_item(study: Study, masks: str) -> dict[str, Any]:
         raise BadInput(
             f"The study {study.id} at {study.reference.parent} has no mask, expected a file whose name ends in seg."
         )
-    check_study(study)
-    images = {modality: str(path) for modality, path in study.images.items()}
-    item = {"id": study.id, "image": study.dicom or (str(study.reference) if study.channels else images)}
+    study = check_study(study)
+    item = {"id": study.id, "image": study}
     return item if study.label is None else {**item, "label": str(study.label)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from custom.dicom.study import DicomStudy, find_dicom
 logger = logging.getLogger(__name__)
 
 FilePath = str | PathLike[str]
-ImageSpec = FilePath | Mapping[str, FilePath] | DicomStudy
+ImageSpec = FilePath | Mapping[str, FilePath] | Study
 
 
 def find_study(
@@ -43,7 +44,7 @@ def find_study(
     Args:
         image: a study's folder, which may be a subject's or session's in BIDS, one 4-D file, one modality's file with
             the others beside it, or {modality: file}; a folder of DICOM and what else `custom.dicom.study.find_dicom`
-            takes, or the study that it found.
+            takes; or a study that was found before.
         label: the mask; None takes the study's own, if its folder has one.
         channel_order: modality of each channel, used if the study is a 4-D file.
         study_id: name of the study; None takes it from the folder or file.
@@ -58,11 +59,13 @@ def find_study(
         BadInput: a path does not exist or is no image, a link leads nowhere, a modality is missing or has two files
             alike, a key is unknown, or the name is none that a file can have.
     """
+    if isinstance(image, Study):
+        return _with_modalities(image, label, study_id, modalities, optional)
     volume, mask, unused = None, None, []
-    image = _found_if_dicom(image, modalities, optional, dicom_ids)
-    if isinstance(image, DicomStudy):
-        found = {modality: series.files[0] for modality, series in image.series.items()}
-        origin, name = f"The study {image.id}", image.id
+    dicom = _dicom_in(image, modalities, optional, dicom_ids)
+    if dicom is not None:
+        found = {modality: series.files[0] for modality, series in dicom.series.items()}
+        origin, name = f"The study {dicom.id}", dicom.id
     elif isinstance(image, Mapping):
         origin = "The mapping of a study's files"
         if unknown := sorted(map(str, set(image) - set(MODALITIES))):
@@ -85,17 +88,16 @@ def find_study(
             found = dict.fromkeys(channel_order, volume)
         unused = [file.name for file in files if file not in found.values() and modality_of(file) != "seg"]
 
-    # where none is demanded, any of the optional ones will do
-    _require_modalities(found, modalities if modalities or set(found) & set(optional) else optional, origin, unused)
-    missing = [modality for modality in optional if modality not in found]
+    images = _chosen(found, modalities, optional, origin, unused)
+    missing = [modality for modality in optional if modality not in images]
     if missing and unused:
         logger.warning("%s has no %s; not used: %s", origin, " and no ".join(missing), ", ".join(unused))
     study = Study(
         id=require_file_name(study_id or name, f"{origin}: its id"),
-        images={modality: found[modality] for modality in (*modalities, *optional) if modality in found},
+        images=images,
         channels=None if volume is None else tuple(channel_order),
         label=mask if label is None else Path(label).expanduser(),
-        dicom=image if isinstance(image, DicomStudy) else None,
+        dicom=dicom,
     )
     files = [] if study.dicom else list(study.images.values())
     for file in files if study.label is None else [*files, study.label]:
@@ -116,18 +118,35 @@ def image_files(folder: Path) -> list[Path]:
     return [image for image in images if image.is_file()]
 
 
-def _found_if_dicom(image: ImageSpec, modalities: Sequence[str], optional: Sequence[str], dicom_ids: str) -> ImageSpec:
-    """Return the study if ``image`` is DICOM, else ``image`` as it is; a folder with other images in it is not."""
-    if isinstance(image, DicomStudy):
-        return image
+def _with_modalities(
+    study: Study, label: FilePath | None, study_id: str | None, modalities: Sequence[str], optional: Sequence[str]
+) -> Study:
+    """Return a study that was found before, with those of its modalities that are asked for.
+
+    Where the mask is another one, the study is to be checked again.
+    """
+    mask = study.label if label is None else Path(label).expanduser()
+    return replace(
+        study,
+        id=study_id or study.id,
+        images=_chosen(study.images, modalities, optional, f"The study {study.id}"),
+        label=mask,
+        grid=study.grid if mask == study.label else None,
+    )
+
+
+def _dicom_in(
+    image: FilePath | Mapping[str, FilePath], modalities: Sequence[str], optional: Sequence[str], dicom_ids: str
+) -> DicomStudy | None:
+    """Return the study if ``image`` is DICOM, else None; a folder with other images in it is not."""
     if isinstance(image, Mapping):
         paths = {modality: as_path(file, str(modality)) for modality, file in image.items()}
         named = set(paths) <= set(MODALITIES) and any(map(holds_dicom, paths.values()))
-        return find_dicom(paths, modalities, optional, dicom_ids) if named else image
+        return find_dicom(paths, modalities, optional, dicom_ids) if named else None
     path = as_path(image, "dataset_dir")
     if path.is_dir() and not image_files(path) and holds_dicom(path):
         return find_dicom(path, modalities, optional, dicom_ids)
-    return image
+    return None
 
 
 def _look_around(path: Path) -> tuple[str, list[Path], Path | None]:
@@ -178,6 +197,19 @@ def _count(files: Sequence[Path]) -> str:
 
 def _names(files: Iterable[Path], between: str = ", ") -> str:
     return between.join(file.name for file in files)
+
+
+def _chosen(
+    found: Mapping[str, Path],
+    modalities: Sequence[str],
+    optional: Sequence[str],
+    origin: str,
+    unused: Sequence[str] = (),
+) -> dict[str, Path]:
+    """Return ``modalities``, then those of ``optional`` that were found, in that order."""
+    # where none is demanded, any of the optional ones will do
+    _require_modalities(found, modalities if modalities or set(found) & set(optional) else optional, origin, unused)
+    return {modality: found[modality] for modality in (*modalities, *optional) if modality in found}
 
 
 def _require_modalities(

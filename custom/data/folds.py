@@ -21,9 +21,13 @@ class Entry:
     """One study of a dataset, with its place in the split: section of the datalist, and fold where one is given."""
 
     study: Study
-    patient: str
     section: str
     fold: int | None
+
+    @property
+    def patient(self) -> str:
+        """Whose study it is."""
+        return self.study.patient
 
 
 def require_distinct(entries: Sequence[Entry], origin: object) -> None:

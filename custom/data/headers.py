@@ -1,4 +1,4 @@
-"""The header of an image: shape, channels and affine, without its voxels."""
+"""The header of an image: its grid and channels, without its voxels."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ from typing import NamedTuple
 
 import itk
 import numpy as np
-from monai.data import NibabelReader
-from monai.data.utils import orientation_ras_lps
 
 from custom.common.errors import BadInput
+from custom.common.grid import Grid
 
-FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+FILE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 class Header(NamedTuple):
     """What is known of an image without reading its voxels.
 
     Attributes:
-        shape: (H, W, D) in voxels.
+        grid: where its voxels are.
         channels: size of the fourth dimension, 1 for a 3-D image.
-        affine: (4, 4) float64, from voxel indices to RAS coordinates in mm.
     """
 
-    shape: tuple[int, ...]
+    grid: Grid
     channels: int
-    affine: np.ndarray
 
 
 def read_header(path: Path) -> Header:
@@ -37,7 +35,7 @@ def read_header(path: Path) -> Header:
     """
     require_image_file(path)
     try:
-        shape, affine = _nifti_header(path) if NibabelReader().verify_suffix(path) else _itk_header(path)
+        shape, affine = _nifti_header(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _itk_header(path)
     except Exception as error:  # nibabel, gzip and ITK raise a dozen unrelated types for a broken file
         raise unreadable(path, error) from error
 
@@ -47,7 +45,7 @@ def read_header(path: Path) -> Header:
         raise BadInput(f"{path} has the shape {shape}, expected a 3-D image, or a 4-D one with its modalities last.")
     if not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
         raise BadInput(f"{path} has an affine that cannot be inverted, expected one with three axes of finite length.")
-    return Header(shape[:3], shape[3] if len(shape) == 4 else 1, affine)
+    return Header(Grid(shape[:3], affine), shape[3] if len(shape) == 4 else 1)
 
 
 def require_image_file(path: Path) -> None:
@@ -71,12 +69,17 @@ def unreadable(path: Path, error: Exception) -> BadInput:
 
 def _nifti_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     """Return shape and affine as MONAI reads them, who mends a qform or sform that contradicts the voxel size."""
+    # not at the top: MONAI takes seconds to import, and what is wrong with names can be said before
+    from monai.data import NibabelReader
+
     image = NibabelReader().read(path)  # nibabel reads voxels only when asked for them
     return tuple(map(int, image.shape)), np.asarray(image.affine, dtype=np.float64)
 
 
 def _itk_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     """Return shape and affine of a NRRD or MetaImage file, as MONAI's `ITKReader` does but without the voxels."""
+    from monai.data.utils import orientation_ras_lps
+
     image = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if image is None:
         raise ValueError("no reader knows this format")

@@ -14,7 +14,9 @@ from monai.data import MetaTensor
 from monai.data.utils import orientation_ras_lps
 from monai.utils import SpaceKeys
 
+from custom.common.brain import brain_of
 from custom.common.errors import BadInput
+from custom.common.grid import voxel_mm3
 from custom.dicom.headers import lacks_preamble
 from custom.dicom.series import Series
 from custom.dicom.study import DicomStudy
@@ -132,7 +134,7 @@ def _read(series: Series) -> Any:
             f"Series {series.name} at {series.files[0].parent} cannot be read and may be cut short or damaged, "
             "expected complete DICOM files."
         ) from error
-    millilitres = _brain(image).sum() * abs(np.linalg.det(series.affine[:3, :3])) / 1000
+    millilitres = brain_of(itk.array_view_from_image(image)).sum() * voxel_mm3(series.affine) / 1000
     if millilitres == 0:
         raise BadInput(f"Series {series.name} is zero in every voxel, expected an image of the head.")
     if millilitres > LARGEST_BRAIN_ML:
@@ -156,15 +158,9 @@ def _with_preamble(file: Path, folder: Path) -> Path:
     return copy
 
 
-def _brain(image: Any) -> np.ndarray:
-    """Return which voxels are not zero, with the threshold of `custom.preprocessing.brain.is_brain`."""
-    voxels = np.abs(itk.array_view_from_image(image))
-    return voxels > 1e-6 * voxels.max()
-
-
 def _overlap(one: Any, other: Any) -> float:
     """Return the share of the smaller brain that lies in the other one."""
-    first, second = _brain(one), _brain(other)
+    first, second = (brain_of(itk.array_view_from_image(image)) for image in (one, other))
     return float((first & second).sum() / max(min(first.sum(), second.sum()), 1))
 
 
