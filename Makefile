@@ -27,7 +27,8 @@ $(DEMO): | .venv/user
 	$(BIN)/python -m custom demo_study demo
 
 demo: $(DEMO)  ## segment a generated study with the weights in the repository
-	$(BIN)/python -m monai.bundle run --config_file bundles/recoseg_seg/configs/inference.json \
+	PYTHONWARNINGS="ignore:parsing config_file:UserWarning" \
+		$(BIN)/python -m monai.bundle run --config_file bundles/recoseg_seg/configs/inference.json \
 		--bundle_root bundles/recoseg_seg --dataset_dir $(DEMO) --output_dir demo/results --report true
 	$(BIN)/python -m custom dice demo/results/demo_000/demo_000_seg.nii.gz $(DEMO)/demo_000_seg.nii.gz
 	@echo "Open in a browser: $(CURDIR)/demo/results/demo_000/demo_000_report.html"

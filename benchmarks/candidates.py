@@ -43,7 +43,7 @@ def train(variant: str, dataset_dir: str, folder: Path, options: list[str]) -> N
 
 def score(variant: str, dataset_dir: str, weights: Path, steps: int) -> dict[str, float]:
     parser = ConfigParser()
-    parser.read_config([str(CONFIGS / "evaluate.json"), *overlays(variant)])
+    parser.read_config([*(str(CONFIGS / f"{name}.json") for name in ("inference", "evaluate")), *overlays(variant)])
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "checkpoint": str(weights)})
     parser.update({"datalist": DATA[1], "section": "validation", "fold": 0, "folds": 7, "sampler#steps": steps})
     network, inferer = parser.get_parsed_content("network").eval(), parser.get_parsed_content("inferer")

@@ -55,7 +55,7 @@ def copy_bundles(folder: Path) -> None:
     for name, entries in SMALL_NETWORKS.items():
         bundle = folder / name
         shutil.copytree(ROOT / "bundles" / name, bundle, ignore=shutil.ignore_patterns("models", "runs", "eval"))
-        for config in ("train", "evaluate", "inference"):
+        for config in ("train", "inference"):
             file = bundle / "configs" / f"{config}.json"
             content = json.loads(file.read_text())
             content["network_def"].update(entries)
@@ -91,8 +91,8 @@ def train_and_score(folder: Path, hospitals: dict[str, Path], held_out: Path, ro
         bundle = folder / name
         train(bundle, hospitals, folder / "training" / name, rounds, steps)
         scores = folder / "scores" / name
-        config = str(bundle / "configs" / "evaluate.json")
-        run(config_file=config, bundle_root=str(bundle), dataset_dir=str(held_out), output_dir=str(scores))
+        configs = [str(bundle / "configs" / f"{config}.json") for config in ("inference", "evaluate")]
+        run(config_file=configs, bundle_root=str(bundle), dataset_dir=str(held_out), output_dir=str(scores))
         mean = json.loads((scores / "metrics.json").read_text())["mean"]
         figures |= {metric: round(mean[metric], 3) for metric in metrics}
     return figures

@@ -25,7 +25,7 @@ BUNDLE = Path(__file__).parents[1] / "bundles" / "recoseg_seg"
 
 def subset_dice(dataset_dir: str, datalist: str, weights: str) -> dict[str, list[float]]:
     parser = ConfigParser()
-    parser.read_config(BUNDLE / "configs" / "evaluate.json")
+    parser.read_config([BUNDLE / "configs" / f"{name}.json" for name in ("inference", "evaluate")])
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "datalist": datalist, "checkpoint": weights})
     network, inferer, post, dataset = (
         parser.get_parsed_content(name) for name in ("network", "inferer", "postprocessing", "dataset")

@@ -30,15 +30,14 @@ VOLUMES = (0, 250, 500, 1000, 2000, 4000)  # mm3
 
 def main(dataset_dir: str, datalist: str, weights: str, fold: int = 0, variants: tuple[str, ...] = ()) -> None:
     parser = ConfigParser()
-    parser.read_config(
-        [BUNDLE / "configs" / "evaluate.json", *(BUNDLE / "configs" / "variants" / f"{name}.json" for name in variants)]
-    )
+    names = ("inference", "evaluate", *(f"variants/{name}" for name in variants))
+    parser.read_config([BUNDLE / "configs" / f"{name}.json" for name in names])
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "datalist": datalist, "checkpoint": weights})
-    parser.update({"studies#section": "validation", "studies#fold": fold, "threshold": 0.0, "min_volume_mm3": 0})
+    parser.update({"section": "validation", "fold": fold, "threshold": 0.0, "min_volume_mm3": 0})
     if held_out := json.loads(Path(datalist).read_text()).get("held_out"):
-        parser["studies#section"] = "all"
-        parser["studies#datalist"] = str(Path(datalist).with_name("held_out.json"))
-        Path(parser["studies#datalist"]).write_text(json.dumps({"testing": held_out}))
+        parser["section"] = "all"
+        parser["datalist"] = str(Path(datalist).with_name("held_out.json"))
+        Path(parser["datalist"]).write_text(json.dumps({"testing": held_out}))
     network, inferer, post = (parser.get_parsed_content(name) for name in ("network", "inferer", "postprocessing"))
     network.eval()
     dice: list[list[list[float]]] = []  # of each study, for each threshold and volume

@@ -28,7 +28,7 @@ SMALLEST_DEVIATION = 0.01  # of the scale [0, 1]; below it a sample's spread say
 def parse(arguments: argparse.Namespace, weights: str) -> ConfigParser:
     parser = ConfigParser()
     variants = [BUNDLE / "configs" / "variants" / f"{name}.json" for name in arguments.variants]
-    parser.read_config([BUNDLE / "configs" / "evaluate.json", *variants])
+    parser.read_config([*(BUNDLE / "configs" / f"{name}.json" for name in ("inference", "evaluate")), *variants])
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": arguments.dataset_dir, "checkpoint": weights})
     parser.update({"datalist": arguments.datalist, "section": arguments.section, "fold": arguments.fold})
     parser.update({"sampler#steps": arguments.steps, "samples": arguments.samples})

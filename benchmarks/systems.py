@@ -100,10 +100,8 @@ def run(config: str, system: str, folder: Path, options: list[str]) -> None:
     names = [] if system == "recoseg" else system.split("+")
     if config == "evaluate":
         names = [name for name in names if name not in TRAINING_ONLY]
-    files = [
-        BUNDLE / "configs" / f"{config}.json",
-        *(BUNDLE / "configs" / "variants" / f"{name}.json" for name in names),
-    ]
+    configs = ["inference", "evaluate"] if config == "evaluate" else [config]
+    files = [BUNDLE / "configs" / f"{name}.json" for name in (*configs, *(f"variants/{name}" for name in names))]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([str(file) for file in files])]
     command += ["--bundle_root", str(BUNDLE), "--output_dir", str(folder), *options]
     with (folder / f"{config}.log").open("w") as log:

@@ -80,7 +80,7 @@ def test_dice_refuses_masks_of_different_grids(tmp_path):
     assert "a.nii.gz" in result.stderr and "grid" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["demo_study", "check", "dice", "report", "pack", "sign", "verify"])
+@pytest.mark.parametrize("name", ["demo_study", "check", "dice", "report", "cross_validate", "pack", "sign", "verify"])
 def test_help_shows_arguments_and_an_example(name):
     result = verb(name, "--help")
     text = result.stdout + result.stderr

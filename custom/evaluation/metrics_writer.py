@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
 from custom.common.atomic_files import written_beside
+from custom.common.processes import in_order_of_processes
 from custom.common.provenance import origin_of
 from custom.evaluation.calibration import expected_calibration_error, reliability_curve
 
@@ -27,7 +29,8 @@ class MetricsWriter:
 
     Args:
         output_dir: folder that the two files go to.
-        studies: the studies in the order of the evaluation, as `custom.data.datasets.find_studies` gives them.
+        studies: the studies in the order of the evaluation, as `custom.data.datasets.find_studies` gives them. Several
+            processes share them as `custom.common.processes.study_sampler` does, and the first one writes.
         weights: name -> path of the weights; their SHA-256 goes into ``metrics.json``.
         settings: name -> value of the settings, written to ``metrics.json``.
         classes: names of a mask's channels, such as wt, tc and et; empty for a mask with one channel.
@@ -43,6 +46,7 @@ class MetricsWriter:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.ids = [study["id"] for study in studies]
+        self.evaluated = in_order_of_processes(self.ids)
         self.suffixes = [f"_{name}" for name in classes] or [""]
         self.origin = origin_of(weights, settings)
 
@@ -61,19 +65,38 @@ class MetricsWriter:
                     curves["reliability" + suffix] = {key: list(map(_round, column)) for key, column in curve.items()}
                     values = expected_calibration_error(values)
                 details[name + suffix] = values.tolist()
-        studies = {
-            study: {name: _round(values[number]) for name, values in details.items()}
-            for number, study in enumerate(self.ids)
+        found = {
+            study: {name: values[number] for name, values in details.items()}
+            for number, study in enumerate(self.evaluated)
         }
-        mean = {name: _round(float(torch.tensor(values).nanmean())) for name, values in details.items()}
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        with written_beside(self.output_dir / "metrics.json") as file:
-            file.write_text(json.dumps({"mean": mean, "studies": studies, **curves, **self.origin}, indent=2) + "\n")
-        with written_beside(self.output_dir / "metrics.csv") as file, file.open("w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["study", *mean])
-            writer.writerows([study, *figures.values()] for study, figures in studies.items())
-            writer.writerow(["mean", *mean.values()])
+        if idist.get_rank() == 0:
+            write_metrics(self.output_dir, {study: found[study] for study in self.ids}, {**curves, **self.origin})
+
+
+def write_metrics(
+    output_dir: Path, studies: Mapping[str, Mapping[str, float]], more: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """Write ``metrics.json`` and ``metrics.csv`` and return the mean of each metric.
+
+    Args:
+        output_dir: folder that the two files go to.
+        studies: id -> metric -> value, the same metrics for each; NaN where a study has none: the mean is of others.
+        more: what else goes into ``metrics.json``.
+    """
+    names = list(next(iter(studies.values())))
+    mean = {
+        name: _round(float(torch.tensor([metrics[name] for metrics in studies.values()]).nanmean())) for name in names
+    }
+    rounded = {study: {name: _round(metrics[name]) for name in names} for study, metrics in studies.items()}
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with written_beside(output_dir / "metrics.json") as file:
+        file.write_text(json.dumps({"mean": mean, "studies": rounded, **more}, indent=2) + "\n")
+    with written_beside(output_dir / "metrics.csv") as file, file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["study", *mean])
+        writer.writerows([study, *metrics.values()] for study, metrics in rounded.items())
+        writer.writerow(["mean", *mean.values()])
+    return mean
 
 
 def _round(value: float) -> float | None:

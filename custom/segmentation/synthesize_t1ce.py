@@ -22,11 +22,12 @@ from custom.segmentation.cross_fitting import read_records, unseen_weights
 class SynthesizeT1ced(MapTransform):
     """Add ``t1ce_synthetic`` (1, H, W, D), in [0, 1], synthesized from the flair, t1 and t2 of ``image`` (4, H, W, D).
 
-    Network, weights and noise schedule are those of the synthesizer's own ``inference.json``.
+    Network and noise schedule are those of the synthesizer's own ``inference.json``.
 
     Args:
         synth_bundle_root: folder of the synthesizer's bundle.
         version: the version of that bundle that the segmenter was trained with.
+        checkpoint: other weights for its network, by default the bundle's own ``models/model.pt``.
         sampler: `custom.synthesis.sampler.sample` with its settings.
         seed: seed of the noise, see `custom.synthesis.inferer.SynthesisInferer`.
         device: device of the network.
@@ -55,6 +56,8 @@ class SynthesizeT1ced(MapTransform):
         self,
         synth_bundle_root: str,
         version: str,
+        checkpoint: str | Path | None = None,
+        *,
         sampler: Callable[..., torch.Tensor],
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -69,6 +72,8 @@ class SynthesizeT1ced(MapTransform):
         parser.read_config(root / "configs" / "inference.json")
         parser.update({"bundle_root": str(root), "device": str(device), "amp": amp, "seed": seed, "sampler": sampler})
         parser.update({"inferer#consistency": consistency})
+        if checkpoint is not None:
+            parser.update({"checkpoint": str(checkpoint)})
         self.device = device
         self.network = parser.get_parsed_content("network")
         self.inferer = parser.get_parsed_content("inferer")

@@ -43,7 +43,7 @@ TARGETS = frozenset(
         *("SupervisedEvaluator", "SupervisedTrainer", "monai.engines.default_prepare_batch"),
         *("convert_to_onnx",),  # as torch.jit.save below, it writes a network to a file
         *("CheckpointSaver", "IgniteMetricHandler", "LrScheduleHandler", "MeanDice", "MeanIoUHandler", "StatsHandler"),
-        *("TensorBoardStatsHandler", "ValidationHandler", "ignite.handlers.EMAHandler"),
+        *("ValidationHandler",),
     )
 )
 MODES = ("default", "callable")  # `_mode_`; not "debug", which waits for a debugger
@@ -52,7 +52,7 @@ MODES = ("default", "callable")  # `_mode_`; not "debug", which waits for a debu
 IMPORTS = ("import monai", "import os", "import torch", "import torch.distributed as dist")
 NAMES = frozenset(
     (
-        *("len", "str"),
+        *("len", "min", "str"),
         *("dist.destroy_process_group", "dist.get_rank", "dist.init_process_group", "dist.is_initialized"),
         *("monai.handlers.from_engine", "monai.utils.set_determinism"),
         *("torch.cuda.is_available", "torch.cuda.set_device", "torch.device"),
@@ -62,12 +62,13 @@ NAMES = frozenset(
 # what of the above takes no other arguments than these; init_method would name a machine to connect to
 ARGUMENTS = {"dist.init_process_group": frozenset(("backend",))}
 ENVIRONMENT = frozenset(("LOCAL_RANK",))  # os.environ[...]: no others, some hold secrets
-INDEXED = frozenset(("handlers",))  # sections that [...] may be applied to: of a text, it could cut out any other text
 # attributes of references and of what the above return
 MEMBERS = frozenset(("ema_model", "item", "lower", "parameters", "run", "to", "type", "weights"))
 
 # logging.conf, of which logging.config evaluates class, args and more.
-LOGGING_OPTIONS = frozenset(("keys", "level", "handlers", "class", "args", "formatter", "format", "datefmt"))
+LOGGING_OPTIONS = frozenset(
+    ("keys", "level", "handlers", "qualname", "class", "args", "formatter", "format", "datefmt")
+)
 LOGGING_CLASSES = frozenset(("StreamHandler", "logging.StreamHandler", "logging.Formatter"))
 LOGGING_STREAMS = frozenset(("sys.stdout", "sys.stderr"))
 

@@ -11,7 +11,7 @@ from typing import Any
 from monai.bundle import ConfigParser, ReferenceResolver
 
 from custom.common.errors import BadInput
-from custom.sharing.allow_list import ARGUMENTS, ENVIRONMENT, IMPORTS, INDEXED, MEMBERS, MODES, NAMES, TARGETS
+from custom.sharing.allow_list import ARGUMENTS, ENVIRONMENT, IMPORTS, MEMBERS, MODES, NAMES, TARGETS
 
 LONGEST_EXPRESSION = 500  # characters; a deeply nested one can exhaust Python's parser
 METADATA = "configs/metadata.json"  # the only config that may have addresses of web pages in it
@@ -20,7 +20,7 @@ REFERENCES = "__local_refs"  # what MONAI makes of @id in an expression: __local
 PLAIN_NODES = (  # whose parts alone decide
     *(ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp, ast.Add, ast.Mult),
     *(ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.IfExp, ast.List, ast.Tuple),
-    *(ast.Slice, ast.Load, ast.keyword),
+    *(ast.Load, ast.keyword),
 )
 
 
@@ -146,10 +146,6 @@ def _first_refused(node: ast.AST, arguments: frozenset[str]) -> ast.AST | None:
             return node if section.startswith("_meta_") else None
         case ast.Subscript(value=owner, slice=ast.Constant(value=name)) if ast.unparse(owner) == "os.environ":
             return None if name in ENVIRONMENT else node
-        case ast.Subscript(value=ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(section)))) if (
-            name == REFERENCES and section.rpartition(ReferenceResolver.sep)[2] in INDEXED
-        ):
-            pass
         case ast.Name(id=name) if name in arguments:
             return None
         case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str())) if name in arguments:

@@ -18,12 +18,15 @@ from custom.common.errors import BadInput
 class ResumableCheckpoint:
     """Save everything needed to resume a training after each epoch, and load it on ``resume``.
 
+    At the end the averaged weights are saved on their own, as ``model_final.pt``.
+
     MONAI's `CheckpointSaver` and `CheckpointLoader` do the work. They are given the trainer itself here, for its epoch
     and iteration, since a config cannot name the trainer among the trainer's own handlers.
 
     Args:
         folder: where checkpoints lie, named after their epoch; only the last is kept.
-        objects: name -> what has a ``state_dict``: network, optimizer, schedule of the learning rate, averaged weights.
+        objects: name -> what has a ``state_dict``: network, optimizer, schedule of the learning rate, and as ``ema``
+            the averaged weights.
         resume: whether to go on from the last checkpoint in ``folder``.
 
     Raises:
@@ -42,6 +45,12 @@ class ResumableCheckpoint:
             # a training on a GPU may be resumed on a machine without one
             on_cpu: Any = "cpu"
             CheckpointLoader(load_path=str(self.latest), load_dict=everything, map_location=on_cpu).attach(trainer)
+        CheckpointSaver(
+            save_dir=self.folder,
+            save_dict={"model": self.objects["ema"]},
+            save_final=True,
+            final_filename="model_final.pt",
+        ).attach(trainer)
         CheckpointSaver(save_dir=self.folder, save_dict=everything, save_interval=1, n_saved=1).attach(trainer)
         if idist.get_rank() == 0:  # only the process that saves
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self._remove_other_checkpoints)

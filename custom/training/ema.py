@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
+from torch import nn
+
+
+def weight_average(
+    network: nn.Module, momentum: float = 0.001, momentum_warmup: float = 0.1, warmup_iters: int = 1000
+) -> EMAHandler:
+    """Return ignite's average of a network's weights, with the momentum that both trainings use.
+
+    Args:
+        network: the network; the average is the handler's ``ema_model``.
+        momentum: share of the network's weights in each update of the average.
+        momentum_warmup: the same in the first update.
+        warmup_iters: updates until it is ``momentum``.
+    """
+    return EMAHandler(network, momentum=momentum, momentum_warmup=momentum_warmup, warmup_iters=warmup_iters)
 
 
 class AverageFromStart:

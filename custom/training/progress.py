@@ -12,8 +12,8 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from ignite.metrics import Average
-from monai.engines import IterationEvents
-from monai.handlers import from_engine
+from monai.engines import IterationEvents, Trainer
+from monai.handlers import StatsHandler, TensorBoardStatsHandler, from_engine
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -38,6 +38,37 @@ class LossAsOutput:
 
     def _keep_loss(self, trainer: Any) -> None:
         trainer.state.output = [{"loss": trainer.state.output["loss"].detach()}]
+
+
+class EngineLog:
+    """Log a training or its validation: each epoch's metrics, and a training's loss, as text and for TensorBoard.
+
+    On a terminal a training shows `ProgressBars`, too. Of several processes only the first one speaks; `LossAsOutput`
+    belongs in each of them.
+
+    Args:
+        log_dir: where TensorBoard's files go.
+    """
+
+    def __init__(self, log_dir: str) -> None:
+        self.log_dir = log_dir
+
+    def attach(self, engine: Any) -> None:
+        """Attach everything to ``engine``, a `SupervisedTrainer` without decollation or an evaluator."""
+        training = isinstance(engine, Trainer)
+        if training:
+            LossAsOutput().attach(engine)
+        if idist.get_rank() > 0:
+            return
+        StatsHandler(iteration_log=False).attach(engine)
+        TensorBoardStatsHandler(
+            log_dir=self.log_dir,
+            iteration_log=training,
+            tag_name="train_loss",
+            output_transform=from_engine(["loss"], first=True),
+        ).attach(engine)
+        if training:
+            ProgressBars().attach(engine)
 
 
 class ProgressBars:

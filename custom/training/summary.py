@@ -6,6 +6,7 @@ These are functions for the end of a config's ``run``, not handlers, since ignit
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,16 +18,22 @@ import ignite.distributed as idist
 logger = logging.getLogger(__name__)
 
 
-def say_install(folder: str, evaluator: Any, bundle_root: str) -> None:
-    """Write to the log where the weights are, and how to put them where the other bundle looks for them.
+def say_train_segmenter(folder: str, evaluator: Any, bundle_root: str, dataset_dir: Any, datalist: str | None) -> None:
+    """Write to the log where a synthesizer's weights are, and how to train a segmenter that uses them.
 
     Args:
         folder: where the training has written the best weights, ``model.pt``, and the last ones, ``model_final.pt``.
         evaluator: the validation of the training, which knows whether there are best weights.
-        bundle_root: the bundle's folder.
+        bundle_root: the synthesizer's folder, beside which the segmenter's lies.
+        dataset_dir: the dataset that was trained on; ``STUDIES`` stands for it in the command where there is none.
+        datalist: its datalist.
     """
     weights = _weights(folder, evaluator)
-    _say(weights, evaluator, "for the bundle to use them", ["cp", weights, Path(bundle_root) / "models" / "model.pt"])
+    segmenter = Path(os.path.normpath(Path(bundle_root, "..", "recoseg_seg")))
+    command = [*_monai(segmenter, "train"), "--dataset_dir", dataset_dir or "STUDIES"]
+    command += ["--datalist", datalist] if datalist else []
+    command += ["--synth_checkpoint", weights]
+    _say(weights, evaluator, "to train a segmenter with them", command)
 
 
 def say_evaluate(
@@ -52,20 +59,27 @@ def say_evaluate(
         folds: the number of folds.
     """
     weights = _weights(folder, evaluator)
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    command: list[object] = [python, "-m", "monai.bundle", "run"]
-    command += ["--config_file", Path(bundle_root) / "configs" / "evaluate.json", "--bundle_root", bundle_root]
-    command += ["--checkpoint", weights, "--dataset_dir"]
+    command = [*_monai(Path(bundle_root), "inference", "evaluate"), "--checkpoint", weights, "--dataset_dir"]
     if _validated(evaluator) and dataset_dir:
         purpose = "on the studies that were held out"
-        command += [dataset_dir, "--studies#section", "validation", "--studies#fold", fold, "--studies#folds", folds]
+        command += [dataset_dir, "--section", "validation", "--fold", fold, "--folds", folds]
         command += ["--datalist", datalist] if datalist else []
     else:
         purpose = "on STUDIES that were not trained on"
         command += ["STUDIES"]
     _say(weights, evaluator, purpose, command)
+
+
+def _monai(bundle: Path, *configs: str) -> list[object]:
+    """Return the beginning of the command that runs configs of a bundle."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    files: list[object] = [str(bundle / "configs" / f"{config}.json") for config in configs]
+    return [
+        *(python, "-m", "monai.bundle", "run", "--config_file", files if len(files) > 1 else files[0]),
+        *("--bundle_root", bundle),
+    ]
 
 
 def _validated(evaluator: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 from monai.handlers import TensorBoardHandler
@@ -41,7 +42,9 @@ class ValidationPictures(TensorBoardHandler):
         self.studies = studies
 
     def attach(self, evaluator: Any) -> None:
-        """Attach it to ``evaluator``, whose batches are of one study."""
+        """Attach it to ``evaluator``, whose batches are of one study; of several processes the first one writes."""
+        if idist.get_rank() > 0:
+            return
         evaluator.add_event_handler(Events.ITERATION_COMPLETED(event_filter=self._is_first), self)
 
     def _is_first(self, evaluator: Any, iteration: int) -> bool:

@@ -13,17 +13,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = Path(__file__).with_name("configuration.md")
 BUNDLES = ("recoseg_synth", "recoseg_seg")
 CONFIGS = ("train", "evaluate", "inference")
+OVERLAYS = {"evaluate": ("inference", "evaluate")}
 ABSENT = object()
 
 HEAD = """# Configuration
 
 <!-- Generated from the configs by docs/reference/make_reference.py: do not edit, run it again. -->
 
-Every key of `train.json`, `evaluate.json` and `inference.json` of both bundles. Each can be set on the command line:
+Every key of `train.json`, `evaluate.json` and `inference.json` of both bundles; `evaluate.json` is given after
+`inference.json` and has its keys, too. Each can be set on the command line:
 
 | syntax | sets |
 |---|---|
@@ -34,8 +38,12 @@ Every key of `train.json`, `evaluate.json` and `inference.json` of both bundles.
 | `--fold '$None'` | a Python expression, after `$`; `@key` in it refers to another key |
 | `--config_file "['A.json', 'B.json']"` | everything that B sets, overriding A; variants work this way |
 
-Unknown options are silently ignored: check the spelling. Defaults are as in the files. A default without a config name
-is the same in all three; `-` means that the bundle has no such key.
+An unknown option is refused, with the nearest known name. With `--config_file`, `--help` lists all. Two mistakes end in
+a traceback of MONAI, before this project's code runs: `--help` without `--config_file`, and an unknown part in
+`--part#entry`, which the last line names.
+
+Defaults are as in the files. A default without a config name is the same in all three; `-` means that the bundle has no
+such key.
 """
 
 # Groups of keys; A#b is the entry b of the key A.
@@ -56,6 +64,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "output_dir": "Folder for all output.",
         "checkpoint": "The weights.",
         "synth_bundle_root": "The synthesizer's bundle.",
+        "synth_checkpoint": "The synthesizer's weights.",
         "synth_bundle_version": "The version that the synthesizer's bundle must have.",
         "cross_fitted": "Weights of synthesizers trained on parts of the studies; each study's synthetic T1ce comes "
         "from one that was not trained on it. See [train](../how-to/train.md#cross-fitted-residuals).",
@@ -163,8 +172,11 @@ VARIANTS: dict[str, dict[str, str]] = {
 
 
 def read(bundle: str, config: str) -> dict[str, Any]:
-    """Return a config of a bundle; ``config`` may be variants/<name>."""
-    return json.loads((ROOT / "bundles" / bundle / "configs" / f"{config}.json").read_text(encoding="utf-8"))
+    """Return a config of a bundle, with what it is merged into; ``config`` may be variants/<name>."""
+    folder = ROOT / "bundles" / bundle / "configs"
+    if config in OVERLAYS:
+        return ConfigParser.load_config_files([folder / f"{name}.json" for name in OVERLAYS[config]])
+    return json.loads((folder / f"{config}.json").read_text(encoding="utf-8"))
 
 
 def variants_of(bundle: str) -> list[str]:

@@ -21,6 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SYNTH, SEG = "recoseg_synth", "recoseg_seg"
 TURN = np.array([[2, -1], [0, 1], [1, -1]])  # as nibabel writes it: axis 0 becomes axis 2, backwards, and so on
 CONFIGS = ("train", "evaluate", "inference")
+OVERLAYS = {"evaluate": ("inference", "evaluate")}  # a config that is merged into another one
 SMALL_NETWORKS = {
     SYNTH: {"channels": [16, 16, 16], "norm_num_groups": 8},
     SEG: {"filters": [4, 8, 8, 8, 8]},
@@ -32,10 +33,15 @@ def config_of(bundle: Path, name: str) -> Any:
     return json.loads((bundle / "configs" / f"{name}.json").read_text())
 
 
+def config_files(bundle: Path, name: str) -> list[str]:
+    """Return the files of a config, in the order in which they are merged."""
+    return [str(bundle / "configs" / f"{each}.json") for each in OVERLAYS.get(name, (name,))]
+
+
 def parsed(bundle: Path, section: str, config: str = "inference", **changes: object) -> Any:
     """Return a section of a bundle's config, parsed, for a bundle that lies at ``bundle``, with other settings."""
     parser = ConfigParser()
-    parser.read_config(bundle / "configs" / f"{config}.json")
+    parser.read_config(config_files(bundle, config))
     parser.update({"bundle_root": str(bundle), **changes})
     return parser.get_parsed_content(section)
 
@@ -57,8 +63,8 @@ def succeeded(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedP
 
 def run_command(bundle: Path, config: str) -> tuple[object, ...]:
     """Return the arguments of the official command that runs a bundle's config."""
-    file = bundle / "configs" / f"{config}.json"
-    return ("-m", "monai.bundle", "run", "--config_file", file, "--bundle_root", bundle)
+    files = config_files(bundle, config)
+    return ("-m", "monai.bundle", "run", "--config_file", files, "--bundle_root", bundle)
 
 
 def run_bundle(bundle: Path, config: str, *overrides: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -107,7 +113,7 @@ def small_bundles(folder: Path) -> Path:
         bundle = folder / name
         leave_out = shutil.ignore_patterns("models", "runs", "eval", "__pycache__")
         shutil.copytree(REPOSITORY / "bundles" / name, bundle, ignore=leave_out)
-        for config in CONFIGS:
+        for config in ("train", "inference"):
             content = config_of(bundle, config)
             content["network_def"].update(entries)
             (bundle / "configs" / f"{config}.json").write_text(json.dumps(content, indent=4))

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.bundles.command_line import SEG, SYNTH, config_of, files_in, image, python, run_command
+from tests.bundles.command_line import SEG, SYNTH, config_of, files_in, image, python, run_bundle, run_command
 
 pytestmark = pytest.mark.slow
 
@@ -55,9 +55,19 @@ def synthesizer_of_another_version(study, bundles):
     return (), [bundles / SEG / ".." / SYNTH, "9.8.7", "--synth_bundle_root"]
 
 
+def unknown_option(study, bundles):
+    return ("--flips", "true"), ["--flips", "--flip,"]
+
+
+def unknown_entry(study, bundles):
+    return ("--sampler#step", 5), ["--sampler#step ", "--sampler#steps"]
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
+        unknown_option,
+        unknown_entry,
         two_files_for_a_modality,
         truncated_file,
         nan_in_a_file,
@@ -83,3 +93,20 @@ def test_bad_input_is_refused_in_one_sentence_and_leaves_nothing(dataset, own_bu
     for part in parts:
         assert str(part) in sentences[0]
     assert not results.exists() or not files_in(results)
+
+
+def test_help_lists_the_options_and_runs_nothing(bundles, tmp_path):
+    process = python(*run_command(bundles / SEG, "inference"), "--help", cwd=tmp_path)
+    assert process.returncode == 0
+    said = process.stdout + process.stderr
+    assert "Traceback" not in said, said
+    for option in ("--dataset_dir", "--threshold", "--sampler#steps"):
+        assert option in process.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_log_does_not_begin_with_a_run_that_resumes(bundles, dataset, tmp_path):
+    options = ("--dataset_dir", dataset / "phantom_0", "--output_dir", tmp_path)
+    said = run_bundle(bundles / SYNTH, "inference", *options, cwd=tmp_path)
+    assert "resuming" not in said.stdout + said.stderr
+    assert "phantom_0" in said.stdout

@@ -29,8 +29,8 @@ def export_segmenter(bundle: Path, verb: str, filepath: Path, *options: object) 
 
 def export_synthesizer(bundle: Path, variant: str, *options: object, cwd: Path) -> None:
     overlay = str(bundle / "configs" / "variants" / f"{variant}.json")
-    module, name, verb, option, inference, *rest = run_command(bundle, "inference")
-    succeeded(python(module, name, verb, "export", option, [str(inference), overlay], *rest, *options, cwd=cwd))
+    module, name, verb, option, files, *rest = run_command(bundle, "inference")
+    succeeded(python(module, name, verb, "export", option, [*files, overlay], *rest, *options, cwd=cwd))
 
 
 def run_onnx(file: Path, *inputs: torch.Tensor) -> torch.Tensor:

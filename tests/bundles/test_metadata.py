@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import custom
-from tests.bundles.command_line import CONFIGS, REPOSITORY, SEG, SYNTH, config_of, files_in, parsed
+from tests.bundles.command_line import REPOSITORY, SEG, SYNTH, config_of, files_in, parsed
 
 BUNDLES = {name: REPOSITORY / "bundles" / name for name in (SYNTH, SEG)}
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES.keys())
@@ -114,55 +114,6 @@ def test_the_version_is_that_of_the_code_and_in_the_changelog(bundle):
 
 
 # ---- what must agree
-
-
-@pytest.mark.parametrize(
-    ("name", "sections"),
-    [
-        (SYNTH, ["network_def", "sampler", "noise_schedule", "inferer", "channel_order", "seed", "amp"]),
-        (SEG, ["network_def", "sampler", "inferer", "channel_order", "seed", "amp"]),
-        (SEG, ["synth_bundle_root", "synth_bundle_version"]),
-    ],
-)
-def test_configs_of_a_bundle_agree(name, sections):
-    train, evaluate, inference = (config_of(BUNDLES[name], config) for config in CONFIGS)
-    for section in sections:
-        assert train[section] == evaluate[section] == inference[section], section
-
-
-@pytest.mark.parametrize("section", ["checkpoint", "output_dir", "device", "network", "dataloader"])
-@each_bundle
-def test_evaluation_runs_what_inference_runs(bundle, section):
-    assert config_of(bundle, "evaluate")[section] == config_of(bundle, "inference")[section]
-
-
-@each_bundle
-def test_every_config_prepares_images_in_the_same_way(bundle):
-    """Masks and other synthesizers are for training only; the synthesizer may do without T1ce only in inference."""
-
-    def of_the_image(config):
-        steps = []
-        content = config_of(bundle, config)
-        for step in content["preprocessing"]["transforms"]:
-            if isinstance(step, str):  # an entry of its own, so that overlays can name it
-                step = content[step.removeprefix("@")]
-            if step.get("keys") == "label":
-                continue
-            leave_out = {"label_key", "modalities", "optional", "cross_fitted"}
-            steps.append({key: value for key, value in step.items() if key not in leave_out})
-        return steps
-
-    assert of_the_image("train") == of_the_image("evaluate") == of_the_image("inference")
-    assert of_the_image("train")[1]["_target_"] == "custom.preprocessing.slices.StudyToSlicesd"
-
-
-@pytest.mark.parametrize("config", CONFIGS)
-def test_the_segmenter_asks_for_the_synthesizer_beside_it_with_its_sampler_and_version(config):
-    segmenter, synthesizer = (config_of(BUNDLES[name], config) for name in (SEG, SYNTH))
-    assert segmenter["synth_bundle_version"] == config_of(BUNDLES[SYNTH], "metadata")["version"]
-    assert segmenter["sampler"] == synthesizer["sampler"]
-    assert segmenter["synth_bundle_root"] == "$@bundle_root + '/../recoseg_synth'"
-    assert config_of(BUNDLES[SEG], "metadata")["version"] == config_of(BUNDLES[SYNTH], "metadata")["version"]
 
 
 @each_bundle

@@ -37,9 +37,10 @@ pytestmark = pytest.mark.slow
 LOAD = """
 from monai.bundle import create_workflow, load
 for name in ("recoseg_synth", "recoseg_seg"):
-    for config, kind in {"train": "train", "evaluate": "eval", "inference": "infer"}.items():
-        file = f"../{name}/configs/{config}.json"
-        workflow = create_workflow(config_file=file, workflow_type=kind, bundle_root=f"../{name}")
+    configs = {"train": ["train"], "eval": ["inference", "evaluate"], "infer": ["inference"]}
+    for kind, files in configs.items():
+        files = [f"../{name}/configs/{config}.json" for config in files]
+        workflow = create_workflow(config_file=files, workflow_type=kind, bundle_root=f"../{name}")
         assert workflow.network_def is not None
     network = load(name, bundle_dir="..", source="github", repo="no/such/repository")
     print(type(network).__name__)

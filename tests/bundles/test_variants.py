@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from tests.bundles.command_line import REPOSITORY, SEG
+from tests.bundles.command_line import REPOSITORY, SEG, config_files
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,8 @@ def test_no_overlay_is_left_out():
 
 def parser_of(bundle, config, overlays, **changes) -> ConfigParser:
     parser = ConfigParser()
-    parser.read_config([bundle / "configs" / f"{name}.json" for name in (config, *(f"variants/{n}" for n in overlays))])
+    variants = [bundle / "configs" / "variants" / f"{name}.json" for name in overlays]
+    parser.read_config([*config_files(bundle, config), *variants])
     for name, value in {"bundle_root": str(bundle), "device": "cpu", **changes}.items():
         parser[name] = value
     return parser

@@ -3,7 +3,7 @@
 Written from its contribution guide and the checks of its pull requests:
 https://github.com/Project-MONAI/model-zoo/blob/dev/CONTRIBUTING.md (below: the guide), ci/verify_bundle.py,
 ci/get_bundle_requirements.py and ci/utils.py beside it, and docs/readme_template.md. The format of metadata.json, which
-it asks for too, is in test_metadata.py; the export to TorchScript is in test_exports.py.
+it asks for too, is in test_metadata.py, since its program downloads the schema.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import json
 import re
 
 import pytest
-from monai.bundle import ConfigWorkflow
-from monai.bundle.properties import InferProperties, TrainProperties
+import torch
+from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
+from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from monai.utils import BundleProperty, BundlePropertyConfig
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from custom.sharing.allow_list import FILES
-from tests.bundles.command_line import REPOSITORY, SEG, SYNTH, config_of, python, succeeded
+from tests.bundles.command_line import REPOSITORY, SEG, SYNTH, config_files, config_of
 
 BUNDLES = {name: REPOSITORY / "bundles" / name for name in (SYNTH, SEG)}
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES.keys())
@@ -136,7 +137,7 @@ def test_metadata_name_the_schema_that_the_zoo_downloads(bundle):
 @each_bundle
 def test_configs_have_the_keys_that_monai_and_the_zoo_ask_for(bundle, config):
     workflow = ConfigWorkflow(
-        config_file=str(bundle / "configs" / f"{config}.json"),
+        config_file=config_files(bundle, config),
         meta_file=str(bundle / "configs" / "metadata.json"),
         logging_file=False,
         workflow_type="train" if config == "train" else "inference",
@@ -181,15 +182,57 @@ def test_the_model_card_says_what_exports_there_are(bundle):
     assert "TensorRT" in card
 
 
-# ---- the network
+# ---- the networks, as verify_bundle.py tries them
+
+
+def zoo_arguments(bundle):
+    """Return what the zoo's program gives to every check of a network."""
+    return {
+        "net_id": "network_def",
+        "meta_file": str(bundle / "configs" / "metadata.json"),
+        "config_file": str(bundle / "configs" / "inference.json"),
+        "bundle_root": str(bundle),
+    }
+
+
+def test_the_segmenter_takes_the_smallest_image_that_metadata_promise():
+    """`verify_data_shape`, with the true network; a shape such as 32*n means n = 1."""
+    verify_net_in_out(**zoo_arguments(BUNDLES[SEG]))
+
+
+def test_the_synthesizer_takes_the_smallest_image_that_metadata_promise():
+    """The zoo's program gives no noise level, and therefore skips its diffusion bundles (bundle_custom_data.py)."""
+    verify_net_in_out(**zoo_arguments(BUNDLES[SYNTH]), extra_forward_args={"timesteps": [0]})
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@each_bundle
+def test_the_networks_take_larger_images_of_that_kind_too(bundle, n):
+    extra = {"extra_forward_args": {"timesteps": [0]}} if bundle.name == SYNTH else {}
+    verify_net_in_out(**zoo_arguments(bundle), n=n, **extra)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [SYNTH, SEG])
-def test_the_network_takes_and_gives_what_metadata_say(name):
-    """The true networks of both bundles; their code is found because the command runs in the bundle's folder."""
-    files = ("--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json")
-    extra = ("--extra_forward_args", {"timesteps": [0]}) if name == SYNTH else ()
-    command = ("-m", "monai.bundle", "verify_net_in_out", "--net_id", "network_def", *files, "--n", 4, *extra)
-    said = succeeded(python(*command, cwd=BUNDLES[name]))
-    assert "data shape of network is verified with no error" in said.stdout
+def test_the_segmenter_s_weights_can_be_exported_to_torchscript(tmp_path):
+    """`verify_torchscript`; the synthesizer's cannot be scripted: the zoo skips its diffusion bundles there, too."""
+    weights, exported = BUNDLES[SEG] / "models" / "model.pt", tmp_path / "verify_model.ts"
+    ckpt_export(**zoo_arguments(BUNDLES[SEG]), filepath=str(exported), ckpt_file=str(weights))
+    network = torch.jit.load(exported)
+    assert network(torch.zeros(1, 15, 32, 32)).shape == (1, 1, 32, 32)
+
+
+@each_bundle
+def test_properties_of_inference_are_those_that_monai_s_applications_read(bundle):
+    """`verify_bundle_properties`, with MONAI's own list."""
+    arguments = zoo_arguments(bundle)
+    del arguments["net_id"]
+    workflow = ConfigWorkflow(**arguments, logging_file=False, workflow_type="inference", dataset_dir=str(bundle))
+    workflow.initialize()
+    missing = [
+        name
+        for name, entry in {**InferProperties, **MetaProperties}.items()
+        if entry[BundleProperty.REQUIRED] and entry[BundlePropertyConfig.ID] not in workflow.parser
+    ]
+    assert missing == []
+    wrong = [name for name, entry in workflow.properties.items() if not workflow._check_optional_id(name, entry)]
+    assert wrong == []

@@ -55,7 +55,7 @@ def test_every_short_name_on_the_list_is_one_of_monai():
         "$dist.init_process_group(backend='nccl' if torch.cuda.is_available() else 'gloo')",
         "$[@device] if torch.cuda.is_available() else None",
         "$lambda output: output['loss'].item()",
-        "$@train#handlers[: -2 if dist.get_rank() > 0 else None]",
+        "$min(@val_interval, @train#trainer#max_epochs)",
         "$str(@amp).lower() == 'true' and torch.device(@device).type == 'cuda'",
         "$@bundle_root + '/models/model.pt'",
     ],

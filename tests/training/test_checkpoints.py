@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,8 +25,11 @@ def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
     generator = torch.Generator().manual_seed(0)
     data = [{"image": torch.rand(2, 3, generator=generator), "label": torch.ones(2, 1)} for _ in range(3)]
+    average = copy.deepcopy(network)
     checkpoint = ResumableCheckpoint(
-        str(folder), {"network": network, "optimizer": optimizer, "schedule": schedule}, resume=resume
+        str(folder),
+        {"network": network, "ema": average, "optimizer": optimizer, "schedule": schedule},
+        resume=resume,
     )
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
@@ -37,7 +41,7 @@ def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0)
         train_handlers=[LrScheduleHandler(schedule, print_lr=False), checkpoint],
         decollate=False,
     )
-    return SimpleNamespace(network=network, optimizer=optimizer, schedule=schedule, trainer=trainer)
+    return SimpleNamespace(network=network, average=average, optimizer=optimizer, schedule=schedule, trainer=trainer)
 
 
 def state(run: SimpleNamespace) -> dict[str, torch.Tensor | float]:
@@ -113,19 +117,29 @@ def test_a_training_that_started_anew_is_the_one_that_is_resumed(tmp_path):
 
 def test_only_the_last_checkpoint_is_kept(tmp_path):
     training(tmp_path, max_epochs=3).trainer.run()
-    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_epoch=3.pt"]
+    assert {file.name for file in tmp_path.iterdir()} == {"checkpoint_epoch=3.pt", "model_final.pt"}
 
 
 def test_only_the_last_checkpoint_is_kept_after_a_resume_too(tmp_path):
     training(tmp_path, max_epochs=1).trainer.run()
     training(tmp_path, max_epochs=3, resume=True).trainer.run()
-    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_epoch=3.pt"]
+    assert {file.name for file in tmp_path.iterdir()} == {"checkpoint_epoch=3.pt", "model_final.pt"}
+
+
+def test_the_averaged_weights_are_saved_at_the_end_and_nothing_else_with_them(tmp_path):
+    run = training(tmp_path, max_epochs=1)
+    with torch.no_grad():
+        run.average.weight.fill_(7.0)
+    run.trainer.run()
+    saved = torch.load(tmp_path / "model_final.pt", weights_only=True)
+    assert saved.keys() == run.average.state_dict().keys()
+    assert (saved["weight"] == 7.0).all()
 
 
 def test_a_checkpoint_holds_tensors_and_numbers_only(tmp_path):
     training(tmp_path, max_epochs=1).trainer.run()
     content = torch.load(latest_checkpoint(tmp_path), weights_only=True)
-    assert content.keys() == {"network", "optimizer", "schedule", "trainer"}
+    assert content.keys() == {"network", "ema", "optimizer", "schedule", "trainer"}
 
 
 def test_epoch_10_is_later_than_epoch_9(tmp_path):

@@ -9,7 +9,7 @@ from ignite.handlers import EMAHandler
 from monai.handlers import CheckpointLoader
 from torch import nn
 
-from custom.training.ema import AverageFromStart
+from custom.training.ema import AverageFromStart, weight_average
 
 MOMENTUM = 0.25
 
@@ -67,3 +67,21 @@ def test_without_other_handlers_it_is_ignite_s_own_average(training):
     trainer.run([0, 0, 0], max_epochs=2)
     assert value_of(ema.ema_model) == value_of(plain.ema_model)
     assert 0 < value_of(plain.ema_model) < value_of(network) == 6
+
+
+def test_the_average_follows_fast_at_first_and_slowly_later():
+    network = filled(0.0)
+    ema = weight_average(network, momentum=0.1, momentum_warmup=0.5, warmup_iters=2)
+
+    def step(engine, batch):
+        for parameter in network.parameters():
+            parameter.data.fill_(1.0)
+
+    trainer, followed = Engine(step), []
+    ema.attach(trainer)
+    trainer.add_event_handler("ITERATION_COMPLETED", lambda: followed.append(1 - value_of(ema.ema_model)))
+    trainer.run([0] * 5, max_epochs=1)
+    # what is left to the network's weights shrinks by 1 - momentum in each step
+    shrinks = [after / before for before, after in zip([1.0, *followed], followed, strict=False)]
+    assert shrinks[0] == pytest.approx(0.5)
+    assert shrinks[-1] == pytest.approx(0.9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import shlex
 import sys
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import ignite.distributed as idist
 import pytest
 
-from custom.training.summary import say_evaluate, say_install
+from custom.training.summary import say_evaluate, say_train_segmenter
 
 DATASET = {"dataset_dir": "data", "datalist": None, "fold": 0, "folds": 5}
 
@@ -31,20 +32,25 @@ def line(tmp_path, monkeypatch, caplog):
 
 
 def evaluation(weights: str, *studies: str) -> list[str]:
-    command = f"{sys.executable} -m monai.bundle run --config_file bundles/mine/configs/evaluate.json"
-    return [*command.split(), "--bundle_root", "bundles/mine", "--checkpoint", weights, "--dataset_dir", *studies]
+    configs = "['bundles/mine/configs/inference.json', 'bundles/mine/configs/evaluate.json']"
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", configs, "--bundle_root", "bundles/mine"]
+    return [*command, "--checkpoint", weights, "--dataset_dir", *studies]
 
 
-def test_after_a_synthesizer_the_best_weights_are_copied_into_its_bundle(line):
-    said, command = line(say_install).split(": ")
-    assert said == "The best weights (dice 0.812 in epoch 6) are in runs/model.pt. Next, for the bundle to use them"
-    assert command == "cp runs/model.pt bundles/mine/models/model.pt"
+def test_after_a_synthesizer_a_segmenter_is_trained_with_its_best_weights(line):
+    said, command = line(say_train_segmenter, dataset_dir="data", datalist="list.json").split(": ")
+    assert said == "The best weights (dice 0.812 in epoch 6) are in runs/model.pt. Next, to train a segmenter with them"
+    assert shlex.split(command) == [
+        *(sys.executable, "-m", "monai.bundle", "run"),
+        *("--config_file", "bundles/recoseg_seg/configs/train.json", "--bundle_root", "bundles/recoseg_seg"),
+        *("--dataset_dir", "data", "--datalist", "list.json", "--synth_checkpoint", "runs/model.pt"),
+    ]
 
 
 def test_after_a_segmenter_the_best_weights_are_evaluated_on_what_was_held_out(line):
     said, command = line(say_evaluate, **DATASET).split(": ")
     assert said.endswith("are in runs/model.pt. Next, on the studies that were held out")
-    held_out = ("--studies#section", "validation", "--studies#fold", "0", "--studies#folds", "5")
+    held_out = ("--section", "validation", "--fold", "0", "--folds", "5")
     assert shlex.split(command) == evaluation("runs/model.pt", "data", *held_out)
 
 
@@ -64,9 +70,9 @@ def test_without_studies_that_were_held_out_the_user_has_to_name_some(line, best
 
 
 def test_without_validation_there_are_the_last_weights_alone(line):
-    said = line(say_install, best_epoch=-1)
+    said = line(say_train_segmenter, best_epoch=-1, dataset_dir="", datalist=None)
     assert said.startswith("The last weights (nothing was validated) are in runs/model_final.pt. Next, ")
-    assert said.endswith(": cp runs/model_final.pt bundles/mine/models/model.pt")
+    assert said.endswith(" --dataset_dir STUDIES --synth_checkpoint runs/model_final.pt")
 
 
 def test_the_python_is_called_as_from_here(line, tmp_path, monkeypatch):
@@ -75,13 +81,17 @@ def test_the_python_is_called_as_from_here(line, tmp_path, monkeypatch):
 
 
 def test_the_command_can_be_pasted_whatever_the_folders_are_called(line):
-    command = line(say_install, folder="my runs", bundle_root="it's here").split(": ")[1]
-    assert shlex.split(command) == ["cp", "my runs/model.pt", "it's here/models/model.pt"]
+    command = line(say_evaluate, folder="my runs", bundle_root="it's here", **DATASET).split(": ")[1]
+    words = shlex.split(command)
+    assert words[words.index("--checkpoint") + 1] == "my runs/model.pt"
+    assert words[words.index("--bundle_root") + 1] == "it's here"
+    files = ast.literal_eval(words[words.index("--config_file") + 1])
+    assert files == ["it's here/configs/inference.json", "it's here/configs/evaluate.json"]
 
 
 def test_of_several_processes_the_first_speaks(monkeypatch, caplog):
     monkeypatch.setattr(idist, "get_rank", lambda: 1)
     state = SimpleNamespace(best_metric_epoch=-1)
     with caplog.at_level(logging.INFO):
-        say_install("runs", SimpleNamespace(state=state), "bundle")
+        say_train_segmenter("runs", SimpleNamespace(state=state), "bundle", "data", None)
     assert not caplog.messages

@@ -1,0 +1,156 @@
+"""The options of a command line: what no config knows is refused, with the nearest name that one knows.
+
+``monai.bundle run`` writes every ``--name value`` into the config, known or not, so that a misspelt option would do
+nothing, without a word. `check_options` is the first step of ``run`` in every config.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+import fire
+import monai.bundle
+from monai.bundle import ConfigComponent, ConfigParser, ConfigWorkflow, ReferenceResolver
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
+
+from custom.common.errors import BadInput
+
+# options of MONAI's command itself
+OF_MONAI = {name for taker in (monai.bundle.run, ConfigWorkflow) for name in inspect.signature(taker).parameters}
+OF_MONAI.remove("override")  # which stands for all others
+OF_TRACKING: Any = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]
+HELP = ("help", "h")
+
+
+def check_options(arguments: Sequence[str] | None = None) -> None:
+    """Refuse an option of this process's ``monai.bundle run`` that its configs do not know; ``--help`` lists them all.
+
+    Known are the keys of the configs, their entries (``sampler#steps``), the arguments of the classes and functions
+    that they name (``optimizer#weight_decay``), and MONAI's own options. In a process that was not started as
+    ``python -m monai.bundle``, such as MONAI Label's server, nothing is checked: its options are no overrides.
+
+    Args:
+        arguments: the command line, by default that of this process, `sys.argv`.
+
+    Raises:
+        BadInput: for an option that is not known.
+        SystemExit: with status 0, after ``--help``.
+    """
+    program, *words = sys.argv if arguments is None else arguments
+    if Path(program).parts[-3:] != ("monai", "bundle", "__main__.py"):
+        return
+    options = _parse(words[1:])  # behind the verb
+    if options.get("args_file"):
+        options = {**ConfigParser.load_config_file(options["args_file"]), **options}
+    parser = ConfigParser()
+    parser.read_config(options["config_file"])
+    if any(name in options for name in HELP):
+        print(describe(parser))
+        raise SystemExit(0)
+    ignored = OF_MONAI | (set(OF_TRACKING) if options.get("tracking") else set())
+    for name, value in options.items():
+        if name in ignored or name.startswith(ConfigParser.meta_key):
+            continue
+        if not is_known(parser, name):
+            near = nearest(parser, name)
+            advice = f"the nearest that is known is --{near}, and --help lists all" if near else "--help lists all"
+            raise BadInput(f"The option --{name} is not known, {advice}.")
+        parser[name] = value  # a part that is replaced as a whole has other arguments
+
+
+def _parse(words: Sequence[str]) -> dict[str, Any]:
+    """Return option -> value as fire gives them to MONAI."""
+    given: dict[str, Any] = {}
+
+    def run(*ids: str, **options: Any) -> None:
+        given.update(options)
+
+    fire.Fire(run, command=list(words))
+    return given
+
+
+def is_known(parser: ConfigParser, name: str) -> bool:
+    """Return whether ``name`` is an entry of the configs, or an argument of what they name.
+
+    >>> parser = ConfigParser({"sampler": {"_target_": "custom.synthesis.sampler.sample", "steps": 1}})
+    >>> [is_known(parser, name) for name in ("sampler#steps", "sampler#eta", "sampler#step")]
+    [True, True, False]
+    """
+    if name in parser:
+        return True
+    parent, last = ReferenceResolver.split_id(name, last=True)
+    part = parser.get(parent) if parent else None
+    if part is None or not ConfigComponent.is_instantiable(part):
+        return False
+    accepted = _arguments(parser, part)
+    return accepted is None or last in accepted | ConfigComponent.non_arg_keys
+
+
+def _arguments(parser: ConfigParser, part: Mapping[str, Any]) -> set[str] | None:
+    """Return the arguments of what a part of a config names; None if it takes any."""
+    target = ConfigComponent(config=part, locator=parser.locator).resolve_module_name()
+    component: Any = locate(target) if isinstance(target, str) else target
+    try:
+        parameters = inspect.signature(component).parameters
+    except (TypeError, ValueError):  # not there, or without a signature: whoever makes it says what is wrong
+        return None
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return None
+    return set(parameters)
+
+
+def nearest(parser: ConfigParser, name: str) -> str | None:
+    """Return the known option whose name is most like ``name``, or None if there is none like it.
+
+    >>> parser = ConfigParser({"flip": True, "sampler": {"steps": 1}})
+    >>> [nearest(parser, name) for name in ("flips", "sampler#step", "steps", "zzz")]
+    ['flip', 'sampler#steps', 'sampler#steps', None]
+    """
+    parent, last = ReferenceResolver.split_id(name, last=True)
+    part = parser.get(parent) if parent else None
+    if isinstance(part, Mapping):
+        arguments = _arguments(parser, part) if ConfigComponent.is_instantiable(part) else None
+        known = [f"{parent}#{entry}" for entry in {*part, *(arguments or ())} if not entry.startswith("_")]
+    else:
+        known = [*parser.get(), *OF_MONAI]
+        entries = [
+            f"{key}#{last}" for key, value in parser.get().items() if isinstance(value, Mapping) and last in value
+        ]
+        if entries:
+            return entries[0]
+    found = difflib.get_close_matches(name.replace("::", "#"), sorted(known), n=1)
+    return found[0].replace("::", "#") if found else None
+
+
+def describe(parser: ConfigParser) -> str:
+    """Return the text of ``--help``: every setting of the configs with its default, and the names of their parts."""
+    settings, parts = {}, []
+    for name, value in parser.get().items():
+        if _is_setting(value):
+            settings[name] = value
+        elif name != ConfigParser.meta_key:
+            parts.append(name)
+    width = max(map(len, settings), default=0) + 2
+    lines = [f"  --{name.ljust(width)}{value!r}" for name, value in settings.items() if name != "imports"]
+    return "\n".join(
+        [
+            "Options of these configs, with their defaults; docs/reference/configuration.md explains them:",
+            *lines,
+            "",
+            "An entry of a part is set as --part#entry, such as --sampler#steps 10. The parts:",
+            f"  {', '.join(parts)}",
+        ]
+    )
+
+
+def _is_setting(value: Any) -> bool:
+    """Return whether a value is plain: no component, and no list of them."""
+    if isinstance(value, list):
+        return not any(isinstance(each, Mapping) for each in value)
+    return not isinstance(value, Mapping)

@@ -1,0 +1,95 @@
+"""Configs that say things once, and what has to be said twice is the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from monai.bundle import ReferenceResolver
+
+from benchmarks.config_repeats import main_configs, repeated_lines
+from tests.bundles.command_line import REPOSITORY, SEG, SYNTH, config_of
+
+BUNDLES = {name: REPOSITORY / "bundles" / name for name in (SYNTH, SEG)}
+each_bundle = pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES.keys())
+
+# Keys that train.json and inference.json both have, with another value in each.
+OTHERWISE = {
+    SYNTH: {"output_dir", "network", "run"},
+    # mirrored volumes are seen twice in inference only, which takes twice as long
+    SEG: {"output_dir", "network", "run", "flip"},
+}
+# What only training gives to transforms: masks, and synthesizers that have not seen a study. The synthesizer learns
+# from T1ce, and does without it in inference.
+OF_TRAINING = {SYNTH: {"label_key", "modalities", "optional"}, SEG: {"label_key", "cross_fitted"}}
+
+
+def of_inference(bundle, value):
+    """Return a part of train.json or inference.json without the steps and arguments that only training has."""
+    if isinstance(value, list):
+        return [of_inference(bundle, part) for part in value if not _is_of_label(part)]
+    if isinstance(value, dict):
+        return {key: of_inference(bundle, part) for key, part in value.items() if key not in OF_TRAINING[bundle.name]}
+    return value
+
+
+def _is_of_label(step):
+    return step == "@regions" or (isinstance(step, dict) and step.get("keys") == "label")
+
+
+def test_few_lines_repeat_an_earlier_block():
+    """`benchmarks/config_repeats.py` prints where they are."""
+    assert sum(map(len, repeated_lines(main_configs()).values())) < 150
+
+
+@each_bundle
+def test_training_and_inference_say_the_same_wherever_both_say_something(bundle):
+    """MONAI Label and federated learning read train.json alone, MONAI Label and Deploy inference.json alone."""
+    train, inference = (config_of(bundle, config) for config in ("train", "inference"))
+    shared = train.keys() & inference.keys()
+    assert {
+        key for key in shared if of_inference(bundle, train[key]) != of_inference(bundle, inference[key])
+    } == OTHERWISE[bundle.name]
+    assert {"network_def", "preprocessing", "inferer", "sampler", "channel_order", "seed", "amp"} <= shared
+    if bundle.name == SEG:
+        assert {"inputs", "neighbours", "planes", "synthesis", "synth_bundle_version"} <= shared
+
+
+@each_bundle
+def test_evaluation_changes_nothing_of_how_a_mask_or_an_image_is_made(bundle):
+    changed = {ReferenceResolver.split_id(key.lstrip("+"))[0] for key in config_of(bundle, "evaluate")}
+    made_by = {"checkpoint", "device", "amp", "seed", "network_def", "network", "inferer", "sampler", "dataloader"}
+    assert not changed & (made_by | {"threshold", "min_volume_mm3", "planes", "flip", "synthesis", "start", "samples"})
+    if bundle.name == SYNTH:  # which is scored on the slices, against T1ce and with the mask
+        evaluate, train = (config_of(bundle, config)["preprocessing"] for config in ("evaluate", "train"))
+        assert evaluate == train
+    else:
+        assert "preprocessing" not in changed
+        assert "postprocessing#transforms" not in config_of(bundle, "evaluate")
+
+
+@each_bundle
+def test_several_processes_train_the_network_that_one_trains(bundle):
+    several, one = (config_of(bundle, config)["network"] for config in ("multi_gpu_train", "train"))
+    assert several["module"] == one
+
+
+def test_both_bundles_share_out_studies_in_the_same_way():
+    assert config_of(BUNDLES[SYNTH], "multi_gpu_inference") == config_of(BUNDLES[SEG], "multi_gpu_inference")
+
+
+@pytest.mark.parametrize("config", ["train", "inference"])
+def test_the_segmenter_asks_for_the_synthesizer_beside_it_with_its_sampler_and_version(config):
+    segmenter, synthesizer = (config_of(BUNDLES[name], config) for name in (SEG, SYNTH))
+    assert segmenter["synth_bundle_version"] == config_of(BUNDLES[SYNTH], "metadata")["version"]
+    assert segmenter["sampler"] == synthesizer["sampler"]
+    assert segmenter["synth_bundle_root"] == "$@bundle_root + '/../recoseg_synth'"
+    assert config_of(BUNDLES[SEG], "metadata")["version"] == config_of(BUNDLES[SYNTH], "metadata")["version"]
+
+
+@each_bundle
+def test_every_command_begins_with_the_check_of_its_options(bundle):
+    configs = [json.loads(file.read_text()) for file in (bundle / "configs").rglob("*.json")]
+    commands = [config[key] for config in configs for key in ("run", "export") if key in config]
+    assert len(commands) >= 2
+    assert {json.dumps(steps[0]) for steps in commands} == {'{"_target_": "custom.common.options.check_options"}'}

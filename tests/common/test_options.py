@@ -1,0 +1,131 @@
+"""Options that no config knows are refused before anything is computed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import monai.bundle
+import pytest
+from monai.bundle import ConfigParser
+
+from custom.common.options import check_options, describe, is_known, nearest
+from tests.studies import bad_input
+
+MONAI = str(Path(monai.bundle.__file__).parent / "__main__.py")
+CONFIG = {
+    "imports": ["$import torch"],
+    "dataset_dir": "",
+    "flip": True,
+    "fold": 0,
+    "sampler": {"_target_": "custom.synthesis.sampler.sample", "_mode_": "callable", "steps": 1},
+    "optimizer": {"_target_": "torch.optim.AdamW", "lr": 0.001},
+    "train": {"trainer": {"_target_": "SupervisedTrainer", "max_epochs": "@max_epochs"}, "handlers": [{"a": 1}]},
+}
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "inference.json"
+    file.write_text(json.dumps(CONFIG))
+    return str(file)
+
+
+def check(config, *options, verb=("run",)):
+    check_options([MONAI, *verb, "--config_file", config, *map(str, options)])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--flip", "false"),
+        ("--flip=false",),
+        ("--flip",),
+        ("--dataset-dir", "folder"),  # as fire reads it
+        ("--fold", "-1"),
+        ("--sampler#steps", 5),
+        ("--sampler::steps", 5),
+        ("--sampler#eta", 1.0),  # an argument that is not in the file
+        ("--optimizer#weight_decay", 0.1),
+        ("--train#trainer#epoch_length", 2),  # of a class of MONAI, by its short name
+        ("--train#handlers#0#a", 2),
+        ("--meta_file", "m.json", "--logging_file", "l.conf", "--run_id", "export"),
+        ("--tracking", "mlflow", "--tracking_uri", "sqlite:///x.db", "--experiment_name", "x"),
+        ("--_meta_#version", "1"),
+        ("--optimizer", {"_target_": "torch.optim.SGD", "lr": 1}, "--optimizer#nesterov", "true"),
+    ],
+)
+def test_options_of_the_config_of_its_parts_and_of_monai_are_accepted(config, options):
+    check(config, *options)
+
+
+@pytest.mark.parametrize(
+    ("option", "near"),
+    [
+        ("--flips", "--flip,"),
+        ("--dataset", "--dataset_dir,"),
+        ("--sampler#step", "--sampler#steps,"),
+        ("--steps", "--sampler#steps,"),
+        ("--optimizer#weigth_decay", "--optimizer#weight_decay,"),
+        ("--config_files", "--config_file,"),
+        ("--train#trainer#epoch_lenght", "--train#trainer#epoch_length,"),
+        ("--zzz", "--help"),
+        ("--tracking_uri", "--help"),  # without --tracking it does nothing
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_nearest_known_name(config, option, near):
+    with bad_input(f"{option} ", near):
+        check(config, option, 1)
+
+
+def test_the_options_of_all_config_files_are_known(config, tmp_path):
+    other = tmp_path / "overlay.json"
+    other.write_text(json.dumps({"sampler#rho": 7, "threshold": 0.5}))
+    for files in (f"['{config}','{other}']", f"{config},{other}"):
+        check(files, "--threshold", 0.4, "--sampler#rho", 3)
+    with bad_input("--threshold"):
+        check(config, "--threshold", 0.4)
+
+
+def test_options_in_a_file_of_arguments_are_checked_too(config, tmp_path):
+    file = tmp_path / "arguments.json"
+    file.write_text(json.dumps({"config_file": config, "flips": True}))
+    with bad_input("--flips", "--flip,"):
+        check_options([MONAI, "run", "--args_file", str(file)])
+
+
+def test_another_run_id_is_no_option(config):
+    check(config, verb=("run", "export"))
+
+
+@pytest.mark.parametrize("program", ["/usr/bin/monailabel", "-c", "/site-packages/pytest/__main__.py"])
+def test_another_program_s_options_are_its_own(program):
+    check_options([program, "start_server", "--app", "monaibundle", "--flips", "1"])
+
+
+def test_help_lists_every_setting_and_stops(config, capsys):
+    with pytest.raises(SystemExit) as stop:
+        check(config, "--help")
+    assert stop.value.code in (0, None)
+    said = capsys.readouterr().out
+    assert "--flip " in said and "True" in said
+    assert "--dataset_dir " in said
+    assert "sampler, optimizer, train" in said
+
+
+def test_what_takes_anything_accepts_any_argument():
+    parser = ConfigParser(
+        {"part": {"_target_": "custom.common.errors.BadInput"}, "free": {"_target_": "builtins.dict"}}
+    )
+    assert is_known(parser, "free#whatever")
+    assert not is_known(parser, "nothing#whatever")
+
+
+def test_nothing_is_suggested_where_nothing_is_near():
+    assert nearest(ConfigParser({"flip": True}), "zzz") is None
+
+
+def test_parts_are_listed_without_their_entries():
+    text = describe(ConfigParser({"planes": ["axial"], "network": {"_target_": "UNet", "spatial_dims": 2}}))
+    assert "--planes  ['axial']" in text
+    assert "spatial_dims" not in text
