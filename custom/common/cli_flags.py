@@ -1,4 +1,4 @@
-"""What a command line passes on: yes or no, and paths."""
+"""Values from a command line: flags and paths."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def as_flag(value: bool | str, option: str) -> bool:
 
 
 def as_path(value: object, option: str) -> Path:
-    """Return ``value`` as a path: fire, and so `monai.bundle`, makes a number of the name 20230101.
+    """Return ``value`` as a path; fire, and thus `monai.bundle`, converts a name such as 20230101 to a number.
 
     Raises:
-        BadInput: for what is neither text nor a number, such as the true of an option without a value.
+        BadInput: the value is neither text nor a number, such as true for an option without a value.
     """
     if isinstance(value, (str, PathLike)) and str(value):
         return Path(value).expanduser()

@@ -1,4 +1,4 @@
-"""Names that become file names."""
+"""Checks of names and paths from user input."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from custom.common.errors import BadInput
 
 
 def require_file_name(name: object, what: str) -> str:
-    """Return ``name`` if a file or folder can be called that, in whatever folder it is put.
+    """Return ``name`` if it is valid as the name of a file or folder.
 
     Args:
         name: such as the id of a study.
-        what: how the sentence starts, such as "The id".
+        what: the beginning of the error message, such as "The id".
 
     Raises:
-        BadInput: it is empty, not text, ``.`` or ``..``, or has a separator of folders or a character that is not
-            printable in it.
+        BadInput: it is empty, not text, ``.`` or ``..``, or contains a path separator or a character that is not
+            printable.
     """
     if not isinstance(name, str) or name.strip() in ("", ".", "..") or not all(map(_may_be_in_name, name)):
         raise BadInput(f"{what} is {name!r}, expected a name that a file can have.")
@@ -24,19 +24,19 @@ def require_file_name(name: object, what: str) -> str:
 
 
 def _may_be_in_name(letter: str) -> bool:
-    # a byte of a file's name that is not UTF-8 is not printable either, but it is there
+    # bytes of a file name that are not UTF-8 are not printable, but are allowed
     return letter not in "/\\" and (letter.isprintable() or "\udc80" <= letter <= "\udcff")
 
 
 def require_path_inside(path: object, what: str) -> PurePath:
-    """Return ``path`` if it leads from a folder to what lies in that folder.
+    """Return ``path`` if it is relative and stays inside its folder.
 
     Args:
-        path: such as an image's in a datalist.
-        what: how the sentence starts.
+        path: such as that of an image in a datalist.
+        what: the beginning of the error message.
 
     Raises:
-        BadInput: it is empty, not text, absolute, or has ``..`` in it.
+        BadInput: it is empty, not text, absolute, or contains ``..``.
     """
     if not isinstance(path, str) or not path.strip() or "\0" in path:
         raise BadInput(f"{what} has the path {path!r}, expected text.")

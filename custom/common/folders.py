@@ -1,4 +1,4 @@
-"""Folders as people have them: links are followed, links to nowhere are refused, hidden files are left aside."""
+"""Listing of folders: links are followed, broken links are refused, hidden files are skipped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from custom.common.errors import BadInput
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """Return what lies in ``folder`` itself, by name, without hidden files such as macOS's ``._x.nii.gz``.
+    """Return the entries of ``folder``, sorted by name, without hidden files such as macOS's ``._x.nii.gz``.
 
     Raises:
         BadInput: the folder may not be read.
@@ -24,12 +24,12 @@ def entries_of(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield every file in ``folder``, at any depth, by name; a folder behind several links is entered once.
+    """Yield every file in ``folder``, at any depth, sorted by name; a folder behind several links is entered once.
 
-    `Path.rglob` does not enter folders behind links, and leaves out what it may not read without a word.
+    `Path.rglob` does not follow links to folders, and silently skips what it may not read.
 
     Raises:
-        BadInput: a folder may not be read, or a link leads nowhere.
+        BadInput: a folder may not be read, or a link is broken.
     """
     entered: set[Path] = set()
 
@@ -48,7 +48,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def require_target(path: Path) -> None:
-    """Raise `BadInput` if ``path`` is a link to what does not exist: to its user, the file is there."""
+    """Raise `BadInput` if ``path`` is a broken link, which a user would take for an existing file."""
     if path.is_symlink() and not path.exists():
         raise BadInput(
             f"{path} is a link to {os.readlink(path)}, which does not exist, expected a link to what it stands for."

@@ -1,7 +1,7 @@
-"""The options of a command line: what no config knows is refused, with the nearest name that one knows.
+"""Check of command line options: an unknown option is refused, with the nearest known name.
 
-``monai.bundle run`` writes every ``--name value`` into the config, known or not, so that a misspelt option would do
-nothing, without a word. `check_options` is the first step of ``run`` in every config.
+``monai.bundle run`` writes every ``--name value`` into the config, known or not, so a misspelt option would silently
+have no effect. `check_options` is the first step of ``run`` in every config.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from custom.common.errors import BadInput
 
 # options of MONAI's command itself
 OF_MONAI = {name for taker in (monai.bundle.run, ConfigWorkflow) for name in inspect.signature(taker).parameters}
-OF_MONAI.remove("override")  # which stands for all others
+OF_MONAI.remove("override")  # collects all other options
 OF_TRACKING: Any = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]
 HELP = ("help", "h")
 
 
 def check_options(arguments: Sequence[str] | None = None) -> None:
-    """Refuse an option of this process's ``monai.bundle run`` that its configs do not know; ``--help`` lists them all.
+    """Refuse unknown options of this process's ``monai.bundle run``; print all options for ``--help``.
 
-    Known are the keys of the configs, their entries (``sampler#steps``), the arguments of the classes and functions
-    that they name (``optimizer#weight_decay``), and MONAI's own options. In a process that was not started as
-    ``python -m monai.bundle``, such as MONAI Label's server, nothing is checked: its options are no overrides.
+    Known options are the keys of the configs, their entries (``sampler#steps``), the arguments of the classes and
+    functions in the configs (``optimizer#weight_decay``), and MONAI's own options. Nothing is checked in a process that
+    was not started as ``python -m monai.bundle``, such as MONAI Label's server: its options are not overrides.
 
     Args:
-        arguments: the command line, by default that of this process, `sys.argv`.
+        arguments: the command line, by default `sys.argv`.
 
     Raises:
-        BadInput: for an option that is not known.
+        BadInput: an option is unknown.
         SystemExit: with status 0, after ``--help``.
     """
     program, *words = sys.argv if arguments is None else arguments
     if Path(program).parts[-3:] != ("monai", "bundle", "__main__.py"):
         return
-    options = _parse(words[1:])  # behind the verb
+    options = _parse(words[1:])  # without the command
     if options.get("args_file"):
         options = {**ConfigParser.load_config_file(options["args_file"]), **options}
     parser = ConfigParser()
@@ -61,11 +61,11 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
             near = nearest(parser, name)
             advice = f"the nearest that is known is --{near}, and --help lists all" if near else "--help lists all"
             raise BadInput(f"The option --{name} is not known, {advice}.")
-        parser[name] = value  # a part that is replaced as a whole has other arguments
+        parser[name] = value  # a component that is replaced has other arguments
 
 
 def _parse(words: Sequence[str]) -> dict[str, Any]:
-    """Return option -> value as fire gives them to MONAI."""
+    """Return option -> value as fire passes them to MONAI."""
     given: dict[str, Any] = {}
 
     def run(*ids: str, **options: Any) -> None:
@@ -76,7 +76,7 @@ def _parse(words: Sequence[str]) -> dict[str, Any]:
 
 
 def is_known(parser: ConfigParser, name: str) -> bool:
-    """Return whether ``name`` is an entry of the configs, or an argument of what they name.
+    """Return whether ``name`` is an entry of the configs, or an argument of one of their components.
 
     >>> parser = ConfigParser({"sampler": {"_target_": "custom.synthesis.sampler.sample", "steps": 1}})
     >>> [is_known(parser, name) for name in ("sampler#steps", "sampler#eta", "sampler#step")]
@@ -93,12 +93,12 @@ def is_known(parser: ConfigParser, name: str) -> bool:
 
 
 def _arguments(parser: ConfigParser, part: Mapping[str, Any]) -> set[str] | None:
-    """Return the arguments of what a part of a config names; None if it takes any."""
+    """Return the argument names of a component of a config; None if it accepts any."""
     target = ConfigComponent(config=part, locator=parser.locator).resolve_module_name()
     component: Any = locate(target) if isinstance(target, str) else target
     try:
         parameters = inspect.signature(component).parameters
-    except (TypeError, ValueError):  # not there, or without a signature: whoever makes it says what is wrong
+    except (TypeError, ValueError):  # missing, or without a signature: MONAI reports this when it instantiates it
         return None
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
         return None
@@ -106,7 +106,7 @@ def _arguments(parser: ConfigParser, part: Mapping[str, Any]) -> set[str] | None
 
 
 def nearest(parser: ConfigParser, name: str) -> str | None:
-    """Return the known option whose name is most like ``name``, or None if there is none like it.
+    """Return the known option with the most similar name, or None if none is similar.
 
     >>> parser = ConfigParser({"flip": True, "sampler": {"steps": 1}})
     >>> [nearest(parser, name) for name in ("flips", "sampler#step", "steps", "zzz")]
@@ -129,7 +129,7 @@ def nearest(parser: ConfigParser, name: str) -> str | None:
 
 
 def describe(parser: ConfigParser) -> str:
-    """Return the text of ``--help``: every setting of the configs with its default, and the names of their parts."""
+    """Return the text of ``--help``: every setting of the configs with its default, and the names of the components."""
     settings, parts = {}, []
     for name, value in parser.get().items():
         if _is_setting(value):
@@ -150,7 +150,7 @@ def describe(parser: ConfigParser) -> str:
 
 
 def _is_setting(value: Any) -> bool:
-    """Return whether a value is plain: no component, and no list of them."""
+    """Return whether a value is neither a component nor a list of components."""
     if isinstance(value, list):
         return not any(isinstance(each, Mapping) for each in value)
     return not isinstance(value, Mapping)

@@ -1,4 +1,4 @@
-"""Several processes, as torchrun starts them, over one list of studies."""
+"""Sharing one list of studies between several processes, as started by torchrun."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Item = TypeVar("Item")
 
 
 def study_sampler(dataset: Any) -> DistributedSampler:
-    """Return what gives each process its share of the studies, every study once: 0, N, 2N, ... to the first of N.
+    """Return the sampler with which process k of N gets the studies k, k + N, k + 2N, ..., each study once.
 
     Args:
-        dataset: the studies, the same ones in every process.
+        dataset: the studies, the same in every process.
 
     Raises:
-        BadInput: there are fewer studies than processes: one without any would keep the others waiting.
+        BadInput: there are fewer studies than processes; a process without a study would block the others.
     """
     processes = idist.get_world_size()
     if len(dataset) < processes:
@@ -32,7 +32,7 @@ def study_sampler(dataset: Any) -> DistributedSampler:
 
 
 def in_order_of_processes(items: Sequence[Item]) -> list[Item]:
-    """Return ``items``, one a study, in the order in which those of all processes come together: the first's first.
+    """Return ``items``, one per study, in the order of the gathered results: those of the first process first.
 
     >>> in_order_of_processes(["a", "b", "c"])  # of one process
     ['a', 'b', 'c']
@@ -42,10 +42,10 @@ def in_order_of_processes(items: Sequence[Item]) -> list[Item]:
 
 
 def gathered(items: Sequence[Item]) -> list[Item]:
-    """Return the items of all processes, those of the first one first; every process has to ask for them.
+    """Return the items of all processes, those of the first one first; every process must call this.
 
     Args:
-        items: anything that can be pickled; other processes may have more or fewer.
+        items: objects that can be pickled; their number may differ between processes.
     """
     if idist.get_world_size() == 1:
         return list(items)

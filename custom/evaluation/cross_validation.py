@@ -1,4 +1,4 @@
-"""Cross-validation: each fold is evaluated with a network that was trained on the others."""
+"""Cross-validation: each fold is evaluated with a network trained on the other folds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from custom.evaluation.metrics_writer import write_metrics
 
 logger = logging.getLogger(__name__)
 EVALUATION = ("inference", "evaluate")
-# MONAI's warning that configs are code: the bundle is the user's own
+# MONAI's warning that configs are code, not needed for the user's own bundle
 QUIET = "ignore:parsing config_file:UserWarning"
 
 
@@ -34,20 +34,23 @@ def cross_validate(
 ) -> dict[str, float | None]:
     """Train and evaluate a bundle once for each fold, pool the studies' metrics, and return their means.
 
-    Fold k goes to ``output_dir/fold_k``: what ``train.json`` leaves, and the ``metrics.json`` of the studies that were
-    held out. They are evaluated with ``model_final.pt``, the averaged weights at the end, and not with ``model.pt``,
-    whose epoch was chosen on them. ``output_dir/metrics.json`` and ``metrics.csv`` have every study once, as if all had
-    been evaluated together, and in ``metrics.json`` the means of each fold. A fold whose metrics are there already is
-    not done again, and a training that was stopped goes on.
+    ``output_dir/fold_k`` contains the output of ``train.json`` for fold k and the ``metrics.json`` of its held-out
+    studies. These are evaluated with ``model_final.pt``, the averaged weights at the end, since the epoch of
+    ``model.pt`` was selected on them. ``output_dir/metrics.json`` and ``metrics.csv`` contain every study once, as if
+    all had been evaluated together; ``metrics.json`` also has the means of each fold. A fold that already has metrics
+    is skipped, and an interrupted training is resumed.
 
     Args:
         bundle_root: the bundle, such as ``bundles/recoseg_seg``.
-        dataset_dir: the dataset, and so on, see `custom.data.datasets.find_studies`.
-        output_dir: folder that everything goes to.
-        folds: the number of folds that patients are dealt into, where the datalist has none.
-        datalist: a datalist; the folds of its training studies are taken if they have some.
-        options: overrides of the configs, for training, and for evaluation too where it knows them. ``{fold}`` in a
-            text is the number of the fold.
+        dataset_dir: the dataset, see `custom.data.datasets.find_studies`.
+        output_dir: folder for all output.
+        folds: number of folds that patients are assigned to, if the datalist defines none.
+        datalist: a datalist; if its training studies have folds, those are used.
+        options: overrides of the configs, for training and, if the option exists there, for evaluation. ``{fold}`` in a
+            value is replaced by the number of the fold.
+
+    Returns:
+        Metric -> mean over all studies; None if no study has a value.
 
     Raises:
         BadInput: the datalist has a single fold, an option is not known to ``train.json``, a training or an evaluation
@@ -80,7 +83,7 @@ def pooled(folds: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, float]
         folds: fold -> the content of its ``metrics.json``.
 
     Raises:
-        BadInput: a study is in two folds, so that one of its networks was trained on it.
+        BadInput: a study is in two folds, so that a network that evaluates it was trained on it.
     """
     found: dict[str, dict[str, float]] = {}
     for fold, metrics in folds.items():
@@ -107,12 +110,12 @@ def _folds(folds: int, datalist: str | None) -> list[int]:
 
 
 def _filled(value: Any, fold: int) -> Any:
-    """Return an option's value for one fold."""
+    """Return the value of an option for one fold."""
     return value.replace("{fold}", str(fold)) if isinstance(value, str) else value
 
 
 def _run(root: Path, names: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Run configs of the bundle with the official command, in a process of its own: what it held is then freed."""
+    """Run configs of the bundle with ``monai.bundle run`` in a separate process, which frees its memory at the end."""
     files = [str(root / "configs" / f"{name}.json") for name in names]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(root)]
     command += [word for name, value in options.items() for word in (f"--{name}", str(value))]

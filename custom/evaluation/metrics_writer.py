@@ -28,9 +28,9 @@ class MetricsWriter:
     with all metrics.
 
     Args:
-        output_dir: folder that the two files go to.
-        studies: the studies in the order of the evaluation, as `custom.data.datasets.find_studies` gives them. Several
-            processes share them as `custom.common.processes.study_sampler` does, and the first one writes.
+        output_dir: folder of the two files.
+        studies: the studies in the order of the evaluation, from `custom.data.datasets.find_studies`. Several processes
+            share them by `custom.common.processes.study_sampler`, and the first one writes.
         weights: name -> path of the weights; their SHA-256 goes into ``metrics.json``.
         settings: name -> value of the settings, written to ``metrics.json``.
         classes: names of a mask's channels, such as wt, tc and et; empty for a mask with one channel.
@@ -79,9 +79,9 @@ def write_metrics(
     """Write ``metrics.json`` and ``metrics.csv`` and return the mean of each metric.
 
     Args:
-        output_dir: folder that the two files go to.
-        studies: id -> metric -> value, the same metrics for each; NaN where a study has none: the mean is of others.
-        more: what else goes into ``metrics.json``.
+        output_dir: folder of the two files.
+        studies: id -> metric -> value, the same metrics for each; NaN for a missing value, excluded from the mean.
+        more: other entries of ``metrics.json``.
     """
     names = list(next(iter(studies.values())))
     mean = {

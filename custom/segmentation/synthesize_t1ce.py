@@ -27,7 +27,7 @@ class SynthesizeT1ced(MapTransform):
     Args:
         synth_bundle_root: folder of the synthesizer's bundle.
         version: the version of that bundle that the segmenter was trained with.
-        checkpoint: other weights for its network, by default the bundle's own ``models/model.pt``.
+        checkpoint: weights of its network, by default the bundle's own ``models/model.pt``.
         sampler: `custom.synthesis.sampler.sample` with its settings.
         seed: seed of the noise, see `custom.synthesis.inferer.SynthesisInferer`.
         device: device of the network.

@@ -18,16 +18,16 @@ from custom.common.errors import BadInput
 class ResumableCheckpoint:
     """Save everything needed to resume a training after each epoch, and load it on ``resume``.
 
-    At the end the averaged weights are saved on their own, as ``model_final.pt``.
+    At the end, the averaged weights are also saved separately, as ``model_final.pt``.
 
-    MONAI's `CheckpointSaver` and `CheckpointLoader` do the work. They are given the trainer itself here, for its epoch
-    and iteration, since a config cannot name the trainer among the trainer's own handlers.
+    MONAI's `CheckpointSaver` and `CheckpointLoader` do the work. They also need the trainer, for its epoch and
+    iteration, and a config cannot reference the trainer in the trainer's own handlers.
 
     Args:
-        folder: where checkpoints lie, named after their epoch; only the last is kept.
-        objects: name -> what has a ``state_dict``: network, optimizer, schedule of the learning rate, and as ``ema``
-            the averaged weights.
-        resume: whether to go on from the last checkpoint in ``folder``.
+        folder: folder of the checkpoints, which are named after their epoch; only the last is kept.
+        objects: name -> object with a ``state_dict``: network, optimizer, learning rate schedule, and as ``ema`` the
+            averaged weights.
+        resume: whether to resume from the last checkpoint in ``folder``.
 
     Raises:
         BadInput: ``resume`` is set, but the folder contains no checkpoint.

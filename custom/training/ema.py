@@ -10,13 +10,13 @@ from torch import nn
 def weight_average(
     network: nn.Module, momentum: float = 0.001, momentum_warmup: float = 0.1, warmup_iters: int = 1000
 ) -> EMAHandler:
-    """Return ignite's average of a network's weights, with the momentum that both trainings use.
+    """Return ignite's moving average of a network's weights, with the momentum of both trainings.
 
     Args:
         network: the network; the average is the handler's ``ema_model``.
-        momentum: share of the network's weights in each update of the average.
-        momentum_warmup: the same in the first update.
-        warmup_iters: updates until it is ``momentum``.
+        momentum: weight of the network's weights in each update of the average.
+        momentum_warmup: the momentum of the first update.
+        warmup_iters: number of updates until ``momentum`` is reached.
     """
     return EMAHandler(network, momentum=momentum, momentum_warmup=momentum_warmup, warmup_iters=warmup_iters)
 

@@ -43,11 +43,11 @@ class LossAsOutput:
 class EngineLog:
     """Log a training or its validation: each epoch's metrics, and a training's loss, as text and for TensorBoard.
 
-    On a terminal a training shows `ProgressBars`, too. Of several processes only the first one speaks; `LossAsOutput`
-    belongs in each of them.
+    On a terminal, a training also shows `ProgressBars`. With several processes, only the first one logs; `LossAsOutput`
+    is attached in all of them.
 
     Args:
-        log_dir: where TensorBoard's files go.
+        log_dir: folder of TensorBoard's files.
     """
 
     def __init__(self, log_dir: str) -> None:

@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 def say_train_segmenter(folder: str, evaluator: Any, bundle_root: str, dataset_dir: Any, datalist: str | None) -> None:
-    """Write to the log where a synthesizer's weights are, and how to train a segmenter that uses them.
+    """Log where a synthesizer's weights are, and the command that trains a segmenter with them.
 
     Args:
         folder: where the training has written the best weights, ``model.pt``, and the last ones, ``model_final.pt``.
         evaluator: the validation of the training, which knows whether there are best weights.
-        bundle_root: the synthesizer's folder, beside which the segmenter's lies.
-        dataset_dir: the dataset that was trained on; ``STUDIES`` stands for it in the command where there is none.
+        bundle_root: the synthesizer's bundle; the segmenter's is beside it.
+        dataset_dir: the training dataset; if empty, the command has the placeholder ``STUDIES``.
         datalist: its datalist.
     """
     weights = _weights(folder, evaluator)

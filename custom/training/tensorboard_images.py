@@ -42,7 +42,7 @@ class ValidationPictures(TensorBoardHandler):
         self.studies = studies
 
     def attach(self, evaluator: Any) -> None:
-        """Attach it to ``evaluator``, whose batches are of one study; of several processes the first one writes."""
+        """Attach it to ``evaluator``, whose batches are of one study; with several processes, the first one writes."""
         if idist.get_rank() > 0:
             return
         evaluator.add_event_handler(Events.ITERATION_COMPLETED(event_filter=self._is_first), self)

@@ -27,7 +27,7 @@ HEAD = """# Configuration
 <!-- Generated from the configs by docs/reference/make_reference.py: do not edit, run it again. -->
 
 Every key of `train.json`, `evaluate.json` and `inference.json` of both bundles; `evaluate.json` is given after
-`inference.json` and has its keys, too. Each can be set on the command line:
+`inference.json` and also has its keys. Each can be set on the command line:
 
 | syntax | sets |
 |---|---|
@@ -38,9 +38,9 @@ Every key of `train.json`, `evaluate.json` and `inference.json` of both bundles;
 | `--fold '$None'` | a Python expression, after `$`; `@key` in it refers to another key |
 | `--config_file "['A.json', 'B.json']"` | everything that B sets, overriding A; variants work this way |
 
-An unknown option is refused, with the nearest known name. With `--config_file`, `--help` lists all. Two mistakes end in
-a traceback of MONAI, before this project's code runs: `--help` without `--config_file`, and an unknown part in
-`--part#entry`, which the last line names.
+Unknown options are refused, with the nearest known name; `--help`, after `--config_file`, lists all options. Two
+mistakes end in a traceback of MONAI, before this project's code runs: `--help` without `--config_file`, and an unknown
+component in `--component#entry`, which the last line of the traceback names.
 
 Defaults are as in the files. A default without a config name is the same in all three; `-` means that the bundle has no
 such key.
@@ -172,7 +172,7 @@ VARIANTS: dict[str, dict[str, str]] = {
 
 
 def read(bundle: str, config: str) -> dict[str, Any]:
-    """Return a config of a bundle, with what it is merged into; ``config`` may be variants/<name>."""
+    """Return a config of a bundle, overlays merged into their base; ``config`` may be variants/<name>."""
     folder = ROOT / "bundles" / bundle / "configs"
     if config in OVERLAYS:
         return ConfigParser.load_config_files([folder / f"{name}.json" for name in OVERLAYS[config]])
