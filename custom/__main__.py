@@ -17,9 +17,9 @@ from custom.common.modalities import MODALITIES, MSD_CHANNELS
 if TYPE_CHECKING:
     from custom.data.find import ImageSpec
 
-# Each verb imports what it needs, so that none waits for PyTorch and MONAI, which take seconds, before it has to.
+# Each command imports what it needs, since importing PyTorch and MONAI takes seconds.
 
-TEXT = ("str", "str | None", "ImageSpec")  # annotations of what has to stay text
+TEXT = ("str", "str | None", "ImageSpec")  # annotations of arguments that stay text
 BUNDLES_DIR = Path(__file__).resolve().parents[1] / "bundles"
 
 
@@ -63,7 +63,7 @@ def check(
     from custom.data.datasets import find_studies
 
     studies = find_studies(dataset_dir, "all", channel_order=channel_order, masks=masks, dicom_ids=dicom_ids)
-    # only now: what is wrong with names and headers is said without waiting for PyTorch
+    # imported late, so that errors in names and headers are reported without waiting for PyTorch
     from custom.data.load import LoadStudyd
     from custom.dicom.registration import MOVES
 
@@ -133,17 +133,17 @@ def cross_validate(
 
     Example: python -m custom cross_validate bundles/recoseg_seg BraTS2020_TrainingData cross_validation --max_epochs 6
 
-    Each fold leaves its weights and metrics in output_dir/fold_<k>, and output_dir/metrics.json and metrics.csv have
-    every study. A fold that is done is not done again. The segmenter's synthesizer has to be cross-validated first, so
-    that none has seen the fold: --synth_checkpoint "cross_validation_synth/fold_{fold}/model_final.pt"
+    Each fold's weights and metrics are written to output_dir/fold_<k>; output_dir/metrics.json and metrics.csv contain
+    every study. Completed folds are skipped. For the segmenter, cross-validate the synthesizer first, so that it was
+    not trained on the fold either: --synth_checkpoint "cross_validation_synth/fold_{fold}/model_final.pt"
 
     Args:
         bundle_root: the bundle.
         dataset_dir: the dataset, with masks.
-        output_dir: where everything goes.
-        folds: the number of folds, if the datalist has none.
-        datalist: a MONAI datalist (JSON), with folds or without.
-        options: other options of train.json and, where it knows them, evaluate.json; {fold} stands for the fold.
+        output_dir: folder for all output.
+        folds: number of folds, if the datalist defines none.
+        datalist: a MONAI datalist (JSON), with or without folds.
+        options: options of train.json, also used for evaluate.json if they exist there; {fold} is replaced by the fold.
     """
     from custom.evaluation import cross_validation
 
@@ -198,7 +198,7 @@ def sign(zip_file: str, key: str, certificate: str | None = None) -> str:
 
 
 def verify(zip_file: str, public_key: str | None = None, certificate: str | None = None) -> str:
-    """Verify a packed bundle before unpacking: its signer, its integrity, and that its configs and weights are safe.
+    """Verify a packed bundle before unpacking: its signer, its integrity, and its configs and weights.
 
     Reads the zip and the signature beside it, <zip_file>.sig; nothing of the bundle is imported or evaluated.
     Exit status: 0 verified, 2 refused (one sentence with the file and the reason), 1 any other failure (not verified).
@@ -231,7 +231,7 @@ def verify(zip_file: str, public_key: str | None = None, certificate: str | None
 
 
 def _keep_text(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Make fire pass on as text what is annotated as text: it would make a number of the folder 20230101."""
+    """Make fire pass arguments annotated as text unchanged; it would convert a folder 20230101 to a number."""
     kinds = {name: str(parameter.annotation) for name, parameter in inspect.signature(verb).parameters.items()}
     parsers = {name: _study if kind == "ImageSpec" else _text for name, kind in kinds.items() if kind in TEXT}
     fire.decorators.SetParseFns(**parsers)(verb)
@@ -239,12 +239,12 @@ def _keep_text(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _text(argument: str) -> str | bool:
-    """Return an argument as it was written, but for the True that fire puts in for an option without a value."""
+    """Return an argument unchanged, except for the True that fire inserts for an option without a value."""
     return True if argument == "True" else argument
 
 
 def _study(argument: str) -> Any:
-    """Return {modality: file} where an argument is that, and any other as it was written."""
+    """Return an argument as a dictionary if it is {modality: file}, otherwise unchanged."""
     return fire.parser.DefaultParseValue(argument) if argument.startswith("{") else _text(argument)
 
 
