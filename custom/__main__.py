@@ -201,7 +201,7 @@ def verify(zip_file: str, public_key: str | None = None, certificate: str | None
 
 
 def _path(value: object, option: str) -> Path:
-    """Return ``value`` as a path; fire turns an option without a value into True, and digits into a number."""
+    """Return ``value`` as a path: fire makes True of an option without a value, and a number of what looks like one."""
     if not isinstance(value, str):
         raise BadInput(f"--{option} has the value {value!r}, expected a file or a folder.")
     return Path(value)

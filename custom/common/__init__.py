@@ -1,1 +1,1 @@
-"""What every other room uses: errors, files that are whole or absent, provenance, weights."""
+"""Shared by all rooms: errors, atomic file writes, provenance, loading of weights."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic file writes, and hashes of files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to, and rename it into place once all went well.
+    """Yield a temporary path in the folder of ``path``; rename it to ``path`` if no error was raised.
 
-    The name keeps its ending, by which writers choose a format. On an error nothing is left.
+    The temporary name keeps the suffix, from which writers choose a format. On an error the temporary file is removed.
     """
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:

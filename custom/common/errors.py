@@ -1,4 +1,4 @@
-"""One error for everything that a user's input can get wrong, shown as one sentence."""
+"""The error for all invalid user input, shown as one sentence."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from types import TracebackType
 
 
 class BadInput(ValueError):
-    """Input that cannot be used: the message is one sentence with the file, what was found and what was expected."""
+    """Invalid input. The message is one sentence with the file, what was found and what was expected."""
 
 
 def find_bad_input(error: BaseException | None) -> BadInput | None:
-    """Return the `BadInput` that caused ``error``, or None: MONAI's transforms wrap what they raise."""
+    """Return the `BadInput` that caused ``error``, or None; MONAI's transforms wrap the errors that they raise."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, BadInput):
@@ -22,7 +22,7 @@ def find_bad_input(error: BaseException | None) -> BadInput | None:
 
 
 def _print_bad_input(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print only the sentence of a `BadInput`; leave any other error to the hook that was there before."""
+    """Print only the message of a `BadInput`; pass any other error to the previous hook."""
     bad_input = find_bad_input(error)
     if bad_input is None:
         _previous_hook(kind, error, trace)
@@ -30,7 +30,7 @@ def _print_bad_input(kind: type[BaseException], error: BaseException, trace: Tra
         print(f"Error: {bad_input}", file=sys.stderr)
 
 
-# `python -m monai.bundle run` ends in a traceback of some fifty lines, in which the one sentence that helps is lost.
+# Otherwise `python -m monai.bundle run` prints a traceback of some fifty lines, in which the message is easily missed.
 # The interpreter still exits with status 1 after the hook.
 if getattr(sys.excepthook, "__name__", "") != _print_bad_input.__name__:
     _previous_hook = sys.excepthook

@@ -1,4 +1,4 @@
-"""Where a result came from: weights, settings and versions, for every file that reports figures."""
+"""Provenance of a result: weights, settings and versions, for every file that reports results."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from custom.common.atomic_files import sha256
 
 
 def origin_of(weights: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings, weights with their SHA-256, versions, and the intended use, ready for JSON.
+    """Return settings, weights with their SHA-256, versions, and the intended use, as values for JSON.
 
     Args:
         weights: name -> path of the weights.
-        settings: what was asked for.
+        settings: name -> value of the settings of the run.
     """
     return {
         "settings": {

@@ -1,4 +1,4 @@
-"""Weights into a network: all of them, or a clear refusal."""
+"""Loading of weights: every entry must fit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def load_weights(network: Network, path: str | Path) -> Network:
-    """Load a state dict into ``network`` and set it to evaluation.
+    """Load a state dict into ``network`` and switch it to evaluation mode.
 
-    Only tensors are unpickled (``weights_only=True``), so that a file from elsewhere cannot run code.
+    Only tensors are unpickled (``weights_only=True``), so that an untrusted file cannot run code.
 
     Raises:
-        BadInput: when the file is missing, is not a state dict, or does not fit the network in every entry.
+        BadInput: the file is missing, is not a state dict, or an entry does not fit the network.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,1 +1,1 @@
-"""Metrics of segmentation and synthesis, and the files that they are written to."""
+"""Metrics of segmentation and synthesis, and their output files."""

@@ -1,4 +1,4 @@
-"""Whether a probability means what it says: of the voxels given 0.8, four in five should be tumour."""
+"""Calibration: of the voxels with a predicted probability of 0.8, four in five should be tumour."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ BINS = 15  # as in Guo et al. 2017, https://proceedings.mlr.press/v70/guo17a.htm
 
 
 class CalibrationMetric(CumulativeIterationMetric):
-    """Bins of the probability of tumour inside the brain, for each study and each class.
+    """Bins of the predicted probability inside the brain, for each study and class.
 
-    Takes probabilities (B, C, H, W, D) and a target (B, C + 1, H, W, D): the true masks, then the brain. Keeps
-    (B, C, 15, 3): the mean probability in each bin, the share of it that is tumour, and its number of voxels; the first
-    two are NaN in an empty bin. MONAI's `CalibrationErrorMetric` counts the air around the head too, and keeps no bins.
+    Takes probabilities (B, C, H, W, D) and a target (B, C + 1, H, W, D): the ground-truth masks, then the brain. Stores
+    (B, C, 15, 3): for each bin the mean probability, the fraction of tumour, and the number of voxels; the first two
+    are NaN in an empty bin. MONAI's `CalibrationErrorMetric` includes the air around the head and returns no bins.
     """
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
@@ -26,14 +26,14 @@ class CalibrationMetric(CumulativeIterationMetric):
         return torch.stack(studies)
 
     def aggregate(self) -> torch.Tensor:
-        """Return the mean over studies and classes of the expected calibration error."""
+        """Return the expected calibration error, averaged over studies and classes."""
         return expected_calibration_error(torch.as_tensor(self.get_buffer())).mean()
 
 
 def expected_calibration_error(bins: torch.Tensor) -> torch.Tensor:
-    """Return how far probability and share of tumour are apart, the mean over voxels: (..., 15, 3) -> (...).
+    """Return the mean over voxels of the difference of probability and fraction of tumour: (..., 15, 3) -> (...).
 
-    Most of a brain is healthy and certain to be, so that even a bad error is small: compare systems by it, and look at
+    Most of a brain is clearly healthy, so even a poor value is small: use it to compare systems, and look at the
     `reliability_curve`.
     """
     probability, share, voxels = bins.unbind(-1)
@@ -41,7 +41,7 @@ def expected_calibration_error(bins: torch.Tensor) -> torch.Tensor:
 
 
 def reliability_curve(bins: torch.Tensor) -> dict[str, list[float]]:
-    """Return the bins (studies, 15, 3) of several studies as one curve, in which every voxel counts the same."""
+    """Return one curve from the bins (studies, 15, 3) of several studies, with equal weight for every voxel."""
     probability, share, voxels = bins.unbind(-1)
     total = voxels.sum(0)
     return {

@@ -1,4 +1,4 @@
-"""Dice of each lesion, as BraTS 2023 ranks by it: a lesion that is missed or invented counts 0, whatever its size."""
+"""Lesion-wise Dice, the ranking metric of BraTS 2023: a missed or false-positive lesion counts 0, whatever its size."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ FACES_EDGES_AND_CORNERS = ndimage.generate_binary_structure(3, 3)
 
 
 def lesionwise_dice(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:
-    """Return the mean of Dice over the lesions of the truth and the invented ones.
+    """Return the mean Dice over the ground-truth lesions and the false-positive components.
 
-    What a lesion is, what found it and what counts are those of https://github.com/rachitsaluja/BraTS-2023-Metrics:
+    The definitions are those of https://github.com/rachitsaluja/BraTS-2023-Metrics:
 
-    - True voxels belong to one lesion if dilating the truth three times joins them (26-connected). The dilation joins,
-      and finds; Dice is of the lesion as it is.
-    - The prediction's parts are 26-connected and not dilated. A lesion is compared with all the parts that touch its
-      dilation, whole; a part may answer for several lesions.
-    - Lesions of up to 50 mm3 (50 voxels at BraTS's 1 mm) do not count, and what touches them is not invented.
-    - A part that touches no lesion is invented, however small, and counts as a lesion with a Dice of 0.
-    - With nothing to count, the figure is 1.
+    - Ground-truth voxels belong to one lesion if dilating the ground truth three times joins them (26-connected). The
+      dilation is used to join voxels and to match predictions; Dice is computed on the undilated lesion.
+    - Components of the prediction are 26-connected and not dilated. A lesion is compared with all components that touch
+      its dilation, each as a whole; a component may match several lesions.
+    - Lesions of up to 50 mm3 (50 voxels at BraTS's 1 mm) do not count, and components that touch them are not false
+      positives.
+    - A component that touches no lesion is a false positive, whatever its size, and counts as a lesion with Dice 0.
+    - If nothing counts, the result is 1.
 
     Args:
         predicted: (H, W, D) bool.
-        truth: (H, W, D) bool; may be cut to the box that holds both, since dilations that meet outside of the box also
-            meet on its faces.
+        truth: (H, W, D) bool; both may be cropped to their common bounding box, since dilations that meet outside of it
+            also meet on its faces.
         affine: (4, 4), for the volume of a voxel.
     """
     dilated = ndimage.binary_dilation(truth, FACES_AND_EDGES, iterations=DILATIONS)

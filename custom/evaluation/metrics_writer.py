@@ -1,4 +1,4 @@
-"""One file with the metrics of every study of an evaluation."""
+"""Output files with the metrics of every study of an evaluation."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from custom.evaluation.calibration import expected_calibration_error, reliabilit
 
 
 class MetricsWriter:
-    """Write ``metrics.json`` and ``metrics.csv`` when an evaluation ends: each study's figures and their mean.
+    """Write ``metrics.json`` and ``metrics.csv`` when an evaluation ends: the metrics of each study and their means.
 
-    Figures are named as their metrics are, and with several classes by class too: ``dice_wt``. The bins of a
-    `custom.evaluation.calibration.CalibrationMetric` become each study's expected calibration error, and in
-    ``metrics.json`` the reliability curve of all studies together. MONAI's `MetricsSaver` writes a file for each metric
-    and none with all.
+    With several classes, a metric's name ends in the class: ``dice_wt``. The bins of a
+    `custom.evaluation.calibration.CalibrationMetric` become each study's expected calibration error and, in
+    ``metrics.json``, one reliability curve of all studies. MONAI's `MetricsSaver` writes one file per metric, and none
+    with all metrics.
 
     Args:
         output_dir: folder that the two files go to.
         studies: the studies in the order of the evaluation, as `custom.data.datasets.find_studies` gives them. Several
             processes share them as `custom.common.processes.study_sampler` does, and the first one writes.
         weights: name -> path of the weights; their SHA-256 goes into ``metrics.json``.
-        settings: what was asked for; goes into ``metrics.json``.
-        classes: names of a mask's channels, such as wt, tc and et; none for a mask of one.
+        settings: name -> value of the settings, written to ``metrics.json``.
+        classes: names of a mask's channels, such as wt, tc and et; empty for a mask with one channel.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class MetricsWriter:
         self.origin = origin_of(weights, settings)
 
     def attach(self, engine: Engine) -> None:
-        """Write when ``engine``, an evaluator whose metrics save their details, completes its epoch."""
+        """Write the files when ``engine``, an evaluator whose metrics save their details, completes its epoch."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Write the figures that ``engine`` has gathered."""
+        """Write the metrics that ``engine`` has computed."""
         details: dict[str, list[float]] = {}
         curves = {}
         for name, metric in vars(engine.state)["metric_details"].items():
@@ -100,5 +100,5 @@ def write_metrics(
 
 
 def _round(value: float) -> float | None:
-    """Round to four decimals; NaN and infinity, which JSON does not know, become null."""
+    """Round to four decimals; NaN and infinity, which JSON does not support, become null."""
     return round(value, 4) if math.isfinite(value) else None

@@ -1,7 +1,7 @@
-"""How well a mask agrees with the true one: the figures that MONAI's Dice and IoU do not give.
+"""Agreement of a mask with the ground truth: the metrics beside MONAI's Dice and IoU.
 
-Where a class is in one of the two masks only, or in neither, each figure follows BraTS 2023
-(https://github.com/rachitsaluja/BraTS-2023-Metrics): neither is perfect, one only is as bad as can be.
+If a class is empty in one or both masks, each metric follows BraTS 2023
+(https://github.com/rachitsaluja/BraTS-2023-Metrics): both empty gives the best value, one empty the worst.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from monai.metrics import CumulativeIterationMetric, compute_hausdorff_distance
 from monai.transforms import generate_spatial_bounding_box
 from monai.utils import convert_to_numpy
 
-WORST_DISTANCE = 374.0  # mm, about the diagonal of BraTS's grid: what BraTS gives for a mask without its counterpart
+WORST_DISTANCE = 374.0  # mm, about the diagonal of BraTS's grid: BraTS's value if one of the masks is empty
 
 
 class FigurePerClass(CumulativeIterationMetric):
-    """One figure for each study and each class: takes masks (B, C, H, W, D), keeps (B, C).
+    """One value for each study and class: takes masks (B, C, H, W, D), stores (B, C).
 
-    The truth is a `MetaTensor` whose affine says where its axes point and how long a voxel is. MONAI's own
-    `HausdorffDistanceMetric` must be told the spacing with each call, which its handler does not do.
+    The ground truth is a `MetaTensor`, whose affine gives orientation and voxel size. MONAI's own
+    `HausdorffDistanceMetric` needs the spacing with each call, which its handler does not pass.
 
     Args:
-        figure: such as `sensitivity`: a function of the predicted and the true mask of one class, (H, W, D) bool, cut
-            to the box that holds both, and of the affine (4, 4).
+        figure: a function such as `sensitivity`: of the predicted and the ground-truth mask of one class, (H, W, D)
+            bool, cropped to their common bounding box, and of the affine (4, 4).
     """
 
     def __init__(self, figure: Callable[[np.ndarray, np.ndarray, np.ndarray], float]) -> None:
@@ -47,22 +47,22 @@ class FigurePerClass(CumulativeIterationMetric):
 
 
 def sensitivity(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:
-    """Return the share of the true voxels that were found."""
+    """Return the fraction of the ground-truth voxels that were found."""
     if not truth.any():
         return float(not predicted.any())
     return float(predicted[truth].mean())
 
 
 def precision(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:
-    """Return the share of the voxels found that are true."""
+    """Return the fraction of the predicted voxels that are in the ground truth."""
     return sensitivity(truth, predicted, affine)
 
 
 def slice_dice(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:
-    """Return the mean of Dice over the axial slices with tumour in the truth or the prediction.
+    """Return the mean Dice over the axial slices with tumour in the ground truth or the prediction.
 
-    This is what papers on 2-D networks report. Slices of nothing but healthy tissue, which would be perfect, are left
-    out; a slice where one mask is empty counts 0.
+    Papers on 2-D networks report this metric. Slices without tumour in both masks, which would count 1, are excluded; a
+    slice in which one mask is empty counts 0.
     """
     axial = nib.io_orientation(affine)[:, 0].tolist().index(2)
     in_plane = tuple({0, 1, 2} - {axial})
@@ -72,10 +72,10 @@ def slice_dice(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> 
 
 
 def hd95_mm(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:
-    """Return the Hausdorff distance in mm, its 95th percentile: the larger of those from one surface to the other.
+    """Return the 95th percentile of the Hausdorff distance in mm, the larger of both directions.
 
-    MONAI counts each voxel of a surface once, and BraTS weights it with the area of the surface in it. With scattered
-    spots that matters: in two real studies BraTS's code gave 91.5 for 92.2 mm and 30.0 for 27.3 mm.
+    MONAI counts each surface voxel once; BraTS weights it by its surface area. This matters for scattered false
+    positives: in two real studies, BraTS's code gave 91.5 instead of 92.2 mm, and 30.0 instead of 27.3 mm.
     """
     if not (predicted.any() and truth.any()):
         return WORST_DISTANCE if predicted.any() or truth.any() else 0.0
@@ -85,7 +85,7 @@ def hd95_mm(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> flo
 
 
 def _cut(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cut two masks to the box that holds both: a tenth of a study, and so of the time."""
+    """Crop two masks to their common bounding box: a tenth of a study's voxels and thus of the time."""
     start, end = generate_spatial_bounding_box(np.stack([predicted, truth]))
     box = tuple(map(slice, start, end))
     return predicted[box], truth[box]

@@ -1,1 +1,1 @@
-"""The chain without this project's Python."""
+"""Export of the whole pipeline, without this project's Python."""

@@ -1,4 +1,4 @@
-"""A bundle without Python, for platforms that take none: the whole chain as a program, and MONAI's own components."""
+"""A bundle without Python, for platforms that accept none: a TorchScript program and MONAI's own components."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from custom.sharing.bundle_zip import write_zip
 from custom.sharing.pack import REPOSITORY
 
 NAME = "recoseg_portable"
-SETTINGS = ("channel_order", "threshold", "min_volume_mm3")  # what can still be changed in the portable bundle
-PACKAGES = ("nibabel", "pytorch-ignite", "fire", "scikit-image")  # what it needs beside PyTorch, MONAI and NumPy
+SETTINGS = ("channel_order", "threshold", "min_volume_mm3")  # settings that can be changed in the portable bundle
+PACKAGES = ("nibabel", "pytorch-ignite", "fire", "scikit-image")  # required beside PyTorch, MONAI and NumPy
 SHARED = ("LICENSE", "configs/logging.conf", "docs/data_license.txt")  # as in the segmenter's bundle
 
 
 def pack_portable(output_dir: str | Path, bundles_dir: str | Path) -> Path:
     """Write ``recoseg_portable_v<version>.zip`` to ``output_dir`` and return its path.
 
-    Its configs and model card are in this project's bundles/recoseg_portable; ``models/model.ts`` is made of the
-    networks, weights and settings in the segmenter's ``inference.json``, for a CPU, and has metadata.json and
-    inference.json inside, for platforms that take this one file.
+    Its configs and model card are in this project's bundles/recoseg_portable. ``models/model.ts`` is compiled from the
+    networks, weights and settings of the segmenter's ``inference.json``, for a CPU. It contains metadata.json and
+    inference.json, for platforms that load only this file.
 
     Args:
-        output_dir: where the zip goes; made if need be.
+        output_dir: folder of the zip; created if needed.
         bundles_dir: folder with both bundles side by side.
 
     Raises:
-        BadInput: when a bundle or its weights are missing or do not fit, or `chain_program` refuses its settings.
+        BadInput: a bundle or its weights are missing or do not fit, or `chain_program` refuses its settings.
     """
     bundle = Path(bundles_dir) / "recoseg_seg"
     if not (bundle / "configs" / "inference.json").is_file():
@@ -65,7 +65,7 @@ def pack_portable(output_dir: str | Path, bundles_dir: str | Path) -> Path:
         save_net_with_metadata(
             program,
             str(folder / "models" / "model.ts"),
-            include_config_vals=False,  # a time, which would make each file another one
+            include_config_vals=False,  # they contain a time, with which no two files would be equal
             meta_values=metadata,
             more_extra_files={"inference.json": json.dumps(inference).encode()},
         )
@@ -76,7 +76,7 @@ def pack_portable(output_dir: str | Path, bundles_dir: str | Path) -> Path:
 
 
 def program_of(parser: ConfigParser) -> Any:
-    """Return the chain of a segmenter's inference config as a program."""
+    """Return the pipeline of a segmenter's inference config as a program."""
     preprocessing = parser.get_parsed_content("preprocessing").transforms
     slices = next(step for step in preprocessing if isinstance(step, StudyToSlicesd))
     synthesis = next(step for step in preprocessing if isinstance(step, SynthesizeT1ced))

@@ -1,9 +1,9 @@
-"""The whole chain as one TorchScript program, which runs where there is nothing but PyTorch.
+"""The whole pipeline as one TorchScript program that requires only PyTorch.
 
-TorchScript knows neither NumPy nor the classes of other libraries, and a trace keeps neither the sizes of a study nor
-the box around its brain. So only what the networks do is traced, with the sampler and under autocast as the bundles run
-them; the steps around them stand here once more, in the Python that TorchScript compiles. Tests hold them to the true
-ones. PyTorch would rather have `torch.export` used, but TorchScript is what MONAI and its platforms load.
+TorchScript supports neither NumPy nor classes of other libraries, and a trace fixes the size of a study and of its
+brain box. So only the networks are traced, with the sampler and under autocast, as the bundles run them. The steps
+around them are repeated here in Python that TorchScript can compile; tests compare them with the original ones. PyTorch
+recommends `torch.export`, but MONAI and its platforms load TorchScript.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ def chain_program(
     segmentation: BrainSliceInferer,
     segmenter: nn.Module,
 ) -> torch.jit.ScriptModule:
-    """Return the chain with its settings and weights as a program: study (1, 4, H, W, D) -> logits (1, 1, H, W, D).
+    """Return the pipeline with settings and weights as a program: study (1, 4, H, W, D) -> logits (1, 1, H, W, D).
 
-    The study is flair, t1, t2 and t1ce in intensities of their own, zero outside the brain and where a modality is
-    missing, on the grid that `custom.preprocessing.slices.StudyToSlicesd` brings it to. H, W and D are free.
+    The study is flair, t1, t2 and t1ce in their own intensities, zero outside the brain and for missing modalities, on
+    the grid of `custom.preprocessing.slices.StudyToSlicesd`. H, W and D are variable.
 
     Args:
-        scaling: how intensities are scaled.
-        synthesis: how the synthesizer is run.
+        scaling: the intensity scaling.
+        synthesis: the synthesizer's inferer.
         synthesizer: its network, with weights, on the CPU.
-        segmentation: how the segmenter is run.
+        segmentation: the segmenter's inferer.
         segmenter: its network, with weights, on the CPU.
 
     Raises:
-        BadInput: when the synthesizer draws noise for each step, or for several samples.
+        BadInput: the synthesizer draws noise in each step, or several samples.
     """
     if synthesis.samples != 1 or getattr(synthesis.sampler, "keywords", {}).get("eta"):
         raise BadInput("The synthesizer draws noise more than once, expected samples 1 and sampler#eta 0 in a program.")
     chain = Chain(scaling, synthesis, synthesizer, segmentation, segmenter).eval()
     with torch.no_grad(), warnings.catch_warnings():
-        # all that MONAI's networks ask of a tensor is whether its sizes are right
+        # MONAI's networks only check sizes of tensors, which is safe to trace
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         size = (2, 2 * synthesis.multiple, 3 * synthesis.multiple)
         slices, noise = (torch.rand(size[0], channels, *size[1:]) for channels in (3, 1))
@@ -72,7 +72,7 @@ class Synthesizer(nn.Module):
         self.network = network
 
     def forward(self, slices: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Return what `SynthesisInferer.run_slices` does for this noise."""
+        """Return the result of `SynthesisInferer.run_slices` for this noise."""
         condition = to_signed(slices)
 
         def model(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -91,12 +91,12 @@ class Segmenter(nn.Module):
         self.network = network
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
-        """Return what `BrainSliceInferer.run_slices` does for one batch."""
+        """Return the result of `BrainSliceInferer.run_slices` for one batch."""
         return self.inferer.autocast(slices, self.network)
 
 
 class Chain(nn.Module):
-    """What `chain_program` compiles; its two networks are traced by then."""
+    """The module that `chain_program` compiles, after tracing its two networks."""
 
     def __init__(
         self,
@@ -167,16 +167,16 @@ class Chain(nn.Module):
         return put_back(torch.cat(parts), slices, box, image, 0.0)
 
     def segment(self, image: torch.Tensor) -> torch.Tensor:
-        """Return logits (1, H, W, D) for a prepared study (C, H, W, D), as `BrainSliceInferer` does."""
+        """Return logits (1, H, W, D) for a preprocessed study (C, H, W, D), as `BrainSliceInferer` does."""
         found: list[torch.Tensor] = []
-        for axes in self.views:  # each exchanges two axes at most and so undoes itself
+        for axes in self.views:  # each swaps at most two axes and is its own inverse
             found.append(self.segment_slices(image.permute(axes)).permute(axes))
             if self.flip:
                 found.append(self.segment_slices(image.flip(1).permute(axes)).permute(axes).flip(1))
         return torch.stack(found).mean(dim=0)
 
     def segment_slices(self, image: torch.Tensor) -> torch.Tensor:
-        """Return logits (1, H, W, D) for a volume (C, H, W, D) seen along the slices (H, W)."""
+        """Return logits (1, H, W, D) for a volume (C, H, W, D), processed in slices (H, W)."""
         slices, box = cut_to_brain(image, self.multiple)
         beyond = F.pad(slices, [0, 0, 0, 0, 0, 0, self.neighbours, self.neighbours])
         around = beyond.unfold(0, 2 * self.neighbours + 1, 1).permute(0, 4, 1, 2, 3).flatten(1, 2)
@@ -188,9 +188,9 @@ class Chain(nn.Module):
 
 
 def cut_to_brain(image: torch.Tensor, multiple: int) -> tuple[torch.Tensor, list[int]]:
-    """Return the slices (D, C, h, w) of an image (C, H, W, D), cut to the brain, and that box.
+    """Return the slices (D, C, h, w) of an image (C, H, W, D), cropped to the brain, and the box.
 
-    The box is the first and one past the last row, then the same of columns.
+    The box is the first and one past the last row, then the same for the columns.
     """
     slices = pad_to_multiple(image.permute(3, 0, 1, 2), multiple)
     inside = (slices != 0).any(dim=1).any(dim=0)
@@ -207,7 +207,7 @@ def cut_to_brain(image: torch.Tensor, multiple: int) -> tuple[torch.Tensor, list
 def put_back(
     result: torch.Tensor, slices: torch.Tensor, box: list[int], image: torch.Tensor, outside: float
 ) -> torch.Tensor:
-    """Return what came of the brain's slices, (N, 1, h, w), on the grid of ``image``, and ``outside`` around it."""
+    """Return the result (N, 1, h, w) of the slices with brain on the grid of ``image``, with ``outside`` around it."""
     where = (slices != 0).any(dim=1, keepdim=True)  # (D, 1, h, w)
     whole = torch.full_like(slices[:, :1], outside)
     whole[where.flatten(1).any(dim=1)] = result

@@ -1,1 +1,1 @@
-"""From a study on its own grid to the slices that the networks see, and the residual."""
+"""From a study on its own grid to the slices that the networks process, and the residual map."""

@@ -1,4 +1,4 @@
-"""What the segmenter can look at: the channels of a prepared study, by name."""
+"""The channels of a preprocessed study, by name: the possible inputs of the segmenter."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ CHANNELS = (*MODALITIES, "residual", "synthetic")
 
 
 def channel_numbers(names: Sequence[str]) -> list[int]:
-    """Return the numbers of named channels of a prepared study: flair, t1, t2, t1ce, residual, synthetic (T1ce).
+    """Return the indices of named channels of a preprocessed study.
+
+    Args:
+        names: some of flair, t1, t2, t1ce, residual and synthetic (the synthetic T1ce).
 
     Raises:
-        BadInput: a name is not known, or none is given.
+        BadInput: a name is unknown, or no name is given.
+
+    Example:
+        >>> channel_numbers(["t1ce", "residual"])
+        [3, 4]
     """
     unknown = [name for name in names if name not in CHANNELS]
     if unknown or not names:
@@ -27,11 +34,23 @@ def channel_numbers(names: Sequence[str]) -> list[int]:
 
 
 class SelectChannelsd(MapTransform):
-    """Keep the named channels of a prepared study.
+    """Select channels of a preprocessed study by name.
+
+    Takes an image (6, H, W, D) with the channels `CHANNELS`; returns the selected channels in the given order.
 
     Args:
-        keys: the image, (6, H, W, D).
-        channels: names, see `channel_numbers`.
+        keys: keys of the images.
+        channels: names of the channels, see `channel_numbers`.
+
+    Raises:
+        BadInput: a name is unknown, or no name is given.
+
+    Example:
+        >>> import torch
+        >>> study = {"image": torch.rand(6, 120, 120, 78)}
+        >>> select = SelectChannelsd("image", channels=["flair", "t1ce", "residual"])
+        >>> select(study)["image"].shape
+        torch.Size([3, 120, 120, 78])
     """
 
     def __init__(self, keys: KeysCollection, channels: Sequence[str]) -> None:
@@ -39,5 +58,5 @@ class SelectChannelsd(MapTransform):
         self.channels = channel_numbers(channels)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with the image's channels in the order of the names."""
+        """Return ``data`` with the selected channels of the image."""
         return {**data, **{key: data[key][self.channels] for key in self.key_iterator(data)}}

@@ -1,4 +1,4 @@
-"""The residual map: where the real T1ce is not what the synthesizer expected."""
+"""The residual map: the absolute difference between real and synthetic T1ce."""
 
 from __future__ import annotations
 
@@ -10,27 +10,45 @@ from monai.transforms import MapTransform
 
 from custom.common.modalities import MODALITIES
 
-RESIDUAL_TOP = 0.5  # what is white in pictures
+RESIDUAL_TOP = 0.5  # the residual that is shown as white in pictures
 
 
 def residual_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
-    """Return |t1ce - synthetic| inside the brain and zero outside; all of one shape, intensities in [0, 1]."""
+    """Return |t1ce - synthetic| inside the brain and zero outside.
+
+    Args:
+        t1ce: intensities in [0, 1], any shape.
+        synthetic: the synthetic T1ce in [0, 1], same shape.
+        brain: 1 inside the brain, 0 outside, same shape.
+
+    Example:
+        >>> residual_map(torch.tensor([0.75, 0.5]), torch.tensor([0.5, 0.0]), brain=torch.tensor([1.0, 0.0]))
+        tensor([0.2500, 0.0000])
+    """
     return (t1ce - synthetic).abs() * brain
 
 
 class Residuald(MapTransform):
-    """Compute ``residual`` (1, H, W, D) from the T1ce in ``image``, ``t1ce_synthetic`` and ``brain``.
+    """Compute ``residual`` from the T1ce in ``image``, ``t1ce_synthetic`` and ``brain``.
 
-    Keeps the metadata of ``image``, so that MONAI's `Invertd` can bring the residual back to the study's grid. Where
-    the T1ce is missing (zero) the synthetic one takes its place in ``image``, and where either is missing the residual
-    is zero. An ``image`` without a channel for T1ce gets no residual.
+    Takes ``image`` (4, H, W, D) with the channels flair, t1, t2, t1ce in [0, 1], ``t1ce_synthetic`` and ``brain``, each
+    (1, H, W, D). Adds ``residual`` (1, H, W, D) in [0, 1], with the metadata of ``image``: MONAI's `Invertd` can
+    resample it to the study's grid. If T1ce is missing (zero), the synthetic T1ce replaces it in ``image``. If either
+    is missing, the residual is zero. No residual is added if ``image`` has only three channels.
+
+    Example:
+        >>> study = {"image": torch.full((4, 8, 8, 8), 0.5), "brain": torch.ones(1, 8, 8, 8)}
+        >>> study["t1ce_synthetic"] = torch.full((1, 8, 8, 8), 0.25)
+        >>> residual = Residuald()(study)["residual"]
+        >>> residual.shape, residual.unique()
+        (torch.Size([1, 8, 8, 8]), tensor([0.2500]))
     """
 
     def __init__(self) -> None:
         super().__init__("image")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with ``residual``, in [0, 1]."""
+        """Return ``data`` with ``residual`` (1, H, W, D), in [0, 1]."""
         channel = MODALITIES.index("t1ce")
         image, synthetic = data["image"], data["t1ce_synthetic"]
         t1ce = image[channel : channel + 1]

@@ -1,8 +1,8 @@
-"""Slices of a volume: its three planes, neighbouring slices, and the box around the brain.
+"""Slices of a volume: its three planes, neighbouring slices, and the bounding box of the brain.
 
-Volumes are 2 mm in all directions, so that one network can look at slices of every plane and its answers be averaged:
-"One Network To Segment Them All: A General, Lightweight System for Accurate 3D Medical Image Segmentation"
-(Perslev et al. 2019, arXiv 1911.01764). What looks like tumour in one plane only is outvoted.
+Volumes are isotropic at 2 mm, so one network can process slices of every plane, and its predictions are averaged: "One
+Network To Segment Them All: A General, Lightweight System for Accurate 3D Medical Image Segmentation" (Perslev et al.
+2019, arXiv 1911.01764). What looks like tumour in only one plane is outvoted.
 """
 
 from __future__ import annotations
@@ -14,22 +14,31 @@ from torch.nn import functional as F
 
 from custom.common.errors import BadInput
 
-# Which axes of a volume (right, anterior, up) a slice's rows, its columns and the stack run along. Each exchanges two
-# axes at most and so undoes itself. Sagittal slices lie on their side: all three fit the same box around the brain.
+# For each plane, the axes of a volume (right, anterior, up) that become the slices' rows, their columns and the stack.
+# Each swaps at most two axes and is its own inverse. Sagittal slices are rotated by 90 degrees, so that slices of all
+# three planes fit the same box around the brain.
 PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (2, 1, 0)}
 
 
 def to_plane(volume: torch.Tensor, plane: str) -> torch.Tensor:
-    """Return a volume (..., H, W, D) with the axis that ``plane``'s slices are stacked along last; undoes itself."""
+    """Return a volume (..., H, W, D) with the slices of ``plane`` stacked along the last axis; its own inverse.
+
+    Example:
+        >>> volume = torch.rand(1, 120, 120, 78)
+        >>> to_plane(volume, "coronal").shape
+        torch.Size([1, 120, 78, 120])
+        >>> torch.equal(to_plane(to_plane(volume, "coronal"), "coronal"), volume)
+        True
+    """
     leading = volume.ndim - 3
     return volume.permute(*range(leading), *(leading + axis for axis in PLANES[plane]))
 
 
 def check_planes(planes: Sequence[str]) -> tuple[str, ...]:
-    """Return the planes.
+    """Return ``planes`` as a tuple: some of axial, coronal and sagittal.
 
     Raises:
-        BadInput: a plane is not known, or none is given.
+        BadInput: a plane is unknown, or none is given.
     """
     if not planes or isinstance(planes, str) or any(plane not in PLANES for plane in planes):
         raise BadInput(f"The planes are {planes}, expected some of {', '.join(PLANES)} in a list.")
@@ -37,15 +46,21 @@ def check_planes(planes: Sequence[str]) -> tuple[str, ...]:
 
 
 def with_neighbours(slices: torch.Tensor, neighbours: int, depths: Sequence[int]) -> torch.Tensor:
-    """Return slices with those below and above them as channels ("2.5-D"); beyond the ends there is nothing but zeros.
+    """Return slices with their neighbours below and above as channels ("2.5-D"); beyond the ends they are zero.
 
     Args:
         slices: all slices of a study in order, (D, C, H, W).
-        neighbours: how many on each side.
-        depths: which slices to return.
+        neighbours: number of neighbouring slices on each side.
+        depths: indices of the slices to return.
 
     Returns:
         (len(depths), (2 * neighbours + 1) * C, H, W), from the lowest slice's channels to the highest's.
+
+    Example:
+        >>> slices = torch.arange(3.0).view(3, 1, 1, 1)
+        >>> with_neighbours(slices, neighbours=1, depths=[0, 1]).flatten(1)
+        tensor([[0., 0., 1.],
+                [0., 1., 2.]])
     """
     above, below = max(0, max(depths) + neighbours + 1 - len(slices)), max(0, neighbours - min(depths))
     first = max(0, min(depths) - neighbours)
@@ -56,23 +71,34 @@ def with_neighbours(slices: torch.Tensor, neighbours: int, depths: Sequence[int]
 
 
 def pad_to_multiple(slices: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Pad slices (..., H, W) with zeros below and on the right until both sides are multiples of ``multiple``."""
+    """Pad slices (..., H, W) with zeros at the bottom and right until both sides are multiples of ``multiple``.
+
+    Example:
+        >>> pad_to_multiple(torch.ones(1, 1, 120, 78), multiple=16).shape
+        torch.Size([1, 1, 128, 80])
+    """
     height, width = slices.shape[-2:]
     return F.pad(slices, (0, -width % multiple, 0, -height % multiple))
 
 
 def brain_box(slices: torch.Tensor, multiple: int) -> tuple[slice, slice]:
-    """Return the smallest box around everything that is not zero, its sides multiples of ``multiple``.
+    """Return the smallest box around all non-zero pixels whose sides are multiples of ``multiple``.
 
-    Networks need not look at the air around the head; cutting it off halves their work.
+    Cropping to it halves the networks' work, since they need not process the air around the head.
 
     Args:
         slices: (B, C, H, W), zero outside the brain, H and W multiples of ``multiple``, see `pad_to_multiple`. The box
             covers the brains of the whole batch.
-        multiple: sides become multiples of this.
+        multiple: the sides are multiples of this.
 
     Returns:
-        Rows and columns; the whole slice when everything is zero.
+        Rows and columns; the whole slice if everything is zero.
+
+    Example:
+        >>> slices = torch.zeros(1, 4, 64, 64)
+        >>> slices[..., 10:30, 20:50] = 1
+        >>> brain_box(slices, multiple=16)
+        (slice(4, 36, None), slice(19, 51, None))
     """
     inside = (slices != 0).any(dim=1).any(dim=0)
     box = []

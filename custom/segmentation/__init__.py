@@ -1,1 +1,1 @@
-"""The segmenter: its training batch, augmentation and how it is given the synthetic T1ce."""
+"""The segmenter: its training batch, augmentation, and the synthetic T1ce among its inputs."""

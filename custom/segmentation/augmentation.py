@@ -1,7 +1,7 @@
-"""Random changes of a whole batch of slices at once.
+"""Random augmentation of a whole batch of slices at once.
 
-MONAI's random transforms take one slice at a time: 7 ms for the 18 channels of one, where the network trains on it in
-15 ms. The same changes of a whole batch cost 3 ms a slice, on one core.
+MONAI's random transforms process one slice at a time, at 7 ms for the 18 channels of a slice, while the network's
+training step takes 15 ms per slice. Augmenting a whole batch costs 3 ms per slice, on one core.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from custom.preprocessing.channels import CHANNELS
 
-# fluid in a cavity of a tumour: intensities, at least and at most, where normal tissue is around 0.4
+# intensity range of the fluid in a tumour's cavity; normal tissue is at about 0.4
 FLUID = {
     "flair": (0.05, 0.45),
     "t1": (0.05, 0.3),
@@ -25,7 +25,7 @@ FLUID = {
 
 
 def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
-    """Return random numbers between ``low`` and ``high``."""
+    """Return uniform random numbers between ``low`` and ``high``."""
     return low + (high - low) * torch.rand(shape)
 
 
@@ -38,25 +38,33 @@ def random_affine(
     scale: float = 0.15,
     translate: float = 0.06,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mirror half of the slices along their rows, and rotate, scale and move each with ``probability``.
+    """Mirror half of the slices along their rows, and rotate, scale and shift each with ``probability``.
 
     Args:
         image: (B, C, H, W).
-        label: (B, classes, H, W), which goes where the image goes.
+        label: (B, classes, H, W), transformed in the same way.
         mirrored: (B,), 1 for the slices that may be mirrored, 0 for the others; by default all may be.
-        probability: share of the slices that are rotated, scaled and moved.
-        rotate: degrees, at most, either way.
-        scale: share of the size, at most, either way.
-        translate: share of the side, at most, either way.
+        probability: fraction of the slices that are rotated, scaled and shifted.
+        rotate: largest angle in degrees, in both directions.
+        scale: largest relative change of size, in both directions.
+        translate: largest shift relative to the side length, in both directions.
+
+    Returns:
+        Image and label, of the same shapes.
+
+    Example:
+        >>> image, label = random_affine(torch.rand(16, 15, 64, 48), torch.ones(16, 1, 64, 48))
+        >>> image.shape, label.shape
+        (torch.Size([16, 15, 64, 48]), torch.Size([16, 1, 64, 48]))
     """
     batch, (height, width) = len(image), image.shape[-2:]
     changed = (torch.rand(batch) < probability).float()
     angle = uniform(-rotate, rotate, batch) * changed * math.pi / 180
     size = 1 + uniform(-scale, scale, batch) * changed
     mirror = 1 - 2 * (torch.rand(batch) < 0.5).float() * (1 if mirrored is None else mirrored.cpu())
-    # coordinates of the output to those of the input, in pixels, the rows mirrored
+    # from output to input coordinates, in pixels, with mirrored rows
     across, along = torch.cos(angle) / size, torch.sin(angle) / size
-    ratio = height / width  # grids run from -1 to 1 along both sides, whatever their length
+    ratio = height / width  # grid coordinates run from -1 to 1 along both sides, independent of their length
     theta = torch.stack(
         [
             torch.stack([across, along * ratio, uniform(-translate, translate, batch) * 2 * changed], dim=1),
@@ -79,21 +87,31 @@ def random_contrast(
     gamma: float = 0.35,
     middle: float = 0.4,
 ) -> torch.Tensor:
-    """Bend, stretch and shift the contrast of each modality, alike in all neighbouring slices; zero stays zero.
+    """Change gamma, gain and offset of each modality, the same in all neighbouring slices; zero stays zero.
 
-    Scanners and protocols differ in nothing as much: the network must not learn brightness by heart.
+    Contrast is what differs most between scanners and protocols: the network must not memorise absolute intensities.
 
     Args:
         image: (B, N, C, H, W), C modalities of N neighbouring slices, in [0, 1].
-        probability: share of the modalities that are changed.
-        gain: share of the contrast around ``middle``, at most, either way.
-        shift: of the intensity, at most, either way.
-        gamma: logarithm of the exponent, at most, either way.
-        middle: intensity that contrast is stretched around, where normal tissue is.
+        probability: fraction of the modalities that are changed.
+        gain: largest relative change of the contrast around ``middle``, in both directions.
+        shift: largest intensity offset, in both directions.
+        gamma: largest logarithm of the exponent, in both directions.
+        middle: intensity around which the contrast is changed, that of normal tissue.
+
+    Returns:
+        The changed image, same shape; not clipped to [0, 1].
+
+    Example:
+        >>> image = torch.zeros(2, 3, 6, 32, 32)
+        >>> image[..., 8:24, 8:24] = 0.4
+        >>> changed = random_contrast(image, probability=1.0)
+        >>> torch.equal(changed != 0, image != 0)
+        True
     """
     result = image.transpose(1, 2).clone()  # (B, C, N, H, W)
     changed = torch.rand(result.shape[:2]) < probability
-    given = result[changed]  # only those: powers are slow
+    given = result[changed]  # only these, since powers are slow
     shape = (len(given), 1, 1, 1)
     exponent = torch.exp(uniform(-gamma, gamma, *shape)).to(image)
     factor = 1 + uniform(-gain, gain, *shape).to(image)
@@ -106,14 +124,19 @@ def random_contrast(
 def random_quality(
     image: torch.Tensor, probability: float = 0.2, noise: float = 0.03, bias: float = 0.2, side: int = 3
 ) -> torch.Tensor:
-    """Blur, add noise to, and shade some slices as poorer scanners do, alike in neighbours; zero stays zero.
+    """Add blur, noise and a bias field to some slices, as from poorer scanners; zero stays zero.
+
+    Blur and bias field are the same in neighbouring slices.
 
     Args:
         image: (B, N, C, H, W), C modalities of N neighbouring slices.
-        probability: share of the slices that each of the three is done to.
-        noise: standard deviation of the noise, at most.
-        bias: logarithm of the shading's factor, at most, either way.
-        side: the shading goes through ``side`` x ``side`` random values, bilinearly.
+        probability: fraction of the slices that get each of the three.
+        noise: largest standard deviation of the noise.
+        bias: largest logarithm of the bias field's factor, in both directions.
+        side: the bias field is interpolated bilinearly from ``side`` x ``side`` random values.
+
+    Returns:
+        The changed image, same shape.
     """
     result = image.clone()
     blurred, noisy, shaded = (torch.rand(3, len(image)) < probability).unbind()
@@ -129,19 +152,22 @@ def random_quality(
 def random_tumours(
     image: torch.Tensor, label: torch.Tensor, probability: float = 0.3, fade: float = 0.5, rim: int = 2, side: int = 8
 ) -> torch.Tensor:
-    """Let some tumours fade towards normal tissue, and give some cavities with fluid, alike in neighbours.
+    """Fade some tumours towards normal tissue, and give some a fluid-filled cavity; zero stays zero.
 
-    A few hundred patients show too few of the tumours that are faint, and of those that are darker in FLAIR than normal
-    tissue: more than a tenth of the tumour is in 6 % of this project's patients (``benchmarks/tumour_contrast.py``).
-    Zero stays zero. MONAI's transforms change tumour and brain alike.
+    A few hundred patients include too few tumours that are faint or darker than normal tissue in FLAIR: in 6 % of this
+    project's patients, more than a tenth of the tumour is darker (``benchmarks/tumour_contrast.py``). Both changes are
+    the same in neighbouring slices. MONAI's transforms change tumour and brain together.
 
     Args:
         image: (B, N, 6, H, W), `custom.preprocessing.channels.CHANNELS` of N neighbouring slices.
         label: (B, classes, H, W), in [0, 1], of the middle slice.
-        probability: share of the slices that each of the two is done to.
-        fade: share of a tumour's contrast that it loses, at most; each channel its own.
-        rim: pixels of tumour around a cavity, at least.
-        side: a cavity is where a surface through ``side`` x ``side`` random values is high.
+        probability: fraction of the slices that get each of the two.
+        fade: largest fraction of the tumour's contrast that is removed, drawn for each channel.
+        rim: smallest distance of a cavity from the tumour's edge, in pixels.
+        side: a cavity is where a smooth random surface, interpolated from ``side`` x ``side`` values, is high.
+
+    Returns:
+        The changed image, same shape.
     """
     result = image.clone()
     tumour = label.amax(dim=1, keepdim=True)
@@ -158,18 +184,18 @@ def random_tumours(
     cavity = F.avg_pool2d(cavity, 3, stride=1, padding=1)[:, None]
     low, high = torch.tensor([FLUID[name] for name in CHANNELS]).to(image)[:, :, None, None].unbind(dim=1)
     fluid = low + (high - low) * torch.rand(count, 1, image.shape[2], 1, 1).to(image)
-    fluid = fluid + 0.2 * (image - normal)[hollow]  # not all even
+    fluid = fluid + 0.2 * (image - normal)[hollow]  # keeps some texture
     result[hollow] += cavity * (fluid - result[hollow])
     return result * (image != 0)
 
 
 def mean_outside(image: torch.Tensor, tumour: torch.Tensor) -> torch.Tensor:
-    """Return the mean (B, N, C, 1, 1) of ``image`` (B, N, C, H, W) outside ``tumour`` (B, 1, H, W), zeros left out."""
+    """Return the mean (B, N, C, 1, 1) of ``image`` (B, N, C, H, W) outside ``tumour`` (B, 1, H, W), without zeros."""
     weight = (image != 0) * (1 - tumour)[:, None]
     return (image * weight).sum(dim=(-1, -2), keepdim=True) / weight.sum(dim=(-1, -2), keepdim=True).clamp(min=1)
 
 
 def mean_around(image: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the 3 x 3 pixels around each of (B, C, H, W), of those that are not zero."""
+    """Return the mean of the non-zero pixels in each 3 x 3 neighbourhood of an image (B, C, H, W)."""
     total, inside = (F.avg_pool2d(part, 3, stride=1, padding=1) for part in (image, (image != 0).to(image)))
-    return total / inside.clamp(min=1 / 9)  # else the rim of the brain would be dark
+    return total / inside.clamp(min=1 / 9)  # otherwise the edge of the brain would become dark

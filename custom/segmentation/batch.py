@@ -1,4 +1,4 @@
-"""Training of the segmenter: what a batch becomes."""
+"""Training batches for the segmenter."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from custom.segmentation.modality_dropout import drop_modalities
 
 
 class PrepareSegmentationBatch(PrepareBatch):
-    """Cut a batch of slices to the brain, change it at random, take modalities away, and choose the channels.
+    """Crop a batch of slices to the brain, augment it, drop modalities, and select the network's channels.
 
     Args:
-        channels: names of the channels that the network is given, see `custom.preprocessing.channels.channel_numbers`.
-        missing: share of the complete slices that lose modalities, see
+        channels: names of the network's input channels, see `custom.preprocessing.channels.channel_numbers`.
+        missing: fraction of the complete slices that lose modalities, see
             `custom.segmentation.modality_dropout.drop_modalities`.
-        teacher: what says where tumour is in slices without a mask, see `custom.segmentation.mean_teacher`; None where
-            all have one.
-        warm_up: so many batches are without the slices without a mask, until the teacher has learned something.
-        multiple: height and width of what the network sees are multiples of this.
+        teacher: predicts the labels of slices without a mask, see `custom.segmentation.mean_teacher`; None if all
+            slices have a mask.
+        warm_up: number of batches from which unlabelled slices are removed, until the teacher has learned something.
+        multiple: height and width of the network's input are multiples of this.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class PrepareSegmentationBatch(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return image (B, N * channels, h, w) and label (B, classes, h, w), which is soft, in [0, 1].
+        """Return the image (B, N * channels, h, w) and its soft label (B, classes, h, w), in [0, 1].
 
-        ``batchdata`` is what `custom.training.slice_dataset.SliceDataset` gives: ``image`` is (B, N * 6, H, W), N
-        neighbouring slices of `custom.preprocessing.channels.CHANNELS`, and ``mirrored`` (B,) tells which slices may be
-        mirrored.
+        ``batchdata`` is a batch of `custom.training.slice_dataset.SliceDataset`: ``image`` (B, N * 6, H, W), the
+        channels `custom.preprocessing.channels.CHANNELS` of N neighbouring slices, ``label`` (B, classes, H, W), and
+        ``mirrored`` (B,), 1 for slices that may be mirrored.
         """
         image = pad_to_multiple(batchdata["image"].to(device, non_blocking=non_blocking, **kwargs), self.multiple)
         label = pad_to_multiple(batchdata["label"].to(device, non_blocking=non_blocking, **kwargs), self.multiple)

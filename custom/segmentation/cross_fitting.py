@@ -1,9 +1,9 @@
-"""Residuals for training as they will be later: from a synthesizer that has not seen the study.
+"""Cross-fitting: residuals for training from a synthesizer that was not trained on the study.
 
-In studies that a synthesizer was trained on its residual is smaller, and of another kind. A segmenter that learns from
-those trusts what new studies do not have. So each study gets its synthetic T1ce from a synthesizer that was trained on
-others, as predictions for stacking are made (Wolpert 1992, doi:10.1016/S0893-6080(05)80023-1; "cross-fitting" in
-Chernozhukov et al. 2018, arXiv:1608.00060).
+On a synthesizer's own training studies the residual is smaller and looks different. A segmenter trained on such
+residuals would rely on features that new studies do not have. So each study gets its synthetic T1ce from a synthesizer
+that was trained on other studies, as predictions are made for stacking (Wolpert 1992,
+doi:10.1016/S0893-6080(05)80023-1; "cross-fitting" in Chernozhukov et al. 2018, arXiv:1608.00060).
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ RECORD = "trained_on.json"
 
 
 def record_studies(folder: str | Path, studies: Iterable[Mapping[str, Any]]) -> None:
-    """Write which studies the weights in ``folder`` were trained on, beside them, as ``trained_on.json``.
+    """Write the ids of the training studies of the weights in ``folder`` beside them, as ``trained_on.json``.
 
     Args:
-        folder: where a training has left its weights.
-        studies: what it was trained on, see `custom.data.datasets.find_studies`.
+        folder: folder with the weights of a training.
+        studies: its training studies, see `custom.data.datasets.find_studies`.
     """
-    if idist.get_rank() > 0:  # of several processes the first writes
+    if idist.get_rank() > 0:  # with several processes, the first one writes
         return
     with written_beside(Path(folder) / RECORD) as path:
         path.write_text(json.dumps(sorted(study["id"] for study in studies), indent=1) + "\n")
 
 
 def read_records(weights: Sequence[str | Path]) -> dict[Path, frozenset[str]]:
-    """Return the ids of the studies that each file of weights was trained on.
+    """Return, for each file of weights, the ids of its training studies.
 
     Raises:
-        BadInput: when there is no record beside the weights, or not one that `record_studies` has written.
+        BadInput: there is no record beside the weights, or it was not written by `record_studies`.
     """
     records = {}
     for path in map(Path, weights):
@@ -47,16 +47,23 @@ def read_records(weights: Sequence[str | Path]) -> dict[Path, frozenset[str]]:
             records[path] = frozenset(json.loads(record.read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise BadInput(
-                f"{record}: found no list of studies there, expected the one that the training of {path} has left."
+                f"{record}: found no list of studies there, expected the one that the training of {path} wrote."
             ) from error
     return records
 
 
 def unseen_weights(records: Mapping[Path, frozenset[str]], study_id: str) -> Path | None:
-    """Return the first weights that were not trained on a study; None for a study that none were trained on.
+    """Return the first weights that were not trained on a study, or None if no weights were trained on it.
 
     Raises:
-        BadInput: when all were trained on it.
+        BadInput: all weights were trained on the study.
+
+    Example:
+        >>> records = {Path("half_0/model.pt"): frozenset({"A"}), Path("half_1/model.pt"): frozenset({"B"})}
+        >>> unseen_weights(records, "A").as_posix()
+        'half_1/model.pt'
+        >>> unseen_weights(records, "C") is None
+        True
     """
     if not any(study_id in seen for seen in records.values()):
         return None
@@ -65,5 +72,5 @@ def unseen_weights(records: Mapping[Path, frozenset[str]], study_id: str) -> Pat
             return path
     raise BadInput(
         f"{', '.join(map(str, records))}: found weights that were all trained on {study_id}, "
-        "expected one in cross_fitted that was not."
+        "expected weights in cross_fitted that were not."
     )

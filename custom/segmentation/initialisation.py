@@ -1,4 +1,4 @@
-"""How a new network for segmentation starts: with the share of tumour as its first guess."""
+"""Initialisation of a new segmentation network, with the frequency of tumour as its first prediction."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ from torch import nn
 
 
 def expect_share(network: nn.Module, share: float) -> nn.Module:
-    """Let a new network for segmentation expect a class in that share of the pixels, and return it.
+    """Initialise the last bias of a new segmentation network to the frequency of the class, and return the network.
 
-    Its last bias, which must be its last parameter, becomes the logit of ``share`` (Lin et al. 2017, arXiv 1708.02002,
-    section 3.3). The layers before normalise each instance, so that nothing but this bias can say how rare tumour is,
-    and Adam moves it by no more than the learning rate a step: without this the first thousand steps do little else.
+    The last bias, which must be the last parameter, becomes the logit of ``share`` (Lin et al. 2017, arXiv 1708.02002,
+    section 3.3). The layers before it use instance normalisation, so only this bias can represent how rare tumour is,
+    and Adam changes it by at most the learning rate per step: without this, the first thousand steps do little else.
+
+    Args:
+        network: a network with logits as its output.
+        share: fraction of the pixels that are of the class, in (0, 1).
+
+    Example:
+        >>> network = expect_share(nn.Conv2d(15, 1, kernel_size=1), share=0.1)
+        >>> round(network.bias.sigmoid().item(), 3)
+        0.1
     """
     *_, bias = network.parameters()
     nn.init.constant_(bias, math.log(share / (1 - share)))

@@ -1,8 +1,8 @@
-"""Learning from studies without a mask: the running average of the network teaches the network.
+"""Mean teacher: learning from studies without a mask, with the moving average of the network as teacher.
 
-"Mean teachers are better role models" (Tarvainen & Valpola 2017, arXiv 1703.01780). The teacher sees every modality
-that there is, the network a slice of other contrast that may lack some: it learns to say without them what the teacher
-said with them.
+"Mean teachers are better role models" (Tarvainen & Valpola 2017, arXiv 1703.01780). The teacher's input has all
+available modalities. The network's input has augmented contrast and may lack modalities: it learns to predict without
+them what the teacher predicts with them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from custom.inference.inferers import AutocastInferer
 
 
 class MarkUnlabelledd(Transform):
-    """Give a study without ``label`` one of NaN, (1, H, W, D), so that it can be in a batch with the others."""
+    """Add a ``label`` of NaN to a study without a mask, so that it can be batched with labelled studies.
+
+    Takes ``image`` (C, H, W, D). Adds ``label`` (1, H, W, D), all NaN, with the metadata of ``image``; returns a study
+    that has a ``label`` unchanged.
+
+    Example:
+        >>> study = MarkUnlabelledd()({"image": torch.rand(6, 120, 120, 78)})
+        >>> study["label"].shape, bool(study["label"].isnan().all())
+        (torch.Size([1, 120, 120, 78]), True)
+    """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with ``label``."""
@@ -27,12 +36,15 @@ class MarkUnlabelledd(Transform):
 
 
 def taught(image: torch.Tensor, label: torch.Tensor, teacher: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Return the labels, those of NaN replaced by the probabilities that the teacher gives.
+    """Return the labels, with NaN labels replaced by the teacher's probabilities.
 
     Args:
-        image: what the teacher sees, (B, channels, H, W).
-        label: (B, classes, H, W) in [0, 1]; slices without a mask have NaN.
-        teacher: gives logits (B, classes, H, W).
+        image: the teacher's input, (B, channels, H, W).
+        label: (B, classes, H, W) in [0, 1]; NaN in slices without a mask.
+        teacher: network that returns logits (B, classes, H, W).
+
+    Returns:
+        (B, classes, H, W), in [0, 1].
     """
     unlabelled = is_unlabelled(label)
     result = label.clone()
@@ -43,5 +55,5 @@ def taught(image: torch.Tensor, label: torch.Tensor, teacher: Callable[[torch.Te
 
 
 def is_unlabelled(label: torch.Tensor) -> torch.Tensor:
-    """Tell which labels (B, classes, H, W) are those of a study without a mask: (B,)."""
+    """Return which labels (B, classes, H, W) belong to a study without a mask: (B,) bool."""
     return label.isnan().flatten(1).any(dim=1)

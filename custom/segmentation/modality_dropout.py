@@ -1,4 +1,4 @@
-"""Training for studies that lack modalities: they are taken away at random, as inference would find it."""
+"""Modality dropout: modalities are removed at random in training, in the same way as they are missing at inference."""
 
 from __future__ import annotations
 
@@ -8,19 +8,30 @@ from custom.common.modalities import MODALITIES
 from custom.preprocessing.channels import CHANNELS
 
 FLAIR, T1, T2, T1CE, RESIDUAL, SYNTHETIC = range(len(CHANNELS))
-# each of the 14 ways to lack a modality and still have one: (14, 4), 1 where it is there
+# the 14 subsets with one to three modalities: (14, 4), 1 where a modality is present
 SUBSETS = torch.tensor([[number >> bit & 1 for bit in range(len(MODALITIES))] for number in range(1, 15)])
 
 
 def without(image: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """Return slices as they would be if modalities had been missing from the start.
+    """Return slices as they would be if modalities were missing in the study.
 
-    A missing modality is zero. T1ce is replaced by its synthetic image and the residual is zero; where FLAIR, T1 or T2
-    is missing nothing can be synthesized, so that T1ce stays as it is, or zero, and the residual is zero.
+    A missing modality is zero. If T1ce is missing, the synthetic T1ce replaces it, and the residual is zero. If FLAIR,
+    T1 or T2 is missing, nothing can be synthesized: T1ce is unchanged (or zero if missing too), and the residual is
+    zero.
 
     Args:
-        image: (B, N, 6, H, W), the channels of `custom.preprocessing.channels.CHANNELS` of N neighbouring slices.
-        present: (B, 4), 1 for each of flair, t1, t2, t1ce that is there.
+        image: (B, N, 6, H, W), the channels `custom.preprocessing.channels.CHANNELS` of N neighbouring slices.
+        present: (B, 4), 1 for each of flair, t1, t2, t1ce that is present.
+
+    Returns:
+        The changed slices, same shape.
+
+    Example:
+        >>> image = torch.arange(1.0, 7.0).view(1, 1, 6, 1, 1)  # flair, t1, t2, t1ce, residual, synthetic
+        >>> without(image, present=torch.tensor([[1, 1, 1, 0]])).flatten()
+        tensor([1., 2., 3., 6., 0., 6.])
+        >>> without(image, present=torch.tensor([[0, 1, 1, 1]])).flatten()
+        tensor([0., 2., 3., 4., 0., 0.])
     """
     present = present.to(image)[:, None, :, None, None]
     synthesized = present[:, :, :3].amin(dim=2)
@@ -34,9 +45,16 @@ def without(image: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
 
 
 def drop_modalities(image: torch.Tensor, probability: float) -> torch.Tensor:
-    """Take random modalities away from each slice with ``probability``, at least one and never all; see `without`.
+    """Remove one to three random modalities from each slice with ``probability``, see `without`.
 
-    Slices that lack modalities already stay as they are.
+    Slices that already lack a modality are unchanged.
+
+    Args:
+        image: (B, N, 6, H, W), see `without`.
+        probability: fraction of the complete slices that lose modalities.
+
+    Returns:
+        The changed slices, same shape.
     """
     complete = (image[:, :, : len(MODALITIES)].amax(dim=(1, 3, 4)) > 0).all(dim=1)
     drop = complete & (torch.rand(len(image)) < probability).to(image.device)

@@ -1,4 +1,4 @@
-"""The chain: the segmenter's bundle finds the synthesizer's bundle beside it and runs it on a study."""
+"""T1ce synthesis within the segmenter's bundle, with the synthesizer's bundle beside it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from custom.segmentation.cross_fitting import read_records, unseen_weights
 
 
 class SynthesizeT1ced(MapTransform):
-    """Add ``t1ce_synthetic`` (1, H, W, D), in [0, 1], synthesized from the flair, t1 and t2 of ``image``.
+    """Add ``t1ce_synthetic`` (1, H, W, D), in [0, 1], synthesized from the flair, t1 and t2 of ``image`` (4, H, W, D).
 
     Network and noise schedule are those of the synthesizer's own ``inference.json``.
 
@@ -30,16 +30,26 @@ class SynthesizeT1ced(MapTransform):
         checkpoint: other weights for its network, by default the bundle's own ``models/model.pt``.
         sampler: `custom.synthesis.sampler.sample` with its settings.
         seed: seed of the noise, see `custom.synthesis.inferer.SynthesisInferer`.
-        device: where the network runs.
+        device: device of the network.
         amp: whether to autocast.
-        consistency: see `custom.synthesis.inferer.SynthesisInferer`; where the T1ce is missing it is not used.
-        cross_fitted: for training: weights of the same network, each trained on other studies, with the record of them
-            that a training leaves. A study that some of them were trained on gets its image from the first that was
-            not, see `custom.segmentation.cross_fitting`, and any other study from the bundle's own weights.
+        consistency: see `custom.synthesis.inferer.SynthesisInferer`; not used if T1ce is missing.
+        cross_fitted: for training: weights of the same network, each trained on different studies, with the record that
+            its training wrote. A study that some of them were trained on gets its image from the first that was not,
+            see `custom.segmentation.cross_fitting`; any other study gets it from the bundle's own weights.
 
     Raises:
         BadInput: when the folder is not the synthesizer's bundle, the bundle is of another version, weights of
             ``cross_fitted`` have no record, or all of them were trained on one study.
+
+    Example:
+        >>> from functools import partial
+        >>> from custom.synthesis.sampler import sample
+        >>> synthesize = SynthesizeT1ced(
+        ...     "bundles/recoseg_synth", version=custom.__version__, sampler=partial(sample, steps=1), amp=False
+        ... )
+        >>> study = {"image": torch.rand(4, 32, 32, 2)}
+        >>> synthesize(study)["t1ce_synthetic"].shape
+        torch.Size([1, 32, 32, 2])
     """
 
     def __init__(
@@ -73,7 +83,7 @@ class SynthesizeT1ced(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with ``t1ce_synthetic``, which has the metadata of ``image``.
 
-        It is zero in a study that lacks one of the three: the synthesizer has seen none such.
+        It is zero if flair, t1 or t2 is missing, since the synthesizer was trained only on complete studies.
         """
         image = data["image"]
         if not image[:3].flatten(1).any(dim=1).all():
@@ -86,9 +96,9 @@ class SynthesizeT1ced(MapTransform):
 
 
 def check_synthesizer(root: Path, version: str) -> None:
-    """Raise `BadInput` unless ``root`` holds the synthesizer's bundle of ``version``, with the code that runs here.
+    """Raise `BadInput` unless ``root`` is the synthesizer's bundle of ``version``, with the same code as is running.
 
-    A process imports one custom/ only, so that one of two bundles with different code would run that of the other.
+    A process imports only one custom/: if two bundles had different code, one would run with the code of the other.
     """
     advice = "set it with --synth_bundle_root"
     metadata = root / "configs" / "metadata.json"
@@ -98,7 +108,7 @@ def check_synthesizer(root: Path, version: str) -> None:
     if found != version:
         raise BadInput(f"{root}: found version {found} of the synthesizer bundle, expected {version}, {advice}.")
     running = Path(custom.__file__).parent
-    # the segmenter's own, too: a server with both bundles may have imported the synthesizer's
+    # check the segmenter's own code too: a server with both bundles may have imported the synthesizer's
     for code in (root / "custom", root.parent / "recoseg_seg" / "custom"):
         if code.parent.is_dir() and code_hash(code) != code_hash(running):
             raise BadInput(f"{code}: found other code than runs, from {running}, expected the same in both bundles.")

@@ -1,4 +1,4 @@
-"""A batch of slices as the synthesizer is trained and evaluated on it."""
+"""Batches for training and evaluating the synthesizer."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from custom.synthesis.sampler import starting_image, to_signed, trailing_timeste
 
 
 class PrepareDiffusionBatch(PrepareBatch):
-    """Noise the T1ce of a batch of slices and put FLAIR, T1 and T2 beside it as the condition.
+    """Add noise to the T1ce of a batch of slices and concatenate FLAIR, T1 and T2 as the condition.
 
-    MONAI's `DiffusionPrepareBatch` never asks for the concatenation of the condition. The mask is never touched: the
-    synthesizer does not see it. The batch is cut to the brain, since everything outside is zero.
+    MONAI's `DiffusionPrepareBatch` cannot concatenate the condition. The mask is not used: the synthesizer is trained
+    without masks. The batch is cropped to the brain, since everything outside is zero.
 
     Args:
-        schedule: MONAI scheduler that noises.
-        steps: train on the times alone at which a sampler of so many steps looks (Fast-DDPM, arXiv 2405.14802), 1 for
-            pure noise alone (YODA, arXiv 2505.02048: one-step regression); None for all times.
+        schedule: MONAI scheduler that adds the noise.
+        steps: train only at the time steps that a sampler with this many steps uses (Fast-DDPM, arXiv 2405.14802); 1
+            trains only on pure noise (YODA, arXiv 2505.02048: one-step regression); None uses all time steps.
         start: what the real image is mixed with, see `custom.synthesis.sampler.starting_image`.
-        multiple: height and width of what the network sees are multiples of this.
+        multiple: height and width of the network's input are multiples of this.
     """
 
     def __init__(self, schedule: Scheduler, steps: int | None = None, start: str = "noise", multiple: int = 16) -> None:
@@ -40,7 +40,7 @@ class PrepareDiffusionBatch(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor], tuple, dict[str, torch.Tensor]]:
-        """Return (inputs (B, 4, h, w), target, (), {"timesteps": (B,)}) for `SynthesisLoss` and the U-Net.
+        """Return (inputs (B, 4, h, w), target, (), {"timesteps": (B,)}) for the U-Net and `SynthesisLoss`.
 
         ``batchdata["image"]`` is (B, 4, H, W): flair, t1, t2, t1ce in [0, 1].
         """
@@ -62,9 +62,9 @@ def prepare_synthesis_batch(
     non_blocking: bool = False,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the image (B, 4, H, W, D) of whole studies, and what the figures are computed from.
+    """Return the images (B, 4, H, W, D) of whole studies, and the target for the metrics.
 
-    The second is (B, 3, H, W, D): real T1ce, brain, tumour; tumour is zero in a study without a mask.
+    The target is (B, 3, H, W, D): real T1ce, brain, tumour; tumour is zero in a study without a mask.
     """
     image = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
     brain = batchdata["brain"].to(image)

@@ -1,4 +1,4 @@
-"""The synthesizer run over a whole study."""
+"""Synthesis of T1ce for a whole study."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ class SynthesisInferer(BrainSliceInferer):
     Args:
         schedule: MONAI scheduler that the network was trained with.
         sampler: `custom.synthesis.sampler.sample` with its settings, such as ``steps``.
-        start: what sampling starts from, see `custom.synthesis.sampler.starting_image`.
-        samples: how many images are drawn from different noise; 1 gives the image, more give their mean and their
-            standard deviation.
-        consistency: side, in pixels, of the squares whose mean in the real T1ce is known and kept: DDNM's range/null
-            space (arXiv 2212.00490, equation 13), averaging as its operator. 0 synthesizes from flair, t1, t2 alone.
-        seed: noise starts from this seed in every study, so that a study gives the same image whatever came before it
-            and however many slices go through the network at once.
-        batch_size: slices that the network sees at once.
+        start: starting point of sampling, see `custom.synthesis.sampler.starting_image`.
+        samples: number of images drawn from different noise; 1 returns the image, more return their mean and standard
+            deviation.
+        consistency: side, in pixels, of the squares in which the mean of the real T1ce is kept: DDNM's range-null space
+            decomposition (arXiv 2212.00490, equation 13) with averaging as its operator. 0 synthesizes from only flair,
+            t1 and t2.
+        seed: seed of the noise, used anew for every study, so that a study's image depends neither on earlier studies
+            nor on the batch size.
+        batch_size: slices per forward pass of the network.
         amp: whether to autocast, see `AutocastInferer`.
-        multiple: height and width of what the network sees are multiples of this.
+        multiple: height and width of the network's input are multiples of this.
+
+    Raises:
+        BadInput: ``consistency`` does not divide ``multiple``, or the network does not predict the clean image.
     """
 
     def __init__(
@@ -59,10 +63,10 @@ class SynthesisInferer(BrainSliceInferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Return T1ce (1, 1, H, W, D) in [0, 1]; of inputs (1, C, H, W, D) only flair, t1 and t2, the first three.
+        """Return T1ce (1, 1, H, W, D) in [0, 1] for inputs (1, C, H, W, D), of which flair, t1 and t2 are used.
 
-        With several samples (1, 2, H, W, D): their mean, and their standard deviation. With ``consistency`` the fourth
-        of the inputs, the real t1ce, is needed too.
+        With several samples it returns their mean and standard deviation (1, 2, H, W, D). With ``consistency`` the
+        fourth input channel, the real T1ce, is used too.
         """
         return super().__call__(inputs[:, : 4 if self.consistency else 3], network)
 
@@ -88,6 +92,6 @@ class SynthesisInferer(BrainSliceInferer):
         return torch.cat([images.mean(dim=1, keepdim=True), images.std(dim=1, keepdim=True)], dim=1)
 
     def made_consistent(self, image: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """Give each square of an image (N, 1, h, w) the mean that it has in the real one."""
+        """Shift each square of an image (N, 1, h, w) to the mean that it has in the real image."""
         difference = torch.nn.functional.avg_pool2d(real - image, self.consistency)
         return image + torch.nn.functional.interpolate(difference, scale_factor=self.consistency, mode="nearest")

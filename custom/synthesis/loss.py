@@ -1,4 +1,4 @@
-"""The loss of the synthesizer's training."""
+"""The training loss of the synthesizer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from custom.synthesis.sampler import predict_x0, to_unit
 class SynthesisLoss(nn.Module):
     """The diffusion loss plus ``structural_weight`` times BCE + Dice between predicted and real T1ce.
 
-    Intensities in [0, 1] are read as soft structure for the second term, as ReCoSeg does; Dice squares its denominator,
-    so that its minimum lies where both images agree.
+    For the second term, intensities in [0, 1] are read as a soft segmentation, as in ReCoSeg. Dice has squared terms in
+    its denominator, so that its minimum is where both images are equal.
 
     Args:
-        schedule: MONAI scheduler whose ``prediction_type`` says what the network predicts.
-        structural_weight: weight of the BCE + Dice term; 0 leaves the plain diffusion loss.
+        schedule: MONAI scheduler whose ``prediction_type`` states what the network predicts.
+        structural_weight: weight of the BCE + Dice term; 0 gives the plain diffusion loss.
     """
 
     def __init__(self, schedule: Scheduler, structural_weight: float = 0.1) -> None:
@@ -29,14 +29,14 @@ class SynthesisLoss(nn.Module):
         self.dice = DiceLoss(squared_pred=True)
 
     def forward(self, prediction: torch.Tensor, target: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the loss, a scalar, for a ``prediction`` (B, 1, h, w) and the target of `PrepareDiffusionBatch`."""
-        # MONAI's trainer computes losses under CUDA's autocast too, where torch refuses binary cross entropy
+        """Return the scalar loss for a ``prediction`` (B, 1, h, w) and the target of `PrepareDiffusionBatch`."""
+        # MONAI's trainer also computes losses under CUDA autocast, where torch refuses binary cross entropy
         with torch.autocast(prediction.device.type, enabled=False):
             return self._loss(prediction.float(), target)
 
     def _loss(self, prediction: torch.Tensor, target: dict[str, torch.Tensor]) -> torch.Tensor:
         x0, x_t, timesteps = target["x0"], target["x_t"], target["timesteps"]
-        if isinstance(self.schedule, RFlowScheduler):  # the flow from noise (1000) to image (0), in a straight line
+        if isinstance(self.schedule, RFlowScheduler):  # a straight line from noise (time 1000) to image (time 0)
             loss = F.mse_loss(prediction, x0 - target["noise"])
             predicted = x_t + prediction * (timesteps / self.schedule.num_train_timesteps).view(-1, 1, 1, 1)
         else:

@@ -10,19 +10,19 @@ from torch import nn
 
 
 class SpaceToDepthUNet(nn.Module):
-    """`DiffusionModelUNet` that works at half the resolution, on four times the channels.
+    """`DiffusionModelUNet` at half the resolution, with four times the channels.
 
-    Every 2x2 block of pixels becomes four channels on the way in, and four channels a 2x2 block on the way out, so
-    nothing is averaged away, while a slice costs a third of what the same network costs at full resolution.
+    Each 2x2 block of pixels becomes four channels at the input, and four channels become a 2x2 block at the output. No
+    information is averaged away, and a slice costs a third of what the same network costs at full resolution.
 
     Args:
         in_channels: channels of the input: the noisy image and its condition.
         out_channels: channels of the prediction.
-        channels: features of each level; each level below the first halves the resolution once more.
-        num_res_blocks: residual blocks a level.
+        channels: features of each level; each level after the first halves the resolution again.
+        num_res_blocks: residual blocks per level.
         norm_num_groups: groups of the group normalisation; must divide every entry of ``channels``.
-        haar: take each 2x2 block to Haar's wavelet coefficients (mean and differences, orthonormal) in place of its
-            four pixels, as wavelet diffusion does (Friedrich et al., arXiv 2402.19043).
+        haar: use the Haar wavelet coefficients of each 2x2 block (orthonormal mean and differences) instead of its four
+            pixels, as in wavelet diffusion (Friedrich et al., arXiv 2402.19043).
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class SpaceToDepthUNet(nn.Module):
     ) -> None:
         super().__init__()
         signs = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
-        # symmetric and its own inverse; not among the weights, since it never changes
+        # symmetric and its own inverse; not saved with the weights, since it is constant
         self.register_buffer("haar", signs / 2.0 if haar else None, persistent=False)
         self.unshuffle = nn.PixelUnshuffle(2)
         self.unet = DiffusionModelUNet(
@@ -51,7 +51,7 @@ class SpaceToDepthUNet(nn.Module):
         self.shuffle = nn.PixelShuffle(2)
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """Predict for slices ``x`` (B, in_channels, H, W) at noise levels ``timesteps`` (B,): (B, out_channels, H, W).
+        """Return the prediction (B, out_channels, H, W) for slices ``x`` (B, in_channels, H, W) at ``timesteps`` (B,).
 
         H and W must be multiples of ``2 ** len(channels)``.
         """
@@ -60,7 +60,7 @@ class SpaceToDepthUNet(nn.Module):
         return self.shuffle(self._turn(self.unet(self._turn(self.unshuffle(x)), timesteps)))
 
     def _turn(self, blocks: torch.Tensor) -> torch.Tensor:
-        """Turn pixels to Haar's coefficients or back, for blocks (B, 4 C, h, w); without ``haar`` leave them."""
+        """Transform pixels to Haar coefficients or back, for blocks (B, 4 C, h, w); the identity without ``haar``."""
         if self.haar is None:
             return blocks
         turned = torch.einsum("ij,bcjhw->bcihw", self.haar.to(blocks.dtype), blocks.unflatten(1, (-1, 4)))

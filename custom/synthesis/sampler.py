@@ -1,8 +1,8 @@
-"""From noise to an image in few steps: one sampler, told at each step where it comes from and where it goes.
+"""Sampling from noise to an image in few steps.
 
-MONAI's `DDIMScheduler.step` goes to ``t - T // steps`` and `DDPMScheduler.step` to ``t - 1``, whatever time comes next
-in the list, so few steps do not end at a clean image. MONAI's noise schedule is used as it is; only the step is
-written here.
+MONAI's `DDIMScheduler.step` goes to ``t - T // steps`` and `DDPMScheduler.step` to ``t - 1``, whatever the next time
+step in the list is, so few steps do not end at a clean image. MONAI's noise schedule is used as it is; only the step,
+which is given both its current and its next time, is written here.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ Model = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def to_signed(image: torch.Tensor) -> torch.Tensor:
-    """Map intensities in [0, 1] to the [-1, 1] in which diffusion runs."""
+    """Map intensities from [0, 1] to [-1, 1], the range of the diffusion model."""
     return 2 * image - 1
 
 
 def to_unit(image: torch.Tensor) -> torch.Tensor:
-    """Map [-1, 1] back to intensities in [0, 1]."""
+    """Map intensities from [-1, 1] to [0, 1]."""
     return (image + 1) / 2
 
 
 def starting_image(start: str, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Return what sampling starts from, and what training mixes the real image with.
+    """Return the starting point of sampling, with which training mixes the real image.
 
     Args:
-        start: "noise", or "mean" for the mean of the conditioning images, which is nearer to the goal than noise is
-            (conditional Wavelet Flow Matching starts there); only a rectified flow can.
+        start: "noise", or "mean" for the mean of the conditioning images, which is closer to the target than noise is
+            (as in conditional Wavelet Flow Matching); only for a rectified flow.
         condition: (B, C, ...), in [-1, 1].
         noise: standard normal noise, (B, 1, ...).
 
@@ -49,13 +49,17 @@ def starting_image(start: str, condition: torch.Tensor, noise: torch.Tensor) -> 
 
 
 def trailing_timesteps(steps: int, num_train_timesteps: int) -> list[int]:
-    """Return ``steps`` times, evenly spaced, from the last training time downwards.
+    """Return ``steps`` evenly spaced time steps, from the last training time step downwards.
 
-    Starting at the last time matters: only there is the image the pure noise that sampling starts from (Lin et al.,
-    "Common Diffusion Noise Schedules and Sample Steps are Flawed", arXiv 2305.08891, "trailing").
+    It is important to start at the last one: only there is the image the pure noise that sampling starts from (Lin et
+    al., "Common Diffusion Noise Schedules and Sample Steps are Flawed", arXiv 2305.08891, "trailing").
 
     Raises:
-        BadInput: when ``steps`` is not a whole number between 1 and ``num_train_timesteps``.
+        BadInput: ``steps`` is not a whole number from 1 to ``num_train_timesteps``.
+
+    Example:
+        >>> trailing_timesteps(4, num_train_timesteps=1000)
+        [999, 749, 499, 249]
     """
     if not isinstance(steps, int) or not 1 <= steps <= num_train_timesteps:
         raise BadInput(f"The sampler has {steps} steps, expected a whole number from 1 to {num_train_timesteps}.")
@@ -65,11 +69,11 @@ def trailing_timesteps(steps: int, num_train_timesteps: int) -> list[int]:
 def predict_x0(
     prediction: torch.Tensor, x_t: torch.Tensor, alpha_bar: torch.Tensor, prediction_type: str
 ) -> torch.Tensor:
-    """Turn what the network predicts into the clean image that it implies.
+    """Convert the network's prediction to the clean image that it implies.
 
     Args:
         prediction: output of the network, (B, C, ...).
-        x_t: the noisy image that the network saw, same shape.
+        x_t: the noisy input image, same shape.
         alpha_bar: cumulative signal share of ``x_t`` (Ho et al., arXiv 2006.11239), broadcastable to ``x_t``.
         prediction_type: "sample" (the clean image itself), "epsilon" (the noise) or "v_prediction" (Salimans & Ho,
             arXiv 2202.00512).
@@ -98,12 +102,12 @@ def sample(
     """Denoise ``noise`` to a clean image with DDIM (Song et al., arXiv 2010.02502, equation 12).
 
     Args:
-        model: the network, already given its condition: ``model(x_t, timesteps)``.
+        model: the network with its condition already bound: ``model(x_t, timesteps)``.
         noise: standard normal noise, (B, C, ...).
-        schedule: MONAI scheduler that the network was trained with; its ``prediction_type`` says what it predicts.
-        steps: evaluations of the network, 1 to ``schedule.num_train_timesteps``.
+        schedule: MONAI scheduler that the network was trained with; its ``prediction_type`` states what it predicts.
+        steps: number of network evaluations, 1 to ``schedule.num_train_timesteps``.
         eta: 0 for the deterministic DDIM, 1 for the noise that ancestral (DDPM) sampling adds.
-        generator: source of the noise that ``eta`` adds, on the CPU so that every device gives the same image.
+        generator: source of the noise that ``eta`` adds, on the CPU, so that every device gives the same image.
 
     Returns:
         The clean image in the range [-1, 1], same shape as ``noise``.
@@ -135,14 +139,14 @@ def sample_flow(
 ) -> torch.Tensor:
     """Follow a rectified flow (Liu et al., arXiv 2209.03003) from ``start`` to a clean image, in Euler steps.
 
-    MONAI's `RFlowScheduler` is told the next time, so its own step is right however few there are.
+    MONAI's `RFlowScheduler.step` is given the next time step, so it is correct for any number of steps.
 
     Args:
-        model: the network, already given its condition: ``model(x_t, timesteps)``.
-        start: what `starting_image` gave, (B, C, ...).
+        model: the network with its condition already bound: ``model(x_t, timesteps)``.
+        start: the image from `starting_image`, (B, C, ...).
         schedule: the scheduler that the network was trained with.
-        steps: evaluations of the network.
-        generator: not used, since the flow is deterministic; every sampler is given one.
+        steps: number of network evaluations.
+        generator: not used, since the flow is deterministic; all samplers have this argument.
 
     Returns:
         The clean image in the range [-1, 1], same shape as ``start``.

@@ -1,1 +1,1 @@
-"""What both trainings share: slices as a dataset, progress, checkpoints, weight averages, images, summary."""
+"""Shared by both trainings: slice dataset, progress bars, checkpoints, EMA, TensorBoard images, summary."""

@@ -1,4 +1,4 @@
-"""Trainings that can be stopped and go on."""
+"""Checkpoints from which a training can be resumed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from custom.common.errors import BadInput
 
 
 class ResumableCheckpoint:
-    """Save everything that a training needs to go on, after each epoch, and load it again on ``resume``.
+    """Save everything needed to resume a training after each epoch, and load it on ``resume``.
 
     At the end the averaged weights are saved on their own, as ``model_final.pt``.
 
@@ -30,7 +30,7 @@ class ResumableCheckpoint:
         resume: whether to go on from the last checkpoint in ``folder``.
 
     Raises:
-        BadInput: on ``resume``, when the folder holds no checkpoint.
+        BadInput: ``resume`` is set, but the folder contains no checkpoint.
     """
 
     def __init__(self, folder: str, objects: Mapping[str, Any], resume: bool = False) -> None:
@@ -42,7 +42,7 @@ class ResumableCheckpoint:
         """Attach loading and saving to ``trainer``."""
         everything = {**self.objects, "trainer": trainer}
         if self.latest is not None:
-            # a training on a GPU may go on where there is none
+            # a training on a GPU may be resumed on a machine without one
             on_cpu: Any = "cpu"
             CheckpointLoader(load_path=str(self.latest), load_dict=everything, map_location=on_cpu).attach(trainer)
         CheckpointSaver(
@@ -52,11 +52,11 @@ class ResumableCheckpoint:
             final_filename="model_final.pt",
         ).attach(trainer)
         CheckpointSaver(save_dir=self.folder, save_dict=everything, save_interval=1, n_saved=1).attach(trainer)
-        if idist.get_rank() == 0:  # of several processes, only the one that saves
+        if idist.get_rank() == 0:  # only the process that saves
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self._remove_other_checkpoints)
 
     def _remove_other_checkpoints(self, trainer: Engine) -> None:
-        """Remove what an earlier training left, of which the saver does not know, so that a resume cannot take it."""
+        """Remove checkpoints of an earlier training, which the saver does not know, so that they are not resumed."""
         for epoch, file in _checkpoints(self.folder).items():
             if epoch != trainer.state.epoch:
                 file.unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def latest_checkpoint(folder: str | Path) -> Path:
     """Return the checkpoint of the latest epoch in ``folder``.
 
     Raises:
-        BadInput: when there is none.
+        BadInput: there is none.
     """
     epochs = _checkpoints(folder)
     if not epochs:
@@ -75,7 +75,7 @@ def latest_checkpoint(folder: str | Path) -> Path:
 
 
 def _checkpoints(folder: str | Path) -> dict[int, Path]:
-    """Return epoch -> checkpoint."""
+    """Return epoch -> file of the checkpoint."""
     return {
         int(match.group(1)): file
         for file in Path(folder).glob("*.pt")

@@ -1,4 +1,4 @@
-"""The running average of a training's weights, from the weights that the training starts with."""
+"""The exponential moving average (EMA) of the weights in training."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def weight_average(
 class AverageFromStart:
     """Attach ignite's `EMAHandler` so that its average starts from the network's weights when training starts.
 
-    `EMAHandler` copies the weights when it is made. A handler that stands before this one may load others when training
-    starts: MONAI Label puts a `CheckpointLoader` in front of ``train#handlers``, and an average that started from the
-    random weights of a new network would spoil every short training. A handler after this one may load the average
+    `EMAHandler` copies the weights when it is constructed. A handler before this one may load other weights when
+    training starts: MONAI Label puts a `CheckpointLoader` in front of ``train#handlers``. An average that started from
+    the random weights of a new network would ruin every short training. A handler after this one may load the average
     itself, as `custom.training.checkpoints.ResumableCheckpoint` does.
 
     Args:
-        ema: the handler whose average validation and checkpoints use.
+        ema: the handler whose average is used for validation and checkpoints.
     """
 
     def __init__(self, ema: EMAHandler) -> None:

@@ -1,4 +1,4 @@
-"""What a training shows of itself while it runs: its loss, how far it is and how long it will take."""
+"""Progress of a training: its loss, progress bars and the remaining time."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Item = TypeVar("Item")
 
 
 class LossAsOutput:
-    """Keep nothing but the loss of what a training step puts out, and average it over an epoch: ``mean_train_loss``.
+    """Reduce the output of a training step to its loss, and average it over an epoch as ``mean_train_loss``.
 
-    The output becomes a list of one dictionary, as MONAI's decollation would make it, without the work: that takes
-    every image of the batch apart. MONAI's handlers expect such a list, that of ``--tracking mlflow`` above all.
+    The output becomes a list with one dictionary, as after MONAI's decollation, but without the cost of splitting every
+    image of the batch. MONAI's handlers expect such a list, in particular that of ``--tracking mlflow``.
 
-    Belongs in every process of a training: the average is over all of them.
+    Attach it in every process of a training: the average is over all of them.
     """
 
     def attach(self, trainer: Any) -> None:
@@ -72,12 +72,12 @@ class EngineLog:
 
 
 class ProgressBars:
-    """Show on a terminal how far a training is, with loss and time left: a bar for all of it, and one for its epoch.
+    """Show two progress bars on a terminal, for the training and for the epoch, with loss and remaining time.
 
-    Where there is no terminal nothing is shown, so that logs stay readable. Needs `LossAsOutput`.
+    Without a terminal nothing is shown, so that logs stay readable. Requires `LossAsOutput`.
 
-    ignite's `ProgressBar` is the one for the epoch. Over epochs it would appear when the first is over, and know the
-    time left when the second is; the other bar counts steps instead, those before a stop too.
+    The epoch's bar is ignite's `ProgressBar`. Over epochs, that would only appear after the first one, and know the
+    remaining time after the second; so the training's bar counts steps, including those before a resume.
     """
 
     def attach(self, trainer: Any) -> None:
@@ -93,7 +93,7 @@ class ProgressBars:
         state = trainer.state
         self.shown = ExitStack()
         self.shown.enter_context(logging_redirect_tqdm(_console_loggers()))
-        # smoothing=0: the time left comes from the mean speed so far, in which validation has its part
+        # smoothing=0: the remaining time comes from the mean speed so far, which includes validation
         bar = tqdm(
             desc="Training",
             total=state.max_epochs * state.epoch_length,
@@ -112,12 +112,12 @@ class ProgressBars:
 
 
 def has_terminal() -> bool:
-    """Tell whether progress bars are shown: on a terminal, by the first of several processes."""
+    """Return whether to show progress bars: only on a terminal, and only in the first of several processes."""
     return sys.stderr.isatty() and idist.get_rank() == 0
 
 
 def with_progress(items: Sequence[Item], doing: str, unit: str) -> Iterable[Item]:
-    """Return ``items`` with a progress bar around them, or, where there is no terminal, after one line in the log."""
+    """Return ``items`` with a progress bar or, without a terminal, after writing one line to the log."""
     if has_terminal():
         return tqdm(items, desc=doing, unit=unit, leave=False)
     if idist.get_rank() == 0:
@@ -126,7 +126,7 @@ def with_progress(items: Sequence[Item], doing: str, unit: str) -> Iterable[Item
 
 
 def _console_loggers() -> list[logging.Logger]:
-    """Return the loggers that print, MONAI's own beside the root: their lines go above the bars, not through them."""
+    """Return the loggers that print to the console, the root and MONAI's own, to print their lines above the bars."""
     known = [logging.root, *logging.root.manager.loggerDict.values()]
     return [
         each

@@ -1,4 +1,4 @@
-"""Slices of whole studies as a data set of their own, for training."""
+"""A dataset of slices for training, made from whole studies."""
 
 from __future__ import annotations
 
@@ -15,22 +15,29 @@ from custom.training.progress import with_progress
 
 
 class SliceDataset(Dataset):
-    """Every slice that shows brain, of every study, in one list.
+    """All slices that contain brain, of all studies, in one list.
 
-    MONAI's `RandSpatialCropSamplesd` would draw slices too, but several from one study at a time: batches of unlike
-    slices train better, and an epoch is every slice once.
+    MONAI's `RandSpatialCropSamplesd` can draw slices too, but several from one study at a time. Batches with slices of
+    different studies train better, and an epoch uses every slice once.
+
+    Each slice is a dictionary of ``keys``, each (C, H, W), and of ``mirrored``: 1.0 if its rows run from left to right,
+    so that it can be mirrored, and 0.0 for sagittal slices.
 
     Args:
         studies: preprocessed studies, such as a `CacheDataset`: dictionaries of (C, H, W, D) tensors.
-        keys: what of a study a slice has, such as image and label.
-        transform: applied to each slice, a dictionary of (C, H, W) tensors; random transforms belong here.
-        neighbours: how many slices below and above come with the image, as channels; see `with_neighbours`.
-        tumour_free: leave out the slices whose label shows tumour.
-        planes: in which planes, see `custom.preprocessing.slicing`. Where there are several, slices are padded with
-            zeros to squares of one size, since volumes are not as high as they are wide.
+        keys: the entries of a study that a slice has, such as image and label.
+        transform: applied to each slice, a dictionary of (C, H, W) tensors; use it for random transforms.
+        neighbours: number of neighbouring slices on each side that are added to the image as channels, see
+            `with_neighbours`.
+        tumour_free: exclude slices whose label contains tumour.
+        planes: planes of the slices, see `custom.preprocessing.slicing`. With several planes, slices are zero-padded to
+            squares of one size, since volumes are less high than wide.
 
-    Each slice is a dictionary of ``keys`` and of ``mirrored``: 1.0 where its rows run from left to right, so that it
-    still looks like a slice of a head when they are mirrored, and 0.0 in sagittal slices.
+    Example:
+        >>> study = {"image": torch.rand(6, 120, 120, 78), "label": torch.zeros(1, 120, 120, 78)}
+        >>> dataset = SliceDataset([study], keys=("image", "label"), neighbours=1)
+        >>> len(dataset), dataset[0]["image"].shape, dataset[0]["label"].shape
+        (78, torch.Size([18, 120, 120]), torch.Size([1, 120, 120]))
     """
 
     def __init__(
@@ -43,7 +50,7 @@ class SliceDataset(Dataset):
         planes: Sequence[str] = ("axial",),
     ) -> None:
         self.planes = check_planes(planes)
-        # without metadata, which costs more than the slice, and axial slices contiguous in memory
+        # without metadata, which would cost more than the slice itself; axial slices are contiguous in memory
         self.studies = [
             {key: torch.as_tensor(study[key]).as_subclass(torch.Tensor).movedim(-1, 0).contiguous() for key in keys}
             for study in with_progress(studies, "Preparing", "studies")
@@ -52,7 +59,7 @@ class SliceDataset(Dataset):
         self.neighbours = neighbours
         self.side = max((max(study["image"].shape[i] for i in (0, 2, 3)) for study in self.studies), default=0)
         self.index: list[tuple[int, str, int]] = []
-        self.tumour: list[bool] = []  # of each slice, where there are labels
+        self.tumour: list[bool] = []  # for each slice: whether its label contains tumour
         for number, study in enumerate(self.studies):
             for plane in self.planes:
                 shown = occupied(study["image"], plane)
@@ -71,19 +78,19 @@ class SliceDataset(Dataset):
             slices = to_plane(stored.movedim(0, -1), plane).movedim(-1, 0)
             piece[key] = with_neighbours(slices, self.neighbours if key == "image" else 0, [depth])[0]
             if len(self.planes) > 1:
-                # brains in the middle in all planes: the box around those of a batch is then as small as it can be
+                # centred in all planes, so that the common bounding box of a batch's brains is as small as possible
                 across, along = (self.side - length for length in piece[key].shape[-2:])
                 piece[key] = F.pad(piece[key], (along // 2, along - along // 2, across // 2, across - across // 2))
         piece["mirrored"] = float(PLANES[plane][0] == 0)
         return piece if self.transform is None else self.transform(piece)
 
     def weights(self, tumour_share: float, partial_share: float = 0.0) -> list[float]:
-        """Return a weight for each slice, for `torch.utils.data.WeightedRandomSampler`; needs ``label`` in the keys.
+        """Return a weight for each slice, for `torch.utils.data.WeightedRandomSampler`; requires ``label`` in ``keys``.
 
         Args:
-            tumour_share: share of the draws that show tumour, among complete and among partial studies.
-            partial_share: share of the draws from studies that lack a modality (a channel of the image is zero). A kind
-                of slices that the data set lacks leaves its share to the others.
+            tumour_share: fraction of the draws that contain tumour, among both complete and partial studies.
+            partial_share: fraction of the draws from studies that lack a modality (a channel of the image is zero). If
+                the dataset has no slices of a kind, the other kinds share its fraction.
         """
         partial = [bool((study["image"].amax(dim=(0, 2, 3)) == 0).any()) for study in self.studies]
         kinds = [(partial[number], tumour) for (number, _, _), tumour in zip(self.index, self.tumour, strict=True)]
@@ -93,12 +100,12 @@ class SliceDataset(Dataset):
             * (tumour_share if tumour else 1 - tumour_share)
             for lacks, tumour in counts
         }
-        if not any(shares.values()):  # nothing but kinds that were not asked for
+        if not any(shares.values()):  # only kinds whose fraction is 0
             return [1.0] * len(kinds)
         return [shares[kind] / counts[kind] for kind in kinds]
 
 
 def occupied(stored: torch.Tensor, plane: str) -> torch.Tensor:
-    """Tell which slices in ``plane`` of a volume stored as axial slices (D, C, H, W) hold anything but zeros."""
+    """Return which slices in ``plane`` have non-zero voxels, for a volume stored as axial slices (D, C, H, W)."""
     anything = (stored != 0).any(dim=1).movedim(0, -1)
     return to_plane(anything, plane).flatten(0, 1).any(dim=0)

@@ -1,6 +1,6 @@
-"""The last line of a training: where its weights are, and the command that comes next.
+"""The last line of a training: where its weights are, and the next command.
 
-Functions for the end of a config's ``run`` and not handlers, after which ignite would have the last word.
+These are functions for the end of a config's ``run``, not handlers, since ignite logs another line after its handlers.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def say_evaluate(
     fold: int | None,
     folds: int,
 ) -> None:
-    """Write to the log where the weights are, and how to evaluate them on the studies that were held out.
+    """Log where the weights are, and the command that evaluates them on the held-out studies.
 
-    Where none were, ``STUDIES`` in the command stands for the user's.
+    If no studies were held out, ``STUDIES`` in the command is a placeholder for the user's.
 
     Args:
-        folder: where the training has written the best weights, ``model.pt``, and the last ones, ``model_final.pt``.
-        evaluator: the validation of the training, which knows whether there are best weights.
+        folder: folder with the best weights, ``model.pt``, and the last ones, ``model_final.pt``.
+        evaluator: the evaluator of the validation, whose state tells whether there are best weights.
         bundle_root: the bundle's folder.
-        dataset_dir: the dataset that was trained on, and so on, see `custom.data.datasets.find_studies`.
+        dataset_dir: the training dataset, see `custom.data.datasets.find_studies`; likewise the next three.
         datalist: its datalist.
-        fold: the fold that was held out.
+        fold: the held-out fold.
         folds: the number of folds.
     """
     weights = _weights(folder, evaluator)
@@ -91,7 +91,7 @@ def _weights(folder: str, evaluator: Any) -> Path:
 
 
 def _say(weights: Path, evaluator: Any, purpose: str, command: Sequence[object]) -> None:
-    if idist.get_rank() > 0:  # of several processes the first speaks
+    if idist.get_rank() > 0:  # with several processes, the first one logs
         return
     state, kind = evaluator.state, "The last weights (nothing was validated)"
     if _validated(evaluator):

@@ -1,4 +1,4 @@
-"""Pictures of validation for TensorBoard: what the network makes of the same slices, again and again."""
+"""Pictures of validation slices for TensorBoard: the same slices after each validation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from custom.preprocessing.channels import CHANNELS
 from custom.preprocessing.residual import RESIDUAL_TOP, residual_map
 from custom.preprocessing.slicing import brain_box
 
-WHITE = 0.8  # the intensity that is white; 0.4 is as much as normal tissue is bright
-SCALE = 3  # pixels of a picture for one of a slice
-PREDICTION = (1.0, 0.50, 0.05)  # an orange and a blue that nobody mistakes for each other
+WHITE = 0.8  # the intensity that is shown as white; normal tissue is at about 0.4
+SCALE = 3  # enlargement of a slice
+PREDICTION = (1.0, 0.50, 0.05)  # orange and blue, easy to tell apart
 TRUTH = (0.0, 0.78, 1.0)
 
 Study = Mapping[str, torch.Tensor]
@@ -27,13 +27,13 @@ Study = Mapping[str, torch.Tensor]
 class ValidationPictures(TensorBoardHandler):
     """Write one slice of each of the first studies of every validation to TensorBoard, as ``<id>/<picture>``.
 
-    The patient's right is on the left, anterior is up. MONAI's `TensorBoardImageHandler` writes every slice of a volume
-    as an animation with its axes as they are stored, of the last batch alone, each scaled by its own maximum.
+    The patient's right is on the left, anterior is up. MONAI's `TensorBoardImageHandler` writes an animation of all
+    slices of a volume, with its axes as stored, only for the last batch, and each scaled by its own maximum.
 
     Args:
-        log_dir: where TensorBoard's files go.
-        pictures: what is shown of a study, such as `segmentation_pictures`.
-        studies: how many studies.
+        log_dir: folder of TensorBoard's files.
+        pictures: function that draws the pictures of a study, such as `segmentation_pictures`.
+        studies: number of studies.
     """
 
     def __init__(self, log_dir: str, pictures: Callable[[Study], Mapping[str, torch.Tensor]], studies: int = 3) -> None:
@@ -64,7 +64,7 @@ class ValidationPictures(TensorBoardHandler):
 
 
 def _of_first(batch: Any, key: str) -> Any:
-    """Return the entry ``key`` of the first study of a batch, which is decollated or not."""
+    """Return the entry ``key`` of the first study of a batch, decollated or not."""
     return batch[0][key] if isinstance(batch, list) else batch[key][0]
 
 
@@ -73,7 +73,7 @@ def segmentation_pictures(study: Study) -> dict[str, torch.Tensor]:
 
     Args:
         study: ``image``, the channels of `custom.preprocessing.channels.CHANNELS`, and the masks ``label`` and
-            ``pred``, (classes, H, W, D); of several classes all together are shown.
+            ``pred``, (classes, H, W, D); several classes are shown as one.
     """
     image, truth, prediction = study["image"], study["label"] >= 0.5, study["pred"] >= 0.5
     place = fullest_slice(truth, image)
@@ -91,11 +91,11 @@ def segmentation_pictures(study: Study) -> dict[str, torch.Tensor]:
 
 
 def synthesis_pictures(study: Study) -> dict[str, torch.Tensor]:
-    """Return pictures (3, h, w) of a study with synthesized T1ce: T1ce, synthetic T1ce, residual and the inputs.
+    """Return pictures (3, h, w) of a study with synthetic T1ce: T1ce, synthetic T1ce, residual and the inputs.
 
     Args:
-        study: ``image`` (flair, t1, t2, t1ce), ``label`` as `custom.synthesis.batch.prepare_synthesis_batch` makes it,
-            and ``pred``, the synthetic T1ce (and its standard deviation, which is not shown); each (channels, H, W, D).
+        study: ``image`` (flair, t1, t2, t1ce), ``label`` from `custom.synthesis.batch.prepare_synthesis_batch`, and
+            ``pred``, the synthetic T1ce (and its standard deviation, which is not shown); each (channels, H, W, D).
     """
     image, synthetic, (real, brain, tumour) = study["image"], study["pred"][0], study["label"]
     place = fullest_slice(tumour[None] >= 0.5, image)
@@ -111,10 +111,10 @@ def synthesis_pictures(study: Study) -> dict[str, torch.Tensor]:
 
 
 def fullest_slice(tumour: torch.Tensor, image: torch.Tensor) -> tuple[slice, slice, int]:
-    """Return where the axial slice with most tumour is, or with most brain where there is no tumour, cut to the brain.
+    """Return the axial slice with most tumour (or most brain if there is no tumour), cropped to the brain, as indices.
 
     Args:
-        tumour: (classes, H, W, D), not zero where there is some.
+        tumour: (classes, H, W, D), non-zero in tumour.
         image: (C, H, W, D), zero outside the brain.
     """
     amount = tumour if tumour.any() else image
@@ -123,12 +123,12 @@ def fullest_slice(tumour: torch.Tensor, image: torch.Tensor) -> tuple[slice, sli
 
 
 def grey(image: torch.Tensor, white: float = WHITE) -> torch.Tensor:
-    """Return a slice (H, W) as a picture (3, h, w) in [0, 1], in which ``white`` and all above it are white."""
+    """Return a slice (H, W) as a picture (3, h, w) in [0, 1]; intensities of ``white`` and above are white."""
     return _enlarged(image / white).clamp(0, 1).repeat(3, 1, 1)
 
 
 def outlines(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the lines around a mask (H, W), just outside it and just inside, (h, w): of two that agree both show."""
+    """Return the outlines (h, w) of a mask (H, W) just outside and just inside it, so that equal masks both show."""
     large = _enlarged(mask.float())
 
     def grown(part: torch.Tensor) -> torch.Tensor:
