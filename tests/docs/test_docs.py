@@ -14,7 +14,14 @@ ROOT = Path(__file__).resolve().parents[2]
 CARDS = sorted(ROOT.glob("bundles/*/docs/README.md"))
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS, *CARDS]
-OF_MONAI = {"help", "config_file", "bundle_root", "meta_file", "logging_file", "tracking"}  # options of `monai.bundle run`
+OF_MONAI = {
+    "help",
+    "config_file",
+    "bundle_root",
+    "meta_file",
+    "logging_file",
+    "tracking",
+}  # options of `monai.bundle run`
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
