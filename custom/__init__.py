@@ -1,8 +1,14 @@
 """ReCoSeg: residual-guided brain tumour segmentation. Research software, not a medical device."""
 
 import os
+import sys
 
 __version__ = "0.5.0"
 
 # MLflow (``--tracking mlflow``) reports its use to its makers unless told not to, which a hospital may not want.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+# A terminal that cannot show a letter of a study's name shows its number; Python would stop.
+for _stream in (sys.stdout, sys.stderr):
+    if hasattr(_stream, "reconfigure"):
+        _stream.reconfigure(errors="backslashreplace")

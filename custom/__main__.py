@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fire
-import nibabel as nib
-import numpy as np
-from monai.metrics import compute_dice
 
-from custom.common.atomic_files import sha256
-from custom.common.cli_flags import as_flag
+from custom.common.cli_flags import as_flag, as_path
 from custom.common.errors import BadInput
-from custom.common.grid import grid_of, volume_ml
-from custom.common.modalities import MODALITIES
-from custom.data.datasets import find_studies
-from custom.data.find import ImageSpec
-from custom.data.load import LoadStudyd, load_mask
-from custom.data.phantom import make_study
-from custom.data.study import MSD_CHANNELS
-from custom.dicom.registration import MOVES
-from custom.evaluation import cross_validation
-from custom.export.portable_bundle import pack_portable
-from custom.inference.report import write_report
-from custom.sharing.pack import REPOSITORY, pack_bundles
-from custom.sharing.verify import sign_zip, verify_zip
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
+
+if TYPE_CHECKING:
+    from custom.data.find import ImageSpec
+
+# Each verb imports what it needs, so that none waits for PyTorch and MONAI, which take seconds, before it has to.
+
+TEXT = ("str", "str | None", "ImageSpec")  # annotations of what has to stay text
+BUNDLES_DIR = Path(__file__).resolve().parents[1] / "bundles"
 
 
 def demo_study(output_dir: str, study_id: str = "demo_000", seed: int = 0) -> str:
@@ -42,10 +36,17 @@ def demo_study(output_dir: str, study_id: str = "demo_000", seed: int = 0) -> st
     Returns:
         The study's folder.
     """
-    return str(make_study(output_dir, study_id, seed))
+    from custom.data.phantom import make_study
+
+    return str(make_study(as_path(output_dir, "output_dir"), study_id, seed))
 
 
-def check(dataset_dir: str, channel_order: tuple[str, ...] = MSD_CHANNELS, masks: str = "optional") -> None:
+def check(
+    dataset_dir: ImageSpec,
+    channel_order: tuple[str, ...] = MSD_CHANNELS,
+    masks: str = "optional",
+    dicom_ids: str = "hash",
+) -> None:
     """Read every study of a dataset, or one study, and print what was found or what is wrong.
 
     Example: python -m custom check BraTS2020_TrainingData --masks required
@@ -54,8 +55,18 @@ def check(dataset_dir: str, channel_order: tuple[str, ...] = MSD_CHANNELS, masks
         dataset_dir: a dataset's folder, one study's folder, or one 4-D file; for DICOM, prints the chosen series.
         channel_order: modality of each channel of a 4-D file.
         masks: "required" (every study must have one), "optional", or "none" (masks are ignored).
+        dicom_ids: "hash", or "folder" to name a DICOM study after its folder.
     """
-    studies = find_studies(dataset_dir, "all", channel_order=channel_order, masks=masks)
+    import nibabel as nib
+    import numpy as np
+
+    from custom.data.datasets import find_studies
+
+    studies = find_studies(dataset_dir, "all", channel_order=channel_order, masks=masks, dicom_ids=dicom_ids)
+    # only now: what is wrong with names and headers is said without waiting for PyTorch
+    from custom.data.load import LoadStudyd
+    from custom.dicom.registration import MOVES
+
     load: Any = LoadStudyd(channel_order=channel_order)
     for study in studies:
         image = load(study)["image"]
@@ -85,7 +96,12 @@ def dice(mask: str, truth: str) -> str:
     Raises:
         BadInput: the masks are on different grids.
     """
-    found, expected = (load_mask(Path(file)) for file in (mask, truth))
+    from monai.metrics import compute_dice
+
+    from custom.common.grid import grid_of, volume_ml
+    from custom.data.load import load_mask
+
+    found, expected = (load_mask(as_path(file, option)) for file, option in ((mask, "mask"), (truth, "truth")))
     if not grid_of(found).is_that_of(grid_of(expected)):
         raise BadInput(f"{mask} is not on the grid of {truth}, expected two masks of one study.")
     score = compute_dice(found[None] > 0, expected[None] > 0).item()
@@ -105,7 +121,9 @@ def report(results_dir: str, study: ImageSpec, channel_order: tuple[str, ...] = 
     Returns:
         The report's file.
     """
-    return str(write_report(results_dir, study, channel_order))
+    from custom.inference.report import write_report
+
+    return str(write_report(as_path(results_dir, "results_dir"), study, channel_order))
 
 
 def cross_validate(
@@ -127,14 +145,16 @@ def cross_validate(
         datalist: a MONAI datalist (JSON), with folds or without.
         options: other options of train.json and, where it knows them, evaluate.json; {fold} stands for the fold.
     """
-    paths = (_path(bundle_root, "bundle_root"), str(dataset_dir), _path(output_dir, "output_dir"))
+    from custom.evaluation import cross_validation
+
+    paths = (as_path(bundle_root, "bundle_root"), str(dataset_dir), as_path(output_dir, "output_dir"))
     mean = cross_validation.cross_validate(*paths, folds, datalist, options)
     print(f"Means of all studies, in {paths[2] / 'metrics.json'}:")
     for name, value in mean.items():
         print(f"  {name}: {value}")
 
 
-def pack(output_dir: str, bundles_dir: str = str(REPOSITORY / "bundles"), portable: bool = False) -> None:
+def pack(output_dir: str, bundles_dir: str = str(BUNDLES_DIR), portable: bool = False) -> None:
     """Pack both bundles as self-contained zips, for another hospital or a model zoo.
 
     Example: python -m custom pack --output_dir packed
@@ -144,10 +164,15 @@ def pack(output_dir: str, bundles_dir: str = str(REPOSITORY / "bundles"), portab
         bundles_dir: folder with both bundles side by side.
         portable: also write recoseg_portable_v<version>.zip, the whole pipeline as one program without Python.
     """
-    folder, bundles = _path(output_dir, "output_dir"), _path(bundles_dir, "bundles_dir")
+    from custom.common.atomic_files import sha256
+    from custom.sharing.pack import pack_bundles
+
+    folder, bundles = as_path(output_dir, "output_dir"), as_path(bundles_dir, "bundles_dir")
     for path, manifest in pack_bundles(folder, bundles).items():
         print(f"{path}: {len(manifest['files'])} files, SHA-256 {sha256(path)}, custom/ {manifest['custom_sha256']}")
     if as_flag(portable, "portable"):
+        from custom.export.portable_bundle import pack_portable
+
         path = pack_portable(folder, bundles)
         print(f"{path}: SHA-256 {sha256(path)}")
 
@@ -166,8 +191,10 @@ def sign(zip_file: str, key: str, certificate: str | None = None) -> str:
     Returns:
         The signature's file.
     """
-    chain = None if certificate is None else _path(certificate, "certificate")
-    return str(sign_zip(_path(zip_file, "zip_file"), _path(key, "key"), chain))
+    from custom.sharing.verify import sign_zip
+
+    chain = None if certificate is None else as_path(certificate, "certificate")
+    return str(sign_zip(as_path(zip_file, "zip_file"), as_path(key, "key"), chain))
 
 
 def verify(zip_file: str, public_key: str | None = None, certificate: str | None = None) -> str:
@@ -193,25 +220,39 @@ def verify(zip_file: str, public_key: str | None = None, certificate: str | None
     if (public_key is None) == (certificate is None):
         raise BadInput("verify has both or neither of --public_key and --certificate, expected one of them.")
     trusted = {"public_key": public_key, "certificate": certificate}
-    files = {name: _path(file, name) for name, file in trusted.items() if file is not None}
-    manifest, signer = verify_zip(_path(zip_file, "zip_file"), **files)
+    files = {name: as_path(file, name) for name, file in trusted.items() if file is not None}
+    archive = as_path(zip_file, "zip_file")
+    from custom.sharing.verify import verify_zip
+
+    manifest, signer = verify_zip(archive, **files)
     return (
         f"Verified: {zip_file}, signed by {signer}, {len(manifest['files'])} files, custom/ {manifest['custom_sha256']}"
     )
 
 
-def _path(value: object, option: str) -> Path:
-    """Return ``value`` as a path: fire makes True of an option without a value, and a number of what looks like one."""
-    if not isinstance(value, str):
-        raise BadInput(f"--{option} has the value {value!r}, expected a file or a folder.")
-    return Path(value)
+def _keep_text(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Make fire pass on as text what is annotated as text: it would make a number of the folder 20230101."""
+    kinds = {name: str(parameter.annotation) for name, parameter in inspect.signature(verb).parameters.items()}
+    parsers = {name: _study if kind == "ImageSpec" else _text for name, kind in kinds.items() if kind in TEXT}
+    fire.decorators.SetParseFns(**parsers)(verb)
+    return verb
+
+
+def _text(argument: str) -> str | bool:
+    """Return an argument as it was written, but for the True that fire puts in for an option without a value."""
+    return True if argument == "True" else argument
+
+
+def _study(argument: str) -> Any:
+    """Return {modality: file} where an argument is that, and any other as it was written."""
+    return fire.parser.DefaultParseValue(argument) if argument.startswith("{") else _text(argument)
 
 
 def main() -> None:
     """Run a command; exit status 0 on success, 2 for wrong usage or bad input, 1 for any other failure."""
     try:
         verbs = (demo_study, check, dice, report, cross_validate, pack, sign, verify)
-        fire.Fire({verb.__name__: verb for verb in verbs}, name="python -m custom")
+        fire.Fire({verb.__name__: _keep_text(verb) for verb in verbs}, name="python -m custom")
     except BadInput as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -53,13 +53,23 @@ def write_study(
     suffix: str = ".nii.gz",
 ) -> Path:
     """Write ``folder/study_id/study_id_<name>.nii.gz`` for each modality in ``names`` and return the study's folder."""
-    study = folder / study_id
-    study.mkdir(parents=True)
-    volumes = tiny_volumes(study_id, shape)
-    for modality, name in names.items():
-        if label or modality != "seg":
-            nib.save(nib.Nifti1Image(volumes[modality], affine), study / f"{study_id}{separator}{name}{suffix}")
-    return study
+    files = {key: f"{study_id}{separator}{name}" for key, name in names.items() if label or key != "seg"}
+    return write_volumes(folder / study_id, files, tiny_volumes(study_id, shape), affine, suffix)
+
+
+def write_volumes(
+    folder: Path,
+    files: Mapping[str, str],
+    volumes: Mapping[str, np.ndarray] | None = None,
+    affine: np.ndarray = BRATS_AFFINE,
+    suffix: str = ".nii.gz",
+) -> Path:
+    """Write ``folder/<file><suffix>`` for each modality in ``files`` and return ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    volumes = tiny_volumes("study1") if volumes is None else volumes
+    for modality, name in files.items():
+        nib.save(nib.Nifti1Image(volumes[modality], affine), folder / f"{name}{suffix}")
+    return folder
 
 
 def write_results(folder: Path, study_folder: Path) -> Path:

@@ -1,6 +1,9 @@
-"""Yes or no from a command line."""
+"""What a command line passes on: yes or no, and paths."""
 
 from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
 
 from custom.common.errors import BadInput
 
@@ -15,3 +18,19 @@ def as_flag(value: bool | str, option: str) -> bool:
     if text not in ("true", "false"):
         raise BadInput(f"--{option} has the value {value!r}, expected true or false.")
     return text == "true"
+
+
+def as_path(value: object, option: str) -> Path:
+    """Return ``value`` as a path: fire, and so `monai.bundle`, makes a number of the name 20230101.
+
+    Raises:
+        BadInput: for what is neither text nor a number, such as the true of an option without a value.
+    """
+    if isinstance(value, (str, PathLike)) and str(value):
+        return Path(value).expanduser()
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return Path(str(value))
+    raise BadInput(
+        f"--{option} has the value {value!r}, expected a file or a folder (with ./ before its name if that looks like "
+        "anything else)."
+    )

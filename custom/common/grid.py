@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from monai.utils import convert_to_numpy
 
 SAME_WITHIN = 1e-3  # of the smallest side of a voxel: more than rounding in a header, less than would move a voxel
 
@@ -46,14 +45,19 @@ class Grid:
 
 def grid_of(image: Any) -> Grid:
     """Return the grid of a `MetaTensor` (C, H, W, D)."""
-    return Grid(tuple(image.shape[1:]), np.asarray(convert_to_numpy(image.affine), dtype=np.float64))
+    return Grid(tuple(image.shape[1:]), np.asarray(_on_cpu(image.affine), dtype=np.float64))
 
 
 def voxel_mm3(affine: Any) -> float:
     """Return the volume in cubic millimetres of a voxel of a grid with this affine, (4, 4)."""
-    return abs(float(np.linalg.det(np.asarray(convert_to_numpy(affine), dtype=np.float64)[:3, :3])))
+    return abs(float(np.linalg.det(np.asarray(_on_cpu(affine), dtype=np.float64)[:3, :3])))
 
 
 def volume_ml(mask: Any) -> float:
     """Return the volume of a mask (1, H, W, D), a `MetaTensor`, in millilitres."""
     return float(mask.sum()) * voxel_mm3(mask.affine) / 1000
+
+
+def _on_cpu(affine: Any) -> Any:
+    # MONAI's `convert_to_numpy` does the same, but headers are read without the seconds that MONAI takes to import
+    return affine.detach().cpu() if hasattr(affine, "detach") else affine

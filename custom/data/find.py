@@ -1,28 +1,27 @@
-"""Which file of a study holds which modality, told by its name."""
+"""The files of one study: which holds which modality, told by their names."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
+from custom.common.cli_flags import as_path
 from custom.common.errors import BadInput
-from custom.common.modalities import MODALITIES
+from custom.common.file_names import require_file_name
+from custom.common.folders import entries_of, require_target
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
+from custom.data.bids import anat_folder
 from custom.data.headers import FILE_SUFFIXES, require_image_file
-from custom.data.study import MSD_CHANNELS, Study
+from custom.data.names import FILE_NAMES, folder_name, modality_of, read_name, study_name
+from custom.data.study import Study
 from custom.dicom.series import holds_dicom
 from custom.dicom.study import DicomStudy, find_dicom
 
-# What the last part of a file's name may be, as BraTS 2018 to 2023 and MSD have it.
-FILE_NAMES = {
-    "flair": ("flair", "t2f"),
-    "t1": ("t1", "t1n", "t1w"),
-    "t2": ("t2", "t2w"),
-    "t1ce": ("t1ce", "t1c", "t1gd", "t1gad"),
-    "seg": ("seg", "label", "mask", "segm"),  # segm: the mask of BraTS20_Training_355 only
-}
+logger = logging.getLogger(__name__)
+
 FilePath = str | PathLike[str]
 ImageSpec = FilePath | Mapping[str, FilePath] | Study
 
@@ -34,39 +33,48 @@ def find_study(
     study_id: str | None = None,
     modalities: Sequence[str] = MODALITIES,
     optional: Sequence[str] = (),
+    dicom_ids: str = "hash",
 ) -> Study:
     """Find the file of each modality of one study, by name; nothing is read, but of DICOM the headers.
 
+    Of several files of one modality the one is taken to which all was done that was done to the others, and more: the
+    one without skull of t1ce.nii.gz and t1ce_bet.nii.gz. A warning says so. Where a modality is missing that would be
+    taken, another names the images that were not used.
+
     Args:
-        image: a study's folder, one 4-D file, one modality's file with the others beside it, or {modality: file}; a
-            folder of DICOM and what else `custom.dicom.study.find_dicom` takes; or a study that was found before.
+        image: a study's folder, which may be a subject's or session's in BIDS, one 4-D file, one modality's file with
+            the others beside it, or {modality: file}; a folder of DICOM and what else `custom.dicom.study.find_dicom`
+            takes; or a study that was found before.
         label: the mask; None takes the study's own, if its folder has one.
         channel_order: modality of each channel, used if the study is a 4-D file.
         study_id: name of the study; None takes it from the folder or file.
         modalities: the modalities to find.
         optional: modalities to take too if they are there; any others are left aside.
+        dicom_ids: what a DICOM study without ``study_id`` is called, see `custom.dicom.study.find_dicom`.
 
     Returns:
         The study with ``modalities``, then those of ``optional`` that were found, in that order.
 
     Raises:
-        BadInput: a path does not exist or is no image, a modality is missing or has two files, or a key is unknown.
+        BadInput: a path does not exist or is no image, a link leads nowhere, a modality is missing or has two files
+            alike, a key is unknown, or the name is none that a file can have.
     """
     if isinstance(image, Study):
         return _with_modalities(image, label, study_id, modalities, optional)
-    volume, mask = None, None
-    dicom = _dicom_in(image, modalities, optional)
+    volume, mask, unused = None, None, []
+    dicom = _dicom_in(image, modalities, optional, dicom_ids)
     if dicom is not None:
         found = {modality: series.files[0] for modality, series in dicom.series.items()}
         origin, name = f"The study {dicom.id}", dicom.id
     elif isinstance(image, Mapping):
         origin = "The mapping of a study's files"
-        if unknown := sorted(set(image) - set(MODALITIES)):
+        if unknown := sorted(map(str, set(image) - set(MODALITIES))):
             raise BadInput(f"{origin} has the unknown key {unknown[0]!r}, expected the keys {', '.join(modalities)}.")
-        found = {modality: Path(file).expanduser() for modality, file in image.items()}
-        name = _study_name(next(iter(found.values()))) if found else ""
+        found = {modality: as_path(file, modality) for modality, file in image.items()}
+        name = study_name(next(iter(found.values()))) if found else ""
     else:
-        path = Path(image).expanduser()
+        path = as_path(image, "dataset_dir")
+        require_target(path)
         if not path.exists():
             raise BadInput(f"{path} does not exist, expected a study's folder, a 4-D image or one modality's image.")
         origin = f"The study {path}"
@@ -78,43 +86,36 @@ def find_study(
         if volume is not None:
             origin = f"The channel order {', '.join(channel_order)} of {volume}"
             found = dict.fromkeys(channel_order, volume)
+        unused = [file.name for file in files if file not in found.values() and modality_of(file) != "seg"]
 
+    images = _chosen(found, modalities, optional, origin, unused)
+    missing = [modality for modality in optional if modality not in images]
+    if missing and unused:
+        logger.warning("%s has no %s; not used: %s", origin, " and no ".join(missing), ", ".join(unused))
     study = Study(
-        id=study_id or name,
-        images=_chosen(found, modalities, optional, origin),
+        id=require_file_name(study_id or name, f"{origin}: its id"),
+        images=images,
         channels=None if volume is None else tuple(channel_order),
         label=mask if label is None else Path(label).expanduser(),
         dicom=dicom,
     )
     files = [] if study.dicom else list(study.images.values())
     for file in files if study.label is None else [*files, study.label]:
+        require_target(file)
         require_image_file(file)
     return study
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the images that lie in ``folder`` itself, by name, without hidden files such as macOS's ``._x.nii.gz``."""
-    files = (file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    return sorted(file for file in files if file.name.lower().endswith(FILE_SUFFIXES))
+    """Return the images that lie in ``folder`` itself, by name, without hidden files such as macOS's ``._x.nii.gz``.
 
-
-def modality_of(file: Path) -> str | None:
-    """Return the modality (or "seg") that the last part of the file's name stands for, or None."""
-    last_part = re.split(r"[_.-]", _stem(file))[-1].lower()
-    return next((modality for modality, names in FILE_NAMES.items() if last_part in names), None)
-
-
-def _stem(file: Path) -> str:
-    """Return the file's name without its image suffix."""
-    suffix = next((suffix for suffix in FILE_SUFFIXES if file.name.lower().endswith(suffix)), "")
-    return file.name[: len(file.name) - len(suffix)]
-
-
-def _study_name(file: Path) -> str:
-    """Return the study's name in a file's name, or that of its folder if the file is named after its modality only."""
-    if modality_of(file) is None:
-        return _stem(file)
-    return re.sub(r"[_.-]?[^_.-]*$", "", _stem(file)) or file.resolve().parent.name
+    Raises:
+        BadInput: the folder may not be read, or an image is a link that leads nowhere.
+    """
+    images = [entry for entry in entries_of(folder) if entry.name.lower().endswith(FILE_SUFFIXES)]
+    for image in images:
+        require_target(image)
+    return [image for image in images if image.is_file()]
 
 
 def _with_modalities(
@@ -135,57 +136,85 @@ def _with_modalities(
 
 
 def _dicom_in(
-    image: FilePath | Mapping[str, FilePath], modalities: Sequence[str], optional: Sequence[str]
+    image: FilePath | Mapping[str, FilePath], modalities: Sequence[str], optional: Sequence[str], dicom_ids: str
 ) -> DicomStudy | None:
     """Return the study if ``image`` is DICOM, else None; a folder with other images in it is not."""
     if isinstance(image, Mapping):
-        paths = {modality: Path(file).expanduser() for modality, file in image.items()}
+        paths = {modality: as_path(file, str(modality)) for modality, file in image.items()}
         named = set(paths) <= set(MODALITIES) and any(map(holds_dicom, paths.values()))
-        return find_dicom(paths, modalities, optional) if named else None
-    path = Path(image).expanduser()
+        return find_dicom(paths, modalities, optional, dicom_ids) if named else None
+    path = as_path(image, "dataset_dir")
     if path.is_dir() and not image_files(path) and holds_dicom(path):
-        return find_dicom(path, modalities, optional)
+        return find_dicom(path, modalities, optional, dicom_ids)
     return None
 
 
 def _look_around(path: Path) -> tuple[str, list[Path], Path | None]:
     """Return a study's name, the images that may belong to it, and the one that is 4-D if its name has no modality."""
     if path.is_dir():
+        path = path if image_files(path) else anat_folder(path)
         files = image_files(path)
         images = [file for file in files if modality_of(file) != "seg"]
         is_volume = len(images) == 1 and modality_of(images[0]) is None
-        return path.resolve().name, files, images[0] if is_volume else None
+        told = [read_name(file) for file in images]
+        bids = {one.study for one in told if one.modality and one.study.startswith("sub-")}
+        return bids.pop() if len(bids) == 1 else folder_name(path), files, images[0] if is_volume else None
     require_image_file(path)
-    name = _study_name(path)
-    files = [file for file in image_files(path.parent) if _study_name(file) == name]
+    name = study_name(path)
+    files = [file for file in image_files(path.parent) if study_name(file) == name]
     return name, files, path if modality_of(path) is None else None
 
 
 def _files_by_modality(files: Sequence[Path], wanted: set[str], origin: str) -> dict[str, Path]:
-    """Return modality (or "seg") -> its only file among ``files``, for those ``wanted`` that have one."""
-    found: dict[str, Path] = {}
+    """Return modality (or "seg") -> its file among ``files``, for those ``wanted`` that have one."""
+    candidates: dict[str, list[Path]] = {}
     for file in files:
         modality = modality_of(file)
-        if modality not in wanted:
-            continue
-        if modality in found:
-            raise BadInput(
-                f"{origin} has two files for {modality}, {found[modality].name} and {file.name}, expected one."
-            )
-        found[modality] = file
-    return found
+        if modality in wanted:
+            candidates.setdefault(str(modality), []).append(file)
+    return {modality: _furthest(alike, modality, origin) for modality, alike in candidates.items()}
+
+
+def _furthest(alike: Sequence[Path], modality: str, origin: str) -> Path:
+    """Return the file to which all was done that was done to the others, and more."""
+    done = {file: read_name(file).done for file in alike}
+    for file in alike:
+        others = [other for other in alike if other != file]
+        if all(done[file] > done[other] for other in others):
+            if others:
+                logger.warning(
+                    "%s has several files for %s; taken: %s, which is %s; not used: %s",
+                    *(origin, modality, file.name, " and ".join(sorted(done[file]))),
+                    _names(others),
+                )
+            return file
+    raise BadInput(f"{origin} has {_count(alike)} files for {modality}, {_names(alike, ' and ')}, expected one.")
+
+
+def _count(files: Sequence[Path]) -> str:
+    return "two" if len(files) == 2 else str(len(files))
+
+
+def _names(files: Iterable[Path], between: str = ", ") -> str:
+    return between.join(file.name for file in files)
 
 
 def _chosen(
-    found: Mapping[str, Path], modalities: Sequence[str], optional: Sequence[str], origin: str
+    found: Mapping[str, Path],
+    modalities: Sequence[str],
+    optional: Sequence[str],
+    origin: str,
+    unused: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Return ``modalities``, then those of ``optional`` that were found, in that order."""
     # where none is demanded, any of the optional ones will do
-    _require_modalities(found, modalities if modalities or set(found) & set(optional) else optional, origin)
+    _require_modalities(found, modalities if modalities or set(found) & set(optional) else optional, origin, unused)
     return {modality: found[modality] for modality in (*modalities, *optional) if modality in found}
 
 
-def _require_modalities(found: Mapping[str, Path], modalities: Sequence[str], origin: str) -> None:
+def _require_modalities(
+    found: Mapping[str, Path], modalities: Sequence[str], origin: str, unused: Sequence[str]
+) -> None:
     """Raise `BadInput` that names every modality that is missing, what was found, and which names are looked for."""
     missing = [modality for modality in modalities if modality not in found]
     if missing:
@@ -193,5 +222,6 @@ def _require_modalities(found: Mapping[str, Path], modalities: Sequence[str], or
             ", ".join(f"{modality} ({file.name})" for modality, file in found.items())
             or "no file named after a modality"
         )
+        others = f" (not used: {', '.join(unused)})" if unused else ""
         names = ", ".join(f"{modality} (file name ends in {' or '.join(FILE_NAMES[modality])})" for modality in missing)
-        raise BadInput(f"{origin} lacks {' and '.join(missing)}: found {there}, expected also {names}.")
+        raise BadInput(f"{origin} lacks {' and '.join(missing)}: found {there}{others}, expected also {names}.")

@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 import itk
 import numpy as np
-from monai.data import NibabelReader
-from monai.data.utils import orientation_ras_lps
 
 from custom.common.errors import BadInput
 from custom.common.grid import Grid
 
-FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+FILE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 class Header(NamedTuple):
@@ -36,7 +35,7 @@ def read_header(path: Path) -> Header:
     """
     require_image_file(path)
     try:
-        shape, affine = _nifti_header(path) if NibabelReader().verify_suffix(path) else _itk_header(path)
+        shape, affine = _nifti_header(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _itk_header(path)
     except Exception as error:  # nibabel, gzip and ITK raise a dozen unrelated types for a broken file
         raise unreadable(path, error) from error
 
@@ -70,12 +69,17 @@ def unreadable(path: Path, error: Exception) -> BadInput:
 
 def _nifti_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     """Return shape and affine as MONAI reads them, who mends a qform or sform that contradicts the voxel size."""
+    # not at the top: MONAI takes seconds to import, and what is wrong with names can be said before
+    from monai.data import NibabelReader
+
     image = NibabelReader().read(path)  # nibabel reads voxels only when asked for them
     return tuple(map(int, image.shape)), np.asarray(image.affine, dtype=np.float64)
 
 
 def _itk_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
     """Return shape and affine of a NRRD or MetaImage file, as MONAI's `ITKReader` does but without the voxels."""
+    from monai.data.utils import orientation_ras_lps
+
     image = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if image is None:
         raise ValueError("no reader knows this format")

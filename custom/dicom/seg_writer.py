@@ -9,10 +9,10 @@ import numpy as np
 from highdicom import UID, AlgorithmIdentificationSequence
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from monai.data import MetaTensor
-from pydicom import dcmread
 from pydicom.sr.codedict import codes
 
 import custom
+from custom.dicom.headers import number, read_header
 
 ALGORITHM = "recoseg_seg"
 # Attributes that DICOM demands but that may be empty, which anonymizers leave out and highdicom expects.
@@ -35,7 +35,7 @@ def write_segmentation(
         path: the file to write.
         weights: name -> {"sha256": ...} of the weights that made the mask, for the parameters of the algorithm.
     """
-    sources = [dcmread(file, stop_before_pixels=True) for file in files]
+    sources = [read_header(file) for file in files]
     for keyword in MAY_BE_EMPTY:
         sources[0].setdefault(keyword, "")
     version = custom.__version__
@@ -61,7 +61,7 @@ def write_segmentation(
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[segment],
         series_instance_uid=UID(),
-        series_number=9000 + int(sources[0].get("SeriesNumber") or 0),  # beside the scanner's own numbers
+        series_number=9000 + int(number(sources[0], "SeriesNumber") or 0),  # beside the scanner's own numbers
         sop_instance_uid=UID(),
         instance_number=1,
         manufacturer="ReCoSeg",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from monai.data.utils import orientation_ras_lps
-from pydicom import Dataset, dcmread
-from pydicom.misc import is_dicom
+from pydicom import Dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from custom.common.errors import BadInput
+from custom.common.folders import files_below
 from custom.common.grid import Grid
+from custom.dicom.headers import looks_like_dicom, number, numbers, read_header, text, unusable
+
+logger = logging.getLogger(__name__)
 
 MIN_SLICES = 5  # fewer are a localizer or a sample
 KEYWORDS = (  # all that is read of a file: what is said about it, what tells its modality, where it lies
@@ -23,8 +26,11 @@ KEYWORDS = (  # all that is read of a file: what is said about it, what tells it
     *("Rows", "Columns", "PixelSpacing", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient"),
     "FrameOfReferenceUID",
 )
-# How much slices of one stack may differ, in the unit of each header: by rounding.
-SAME_IN_EVERY_SLICE = {"Rows": 0, "Columns": 0, "PixelSpacing": 1e-3, "ImageOrientationPatient": 1e-3}
+# Of every slice: how many numbers, and how much slices of one stack may differ in them, by rounding.
+SAME_IN_EVERY_SLICE = {
+    **{"Rows": (1, 0), "Columns": (1, 0)},
+    **{"PixelSpacing": (2, 1e-3), "ImageOrientationPatient": (6, 1e-3)},
+}
 UNEVEN = 0.02  # how much the distance of slices may vary, as a share of it
 ASKEW_MM = 0.1  # how far slices may drift in their own plane
 
@@ -63,34 +69,45 @@ class Series:
 
 def holds_dicom(path: Path) -> bool:
     """Return whether ``path`` is a DICOM file or a folder with one in it, at any depth, whatever their names."""
-    return any(file.is_file() and is_dicom(file) for file in (path.rglob("*") if path.is_dir() else [path]))
+    if path.is_dir():
+        return any(map(looks_like_dicom, files_below(path)))
+    return path.is_file() and looks_like_dicom(path)
 
 
-def series_in(folder: Path) -> list[Headers]:
-    """Return the headers of each series in a folder, at any depth, by the number of the series.
+def series_in(folder: Path) -> tuple[list[Headers], list[str]]:
+    """Return the headers of each series in a folder, at any depth, by the number of the series; and what is damaged.
 
     Copies of a file count once. ITK's `GDCMSeriesFileNames` does not look at files in several folders together.
+    A file that is cut short within its headers is left out, with a warning.
 
-    Raises:
-        BadInput: a file is cut short within its headers.
+    Returns:
+        The series, and a line for each file that was left out.
     """
     series: dict[str, dict[str, Dataset]] = {}
-    for file in sorted(folder.rglob("*")):
-        if not file.is_file() or not is_dicom(file):
+    damaged = []
+    for file in files_below(folder):
+        if not looks_like_dicom(file):
             continue
         try:
-            header = dcmread(file, stop_before_pixels=True, specific_tags=list(KEYWORDS))
-            if header.file_meta.MediaStorageSOPClassUID != MediaStorageDirectoryStorage:  # a DICOMDIR
-                series.setdefault(header.SeriesInstanceUID, {}).setdefault(header.SOPInstanceUID, header)
-        except Exception as error:  # a header that is missing, or a dozen unrelated types for a broken file
-            raise BadInput(f"{file} is damaged ({type(error).__name__}), expected a whole DICOM file.") from error
+            header = read_header(file, list(KEYWORDS))
+        except Exception:  # a dozen unrelated types
+            header = Dataset()
+        if getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            continue  # a DICOMDIR
+        series_uid, uid = (text(header, keyword) for keyword in ("SeriesInstanceUID", "SOPInstanceUID"))
+        if series_uid and uid and not (text(header, "Modality") == "MR" and number(header, "Rows") is None):
+            series.setdefault(series_uid, {}).setdefault(uid, header)
+        else:
+            damaged.append(f"file {file.name}: damaged")
+            logger.warning("%s is damaged and left out, expected a whole DICOM file", file)
     found: list[Headers] = [list(slices.values()) for slices in series.values()]
-    return sorted(found, key=lambda headers: (int(headers[0].get("SeriesNumber") or 0), str(headers[0].filename)))
+    found.sort(key=lambda headers: (number(headers[0], "SeriesNumber") or 0, str(headers[0].filename)))
+    return found, damaged
 
 
 def name_of(headers: Headers) -> str:
     """Return the number and description of a series."""
-    return f"{headers[0].get('SeriesNumber') or '?'} '{headers[0].get('SeriesDescription') or ''}'"
+    return f"{text(headers[0], 'SeriesNumber') or '?'} '{text(headers[0], 'SeriesDescription')}'"
 
 
 def where(headers: Headers) -> str:
@@ -105,49 +122,69 @@ def stack(headers: Headers, why: str) -> Series:
     it cannot be installed beside MONAI Label, whose platform needs an older pydicom.
 
     Raises:
-        BadInput: a header is missing, or the slices are not parallel, straight above each other and equally far apart.
+        BadInput: a header is missing or no number, or the slices are not parallel, straight above each other and
+            equally far apart.
     """
-    if int(headers[0].get("NumberOfFrames") or 1) > 1:
+    if (number(headers[0], "NumberOfFrames") or 1) > 1:
         raise BadInput(
             f"{where(headers)} is an enhanced multi-frame image, expected classic DICOM with a file a slice."
         )
     if len(headers) < MIN_SLICES:
         raise BadInput(f"{where(headers)} has {len(headers)} slices, expected at least {MIN_SLICES}.")
-    for keyword in (*SAME_IN_EVERY_SLICE, "ImagePositionPatient", "FrameOfReferenceUID"):
-        if lacking := [header for header in headers if header.get(keyword) in (None, "")]:
-            raise BadInput(f"{lacking[0].filename} lacks {keyword}, expected it in every slice of {where(headers)}.")
+    values = {keyword: _of_every_slice(headers, keyword, count) for keyword, (count, _) in SAME_IN_EVERY_SLICE.items()}
+    positions = _of_every_slice(headers, "ImagePositionPatient", 3)
+    frames = [text(header, "FrameOfReferenceUID") for header in headers]
+    if "" in frames:
+        lacking = headers[frames.index("")]
+        raise BadInput(f"{lacking.filename} lacks FrameOfReferenceUID, expected it in every slice of {where(headers)}.")
     differing = [
         keyword
-        for keyword, tolerance in SAME_IN_EVERY_SLICE.items()
-        if np.ptp(np.array([header[keyword].value for header in headers], float), axis=0).max() > tolerance
+        for keyword, (_, tolerance) in SAME_IN_EVERY_SLICE.items()
+        if np.ptp(values[keyword], axis=0).max() > tolerance
     ]
-    if len({header.FrameOfReferenceUID for header in headers}) > 1:
+    if len(set(frames)) > 1:
         differing.append("FrameOfReferenceUID")
     if differing:
         raise BadInput(f"{where(headers)} has slices that differ in {differing[0]}, expected one stack of slices.")
 
-    along_row, along_column = np.array(headers[0].ImageOrientationPatient, float).reshape(2, 3)
+    along_row, along_column = values["ImageOrientationPatient"][0].reshape(2, 3)
     normal = np.cross(along_row, along_column)
-    headers = sorted(headers, key=lambda header: float(normal @ np.array(header.ImagePositionPatient, float)))
-    positions = np.array([header.ImagePositionPatient for header in headers], float)
+    order = np.argsort(positions @ normal, kind="stable")
+    headers, positions = [headers[index] for index in order], positions[order]
     _require_even(headers, positions @ normal)
     offsets = positions - positions[0]
     if np.abs(offsets - np.outer(offsets @ normal, normal)).max() > ASKEW_MM:
         raise BadInput(f"{where(headers)} has slices stacked askew, expected them straight above each other.")
 
+    between_rows, between_columns = values["PixelSpacing"][0]
     affine = np.eye(4)
-    affine[:3, 0] = along_row * float(headers[0].PixelSpacing[1])  # DICOM gives the distance of rows first
-    affine[:3, 1] = along_column * float(headers[0].PixelSpacing[0])
+    affine[:3, 0] = along_row * between_columns
+    affine[:3, 1] = along_column * between_rows
     affine[:3, 2] = (positions[-1] - positions[0]) / (len(positions) - 1)
     affine[:3, 3] = positions[0]
     return Series(
         name=name_of(headers),
         why=why,
         files=tuple(Path(str(header.filename)) for header in headers),
-        shape=(int(headers[0].Columns), int(headers[0].Rows), len(headers)),
-        affine=orientation_ras_lps(affine),
-        frame=str(headers[0].FrameOfReferenceUID),
+        shape=(int(values["Columns"][0, 0]), int(values["Rows"][0, 0]), len(headers)),
+        # from LPS to RAS; MONAI's `orientation_ras_lps` does that too, but MONAI takes seconds to import
+        affine=np.diag([-1, -1, 1, 1]) @ affine,
+        frame=frames[0],
     )
+
+
+def _of_every_slice(headers: Headers, keyword: str, count: int) -> np.ndarray:
+    """Return a header with ``count`` numbers of every slice, float64 (slices, count)."""
+    rows = []
+    for header in headers:
+        found = numbers(header, keyword, count)
+        if found is None and not text(header, keyword):
+            raise BadInput(f"{header.filename} lacks {keyword}, expected it in every slice of {where(headers)}.")
+        if found is None:
+            what = "a number" if count == 1 else f"{count} numbers"
+            raise BadInput(f"{header.filename} has {unusable(header, keyword)}, expected {what}.")
+        rows.append(found)
+    return np.array(rows, float)
 
 
 def _require_even(headers: Headers, heights: np.ndarray) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +15,15 @@ from typing import Any
 from pydicom import Dataset
 
 from custom.common.errors import BadInput
+from custom.dicom.headers import number, text, unusable
 from custom.dicom.modality import tell_modality
 from custom.dicom.series import MIN_SLICES, Headers, Series, holds_dicom, name_of, series_in, stack, where
 
+logger = logging.getLogger(__name__)
+
+IDS = ("hash", "folder")
+# Numbers that are asked for; where one is none, the series is judged without it.
+NUMBERS = ("NumberOfFrames", "EchoTime", "RepetitionTime", "InversionTime", "DiffusionBValue", "SliceThickness")
 HOW_TO_NAME = (
     "name them with --dataset_dir \"{'flair': A, 't1': B, 't2': C, 't1ce': D}\", each a folder with that series only "
     "or any one file of it"
@@ -31,7 +39,7 @@ class DicomStudy:
     Attributes:
         id: name of the study, which does not tell who the patient is.
         series: modality -> its series.
-        left_out: modalities that may be missing and are, and series that were not taken, each with the reason.
+        left_out: modalities that may be missing and are, and series and files that were not taken, with the reason.
     """
 
     id: str
@@ -70,7 +78,9 @@ class DicomStudy:
         return [*taken, *(f"left out: {reason}" for reason in report["left_out"])]
 
 
-def find_dicom(image: Path | Mapping[str, Path], modalities: Sequence[str], optional: Sequence[str] = ()) -> DicomStudy:
+def find_dicom(
+    image: Path | Mapping[str, Path], modalities: Sequence[str], optional: Sequence[str] = (), ids: str = "hash"
+) -> DicomStudy:
     """Find the series of each modality by their headers, and check that each is one stack; no voxels are read.
 
     Of several series of a modality one that was scanned goes before one that was reformatted, and then the one with the
@@ -81,45 +91,55 @@ def find_dicom(image: Path | Mapping[str, Path], modalities: Sequence[str], opti
             series, or any one file of a series}, where no header is asked which modality it is.
         modalities: the modalities to find.
         optional: modalities to take too if they are there.
+        ids: "hash" calls the study by the start of the hash of its StudyInstanceUID, "folder" after its folder. No test
+            for what is in the headers is sure to find a patient's name in that of a folder, so that has to be wanted.
 
     Raises:
         BadInput: a modality is missing or has several series alike, the series are not MR or of several patients or
             studies, or a chosen series is not one regular stack of slices.
     """
+    if ids not in IDS:
+        raise BadInput(f"--dicom_ids has the value {ids!r}, expected {' or '.join(IDS)}.")
     wanted = [*modalities, *optional]
     if isinstance(image, Mapping):
         origin = "The mapping of a study's series"
         folder = Path(os.path.commonpath([path.resolve() for path in image.values()]))
         chosen: dict[str, Candidate] = {m: (_named_series(image[m]), "named by hand") for m in wanted if m in image}
         left: list[Candidate] = []
+        damaged: list[str] = []
         named = [headers for headers, _ in chosen.values()]
         _require_one_patient(named, origin)
         if len({headers[0].SeriesInstanceUID for headers in named}) < len(named):
             raise BadInput(f"{origin} names one series twice ({_listed(map(where, named))}), expected each once.")
     else:
         origin, folder = f"The DICOM folder {image}", image
-        chosen, left = _choose(image, wanted, origin)
+        every, damaged = series_in(image)
+        chosen, left = _choose(every, wanted, origin)
     # where none is demanded, any of the optional ones will do
     _require_all(chosen, modalities if modalities or chosen else optional, left, origin)
     return DicomStudy(
-        id=_study_id(folder, next(iter(chosen.values()))[0][0]),
+        id=_study_id(folder, next(iter(chosen.values()))[0][0], ids),
         series={modality: stack(*chosen[modality]) for modality in wanted if modality in chosen},
         left_out=(
             *(f"{modality}: no series of it" for modality in optional if modality not in chosen),
             *(f"series {name_of(headers)}: {why}" for headers, why in left),
+            *damaged,
         ),
     )
 
 
-def _choose(folder: Path, wanted: Sequence[str], origin: str) -> tuple[dict[str, Candidate], list[Candidate]]:
+def _choose(
+    every: Sequence[Headers], wanted: Sequence[str], origin: str
+) -> tuple[dict[str, Candidate], list[Candidate]]:
     """Return modality -> its series, and the series that are left, each with the reason."""
-    every = series_in(folder)
-    scans = [headers for headers in every if headers[0].get("Modality") == "MR"]
+    scans = [headers for headers in every if text(headers[0], "Modality") == "MR"]
+    if not every:
+        raise BadInput(f"{origin} holds only damaged files, expected MR series.")
     if not scans:
-        kinds = sorted({str(headers[0].get("Modality")) for headers in every})
+        kinds = sorted({text(headers[0], "Modality") or "?" for headers in every})
         raise BadInput(f"{origin} holds only {', '.join(kinds)}, expected MR series.")
     _require_one_patient(scans, origin)
-    studies = {headers[0].get("StudyInstanceUID") for headers in scans}
+    studies = {text(headers[0], "StudyInstanceUID") for headers in scans}
     if len(studies) > 1:
         raise BadInput(
             f"{origin} holds {len(studies)} studies of one patient, {_listed(map(where, scans))}, expected one; "
@@ -147,27 +167,31 @@ def _choose(folder: Path, wanted: Sequence[str], origin: str) -> tuple[dict[str,
 
 def _modality_of(headers: Headers) -> tuple[str | None, str]:
     """Return the modality of a series, or None if it is none of the four, and why."""
-    if headers[0].get("Modality") != "MR":
-        return None, f"{headers[0].get('Modality')}, not MR"
-    if sum(int(header.get("NumberOfFrames") or 1) for header in headers) < MIN_SLICES:
+    if text(headers[0], "Modality") != "MR":
+        return None, f"{text(headers[0], 'Modality') or 'no modality'}, not MR"
+    if sum(number(header, "NumberOfFrames") or 1 for header in headers) < MIN_SLICES:
         return None, f"fewer than {MIN_SLICES} slices"
+    for keyword in NUMBERS:
+        if text(headers[0], keyword) and number(headers[0], keyword) is None:
+            what = unusable(headers[0], keyword)
+            logger.warning("%s has %s, which is no number and not used", headers[0].filename, what)
     return tell_modality(headers[0])
 
 
 def _drawbacks(candidate: Candidate) -> tuple[bool, float]:
     """Return what the better of two series of one modality has less of: reformatting, and millimetres per slice."""
     header = candidate[0][0]
-    return "MPR" in str(header.get("ImageType")), round(float(header.get("SliceThickness") or 1000), 1)
+    return "MPR" in text(header, "ImageType"), round(number(header, "SliceThickness") or 1000, 1)
 
 
 def _named_series(path: Path) -> Headers:
     """Return the series that is the only MR in a folder, or that has ``path`` among its files."""
     if not holds_dicom(path):
         raise BadInput(f"{path} is no DICOM, expected a folder with one series or a file of it, as for the others.")
-    found = series_in(path if path.is_dir() else path.parent)
+    found, _ = series_in(path if path.is_dir() else path.parent)
     if path.is_file():
         found = [headers for headers in found if any(Path(str(header.filename)) == path for header in headers)]
-    scans = [headers for headers in found if headers[0].get("Modality") == "MR"]
+    scans = [headers for headers in found if text(headers[0], "Modality") == "MR"]
     if len(scans) != 1:
         raise BadInput(f"{path} holds {len(scans)} MR series ({_listed(map(where, found))}), expected one.")
     return scans[0]
@@ -186,7 +210,7 @@ def _require_all(
 
 def _require_one_patient(series: Sequence[Headers], origin: str) -> None:
     """Raise `BadInput` if the series are of several patients, without telling who they are."""
-    patients = {str(header.get("PatientID") or header.get("PatientName")) for headers in series for header in headers}
+    patients = {text(header, "PatientID") or text(header, "PatientName") for headers in series for header in headers}
     if len(patients) > 1:
         raise BadInput(
             f"{origin} holds {len(patients)} patients in {_listed(map(where, series))}, expected one patient's study."
@@ -197,12 +221,35 @@ def _listed(parts: Iterable[str]) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _study_id(folder: Path, header: Dataset) -> str:
-    """Return the folder's name, or the start of the hashed UID of the study if that name tells who the patient is."""
-    keywords = ("PatientName", "PatientID", "PatientBirthDate")
-    identity = " ".join(str(header.get(keyword) or "") for keyword in keywords).lower()
+def _study_id(folder: Path, header: Dataset, ids: str) -> str:
+    """Return the start of the hashed UID of the study, or its folder's name if wanted and not the patient's.
+
+    The same study has the same hash everywhere.
+    """
     name = (folder if folder.is_dir() else folder.parent).resolve().name
-    letters = re.sub(r"[\W_]", "", name.lower())
-    if not letters or any(word in letters for word in re.findall(r"[^\W_]{3,}", identity)):
-        return f"study_{hashlib.sha256(str(header.StudyInstanceUID).encode()).hexdigest()[:8]}"
+    if ids == "hash" or not re.search(r"\w", name) or _tells_patient(name, header):
+        return f"study_{hashlib.sha256(text(header, 'StudyInstanceUID').encode()).hexdigest()[:8]}"
     return re.sub(r"[^\w.-]+", "_", name)
+
+
+def _tells_patient(name: str, header: Dataset) -> bool:
+    """Return whether a part of the patient's name, ID or birth date is in ``name``, in several ways to write them."""
+    letters, words = re.sub(r"[^a-z0-9]", "", _ascii(name)), set(re.findall(r"[a-z]+|\d+", _ascii(name)))
+    parts = {
+        part
+        for keyword in ("PatientName", "PatientID")
+        for spelling in (text(header, keyword), re.sub("([äöüÄÖÜ])", r"\1e", text(header, keyword)))
+        for part in re.findall(r"[a-z0-9]+", _ascii(spelling))
+    }
+    birth = text(header, "PatientBirthDate")
+    year, month, day = birth[:4], birth[4:6], birth[6:8]
+    if len(birth) == 8:
+        parts |= {f"{y}{month}{day}" for y in (year, year[2:])} | {f"{day}{month}{y}" for y in (year, year[2:])}
+        parts |= {f"{month}{day}{y}" for y in (year, year[2:])}
+    return any(part in letters if len(part) > 2 else part in words for part in parts)
+
+
+def _ascii(text: str) -> str:
+    """Return a text in lower case and without accents."""
+    plain = unicodedata.normalize("NFKD", text.lower()).replace("ß", "ss")
+    return "".join(letter for letter in plain if not unicodedata.combining(letter))

@@ -91,7 +91,7 @@ def write_metrics(
     output_dir.mkdir(parents=True, exist_ok=True)
     with written_beside(output_dir / "metrics.json") as file:
         file.write_text(json.dumps({"mean": mean, "studies": rounded, **more}, indent=2) + "\n")
-    with written_beside(output_dir / "metrics.csv") as file, file.open("w", newline="") as stream:
+    with written_beside(output_dir / "metrics.csv") as file, file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["study", *mean])
         writer.writerows([study, *metrics.values()] for study, metrics in rounded.items())

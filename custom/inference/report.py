@@ -27,12 +27,11 @@ from custom.common.brain import brain_of, is_brain
 from custom.common.cli_flags import as_flag
 from custom.common.errors import BadInput
 from custom.common.grid import grid_of, voxel_mm3
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.common.pictures import fullest_section, in_window, radiological
 from custom.data.find import ImageSpec, find_study
 from custom.data.headers import read_header
 from custom.data.load import LoadStudyd
-from custom.data.study import MSD_CHANNELS
 from custom.preprocessing.residual import RESIDUAL_TOP
 
 logger = logging.getLogger(__name__)

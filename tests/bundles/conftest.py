@@ -9,9 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.phantom import make_study
-from custom.data.study import MSD_CHANNELS
 from tests.bundles.command_line import (
     SEG,
     TURN,

@@ -43,7 +43,7 @@ def test_the_command_line_takes_dicom_and_leaves_a_segmentation_beside_the_maps(
     np.testing.assert_allclose(mask.affine, affine, atol=1e-4)
     assert image(mask).any()
     np.testing.assert_array_equal(mask_on_grid(segmentation, mask.shape, mask.affine), image(mask))
-    t1ce = series_in(folder / "S5")[0]
+    t1ce = series_in(folder / "S5")[0][0]
     assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == t1ce[0].SeriesInstanceUID
     (algorithm,) = segmentation.get_segment_description(1).SegmentationAlgorithmIdentificationSequence
     assert f"recoseg_seg={sha256(bundles / SEG / 'models' / 'model.pt')}" in algorithm.AlgorithmParameters

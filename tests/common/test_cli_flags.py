@@ -1,8 +1,10 @@
-"""Flags as people type them."""
+"""Flags and paths as people type them."""
+
+from pathlib import Path
 
 import pytest
 
-from custom.common.cli_flags import as_flag
+from custom.common.cli_flags import as_flag, as_path
 from tests.studies import bad_input
 
 
@@ -20,3 +22,14 @@ def test_false_in_any_case_is_false(value):
 def test_anything_else_is_refused_with_the_option(value):
     with bad_input("--amp", "true or false"):
         as_flag(value, "amp")
+
+
+@pytest.mark.parametrize(("value", "path"), [("a/b", "a/b"), (20230101, "20230101"), (12.5, "12.5"), (Path("a"), "a")])
+def test_a_path_stays_one_whatever_fire_made_of_it(value, path):
+    assert as_path(value, "dataset_dir") == Path(path)
+
+
+@pytest.mark.parametrize("value", [True, None, "", ("Meier", "Anna"), ["a"]])
+def test_what_is_no_path_is_refused_with_the_way_to_write_it(value):
+    with bad_input(f"--dataset_dir has the value {value!r}", "expected a file or a folder", "./"):
+        as_path(value, "dataset_dir")

@@ -16,10 +16,10 @@ from monai.data import CacheDataset, DataLoader, Dataset
 from monai.transforms import Compose, DeleteItemsd
 
 from custom.common.grid import Grid
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.datasets import find_studies
 from custom.data.load import LoadStudyd
-from custom.data.study import MSD_CHANNELS, Study
+from custom.data.study import Study
 from tests.studies import BRATS_2021, BRATS_2023, BRATS_AFFINE, SHAPE, bad_input, tiny_volumes, write_study
 
 
@@ -346,3 +346,65 @@ def test_a_patient_in_two_parts_of_the_split_is_refused(tmp_path, apart):
 def test_a_dataset_that_is_not_given_is_not_the_current_folder():
     with bad_input("--dataset_dir"):
         find_studies("")
+
+
+# What is there is not left out without a word
+
+
+def test_a_dataset_behind_links_to_folders_is_found(dataset, tmp_path):
+    (tmp_path / "linked").mkdir()
+    for study in dataset.iterdir():
+        (tmp_path / "linked" / study.name).symlink_to(study)
+    (tmp_path / "linked" / "up").symlink_to(tmp_path / "linked")
+    assert ids(find_studies(tmp_path / "linked")) == ids(find_studies(dataset))
+
+
+def test_a_study_behind_a_broken_link_is_named(dataset, tmp_path):
+    (dataset / "BraTS2021_00009").symlink_to(tmp_path / "unplugged")
+    with bad_input(dataset / "BraTS2021_00009", tmp_path / "unplugged", "does not exist"):
+        find_studies(dataset)
+
+
+def test_images_that_make_no_study_are_named(dataset, caplog):
+    folder = write_study(dataset, "BraTS2021_00009", names={"t1": "T1_axial", "t2": "T2_axial"})
+    assert len(find_studies(dataset)) == 6
+    assert f"no study, and not used: {folder}/BraTS2021_00009_T1_axial.nii.gz" in caplog.text
+    with bad_input(folder, "holds no study but", "BraTS2021_00009_T2_axial.nii.gz"):
+        find_studies(folder)
+
+
+def test_a_folder_whose_name_is_a_number_is_a_dataset(tmp_path, monkeypatch):
+    write_study(tmp_path / "20230101", "study1")
+    write_datalist(tmp_path / "20230101", testing=[{"image": "study1"}])
+    (tmp_path / "20230101" / "datalist.json").rename(tmp_path / "7")
+    monkeypatch.chdir(tmp_path)
+    assert ids(find_studies(20230101)) == ids(find_studies(20230101, datalist=7)) == ["study1"]
+    with bad_input("100000.0 does not exist", "with ./ before a name that is a number"):
+        find_studies(1e5)
+    with bad_input("--dataset_dir has the value ('Meier', 'Anna')", "./"):
+        find_studies(("Meier", "Anna"))
+
+
+def test_a_datalist_names_patient_and_study(dataset):
+    names = ids(find_studies(dataset))
+    training = [{"image": name, "patient": f"p{number // 2}", "id": f"s{number}"} for number, name in enumerate(names)]
+    items = find_studies(dataset, "validation", write_datalist(dataset, training=training), fold=0, folds=3)
+    assert len(items) == 2
+    assert items[0]["image"].patient == items[1]["image"].patient
+    assert {item["id"] for item in items} < {f"s{number}" for number in range(6)}
+
+
+@pytest.mark.parametrize(
+    "scans",
+    [
+        ("UPENN-GBM-00001_11", "UPENN-GBM-00001_21"),
+        ("UCSF-PDGM-0429", "UCSF-PDGM-0429_FU003d"),
+        ("Patient-001_week-000", "Patient-001_week-044"),
+    ],
+)
+def test_scans_of_a_patient_of_a_public_set_stay_in_one_fold(tmp_path, scans):
+    for scan in (*scans, "other1", "other2"):
+        write_study(tmp_path, scan)
+    for fold in range(3):
+        held_out = set(ids(find_studies(tmp_path, "validation", fold=fold, folds=3)))
+        assert held_out >= set(scans) or not held_out & set(scans)

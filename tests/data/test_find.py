@@ -9,9 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.find import find_study
-from custom.data.study import MSD_CHANNELS
 from tests.studies import BRATS_2021, BRATS_2023, BRATS_AFFINE, bad_input, tiny_volumes, write_study
 
 
@@ -171,3 +170,99 @@ def test_a_channel_order_without_a_demanded_modality_is_refused(tmp_path):
     path = write_4d(tmp_path / "brain.nii.gz")
     with bad_input(path, "channel order flair, t1", "lacks t2 and t1ce"):
         find_study(path, channel_order=("flair", "t1"))
+
+
+# Of several files, and of files that are not used
+def copy(study_folder: Path, modality: str, name: str) -> Path:
+    return Path(shutil.copy(file_of(study_folder, modality), study_folder / f"{name}.nii.gz"))
+
+
+def test_the_image_without_skull_is_taken_and_that_is_said(study_folder, caplog):
+    stripped = copy(study_folder, "t1ce", "study1_t1ce_bet")
+    assert find_study(study_folder).images["t1ce"] == stripped
+    for said in ("for t1ce", "taken: study1_t1ce_bet.nii.gz, which is stripped", "not used: study1_t1ce.nii.gz"):
+        assert said in caplog.text
+    caplog.clear()
+    furthest = copy(study_folder, "t1ce", "study1_t1ce_reg_bet_n4")
+    assert find_study(study_folder).images["t1ce"] == furthest
+    assert "which is bias corrected and registered and stripped" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("others", "count"),
+    [
+        (("t1ce_n4", "t1ce_bet"), "two"),
+        (("t1ce_bet", "t1gd_brain"), "two"),
+        (("ct1", "t1ce_post", "t1_gd"), "two"),  # "t1ce_post" is nobody's name for it
+        (("t1c", "t1_post", "t1_gd"), "3"),
+    ],
+)
+def test_images_of_a_modality_none_of_which_is_ahead_are_all_named(study_folder, others, count):
+    file_of(study_folder, "t1ce").unlink()
+    for name in others:
+        copy(study_folder, "t1", f"study1_{name}")
+    with bad_input(f"{count} files for t1ce", "expected one"):
+        find_study(study_folder)
+
+
+@pytest.mark.parametrize("name", ["CT1", "T1_post", "T1-Gd", "T1c_bet", "t1_gd"])
+def test_an_image_is_not_missing_because_of_how_it_is_called(study_folder, name):
+    file = file_of(study_folder, "t1ce").rename(study_folder / f"study1_{name}.nii.gz")
+    assert find_study(study_folder).images["t1ce"] == file
+    assert find_study(file).id == "study1"
+
+
+def test_while_a_modality_is_missing_every_image_that_was_not_used_is_named(study_folder, caplog):
+    for name in ("study1_T1_axial_post", "study1_diffusion"):
+        copy(study_folder, "t1ce", name)
+    assert not caplog.records
+    find_study(study_folder)
+    assert not caplog.records
+    file_of(study_folder, "t1ce").unlink()
+    with bad_input("lacks t1ce", "not used: study1_T1_axial_post.nii.gz, study1_diffusion.nii.gz"):
+        find_study(study_folder)
+    find_study(study_folder, modalities=(), optional=MODALITIES)
+    assert "has no t1ce; not used: study1_T1_axial_post.nii.gz, study1_diffusion.nii.gz" in caplog.text
+
+
+@pytest.mark.parametrize("modality", ["t1ce", "seg"])
+def test_a_link_that_leads_nowhere_is_named_with_its_target(study_folder, tmp_path, modality):
+    file = file_of(study_folder, modality)
+    file.unlink()
+    file.symlink_to(tmp_path / "gone.nii.gz")
+    files = find_files(study_folder)
+    calls = [(study_folder, None), (files["flair"], None), (files, file if modality == "seg" else None)]
+    for image, label in calls:
+        with bad_input(f"{file} is a link to", tmp_path / "gone.nii.gz", "does not exist"):
+            find_study(image, label=label)
+
+
+def find_files(folder: Path) -> dict[str, Path]:
+    return {modality: file_of(folder, modality) for modality in MODALITIES}
+
+
+def test_the_mask_of_the_brain_is_left_aside(study_folder):
+    before = find_study(study_folder)
+    copy(study_folder, "seg", "study1_brain_mask")
+    copy(study_folder, "seg", "study1_t1_bet_mask")
+    assert find_study(study_folder) == before
+
+
+def test_a_session_takes_the_name_of_its_patient(tmp_path):
+    folder = write_study(tmp_path / "Patient-001", "week-000", names={m: m for m in MODALITIES})
+    for file in folder.iterdir():
+        file.rename(folder / file.name.removeprefix("week-000_"))
+    assert find_study(folder).id == "Patient-001_week-000"
+    assert find_study(folder / "t1ce.nii.gz").id == "Patient-001_week-000"
+
+
+def test_a_name_that_is_a_number_stays_a_name(tmp_path, monkeypatch):
+    write_study(tmp_path, "20230101")
+    monkeypatch.chdir(tmp_path)
+    assert find_study(20230101).id == "20230101"
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "/a", "a\nb"])
+def test_an_id_that_no_file_can_have_is_refused(study_folder, name):
+    with bad_input("its id is", "expected a name that a file can have"):
+        find_study(study_folder, study_id=name)

@@ -12,9 +12,8 @@ import torch
 from monai.transforms import Compose
 
 from custom.common.errors import BadInput, find_bad_input
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.load import LoadStudyd
-from custom.data.study import MSD_CHANNELS
 from tests.studies import BRATS_2021, BRATS_AFFINE, SHAPE, bad_input, tiny_volumes, write_study
 
 # 1 x 1.5 x 3 mm voxels, turned about two axes: nothing in it is the identity by chance

@@ -19,9 +19,8 @@ import pytest
 from ignite.engine import Engine
 from matplotlib.image import imread
 
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.phantom import make_study
-from custom.data.study import MSD_CHANNELS
 from custom.inference.report import MASK_COLOUR, ReportWriter, largest_sections, levels_reached, write_report
 from tests.bundles.command_line import REPOSITORY, SEG, run_bundle, small_bundles
 from tests.dicom.write_dicom import write_dicom_study

@@ -25,10 +25,9 @@ import requests
 import torch
 
 import custom
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.load import load_mask
 from custom.data.phantom import make_study
-from custom.data.study import MSD_CHANNELS
 from custom.sharing.pack import pack_bundles
 from tests.bundles.command_line import SEG, SYNTH, image, result, run_bundle, small_bundles
 

@@ -1,0 +1,113 @@
+"""Which studies of a dataset are for training, validation and testing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from custom.common.errors import BadInput
+from custom.data.datalist import SECTIONS
+from custom.data.patients import shared_stems
+from custom.data.study import Study
+
+logger = logging.getLogger(__name__)
+
+FOLD_SEED = 0  # fixed, so that a study that a model was trained on is never in that model's validation fold
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One study of a dataset, with its place in the split: section of the datalist, and fold where one is given."""
+
+    study: Study
+    section: str
+    fold: int | None
+
+    @property
+    def patient(self) -> str:
+        """Whose study it is."""
+        return self.study.patient
+
+
+def require_distinct(entries: Sequence[Entry], origin: object) -> None:
+    """Raise `BadInput` if two studies have one id, or if one patient is in two sections or folds.
+
+    Two scans of one patient look alike: a model that was trained on one has as good as seen the other.
+    """
+    studies: dict[str, Study] = {}
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        study = entry.study
+        # results of ids that differ by case only would overwrite each other on a Mac or under Windows
+        other = studies.setdefault(study.id.casefold(), study)
+        if other is not study:
+            raise BadInput(
+                f"{origin} has two studies with the id {study.id}, {other.reference} and {study.reference}, "
+                "expected every study once."
+            )
+        before = first.setdefault(entry.patient, entry)
+        if (before.section, before.fold) != (entry.section, entry.fold):
+            raise BadInput(
+                f"{origin} has {before.study.id} in {before.section} (fold {before.fold}) and {study.id} in "
+                f"{entry.section} (fold {entry.fold}), expected all studies of a patient in one section and fold."
+            )
+
+
+def select(entries: Sequence[Entry], section: str, fold: int | None, folds: int, origin: object) -> list[Entry]:
+    """Return the entries of a section, "training", "validation", "testing" or "all".
+
+    A "validation" section takes the place of folds. A warning names ids in two parts of the split that look as if they
+    were of one patient.
+
+    Args:
+        entries: every study of a dataset.
+        section: the section.
+        fold: the fold for validation, from 0; None trains on every study and leaves validation empty.
+        folds: number of folds to deal patients into, if the entries are in none.
+        origin: the dataset or datalist, for errors.
+
+    Raises:
+        BadInput: the fold does not exist, or there are fewer patients than folds.
+    """
+    for name, number in (("fold", fold), ("folds", folds)):
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            raise BadInput(f"--{name} has the value {number!r}, expected a whole number.")
+    if section == "all":
+        return list(entries)
+    parts = {name: [entry for entry in entries if entry.section == name] for name in SECTIONS}
+    if section == "testing":
+        return parts[section]
+    if not parts["validation"] and fold is not None:
+        held_out = _held_out_patients(parts["training"], fold, folds, origin)
+        parts["validation"] = [entry for entry in parts["training"] if entry.patient in held_out]
+        parts["training"] = [entry for entry in parts["training"] if entry.patient not in held_out]
+    patients = {name: {entry.patient for entry in part} for name, part in parts.items()}
+    for group in shared_stems(patients) if section == "training" else []:
+        logger.warning(
+            "%s has %s: if they are of one patient, say so with the key 'patient' in a datalist",
+            *(origin, " and ".join(f"{patient} in {part}" for part, patient in group)),
+        )
+    return parts[section]
+
+
+def _held_out_patients(entries: Sequence[Entry], fold: int, folds: int, origin: object) -> set[str]:
+    """Return the patients in the validation fold: the datalist's fold, or one dealt here."""
+    listed_folds = sorted({entry.fold for entry in entries if entry.fold is not None})
+    if listed_folds:
+        if fold not in listed_folds:
+            raise BadInput(f"{origin} has no study in fold {fold}, expected one of the folds {listed_folds}.")
+        return {entry.patient for entry in entries if entry.fold == fold}
+
+    patients = sorted({entry.patient for entry in entries})
+    if len(patients) < folds:
+        raise BadInput(
+            f"{origin} has {len(patients)} patient{'s' * (len(patients) != 1)}, expected at least {folds} for {folds} "
+            "folds, or no validation fold."
+        )
+    if fold not in range(folds):
+        raise BadInput(f"The fold {fold} does not exist, expected 0 to {folds - 1}.")
+    # not at the top: MONAI takes seconds to import, and what is wrong with a dataset can be said before
+    from monai.data import partition_dataset
+
+    return set(partition_dataset(patients, num_partitions=folds, shuffle=True, seed=FOLD_SEED)[fold])

@@ -1,0 +1,102 @@
+"""What the name of a file says: whose image it is, of which modality, and what was done to it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from custom.data.bids import has_contrast_agent, study_id_in
+from custom.data.headers import FILE_SUFFIXES
+
+# Names that people use for a modality, as a file's name ends in them; for the sentence that says what is missing.
+FILE_NAMES = {
+    "flair": ("flair", "t2f", "t2_flair"),
+    "t1": ("t1", "t1n", "t1w", "t1_pre"),
+    "t2": ("t2", "t2w"),
+    "t1ce": ("t1ce", "t1c", "t1gd", "t1gad", "ct1", "t1_post", "ce-gadolinium_T1w"),
+    "seg": ("seg", "label", "mask", "segm", "segmentation"),  # segm: the mask of BraTS20_Training_355
+}
+# The same as patterns, of names with _ in place of every separator, which may stand between the words or not.
+_AGENT = "(?:ce|c|gd|gad|gado|gadolinium|km|contrast|enhanced|post(?:_*(?:contrast|gd|gad|c))?)"
+_PATTERNS = {
+    # first what looks like a tumour's mask and is not: that of the brain, and the tissues of FSL's FAST
+    None: r"(?:bet|brain|skull|head|parenchyma|tissue|[wg]m|csf)_*(?:mask|label|segmentation|dseg)|bet_*seg",
+    "flair": r"(?:t2w?_*)?flair|t2f",
+    "t1ce": rf"t1w?_*{_AGENT}|(?:c|ce|gd|ce_+(?:gd|gad|gadolinium)_+)t1w?",
+    "t1": r"t1[wn]?(?:_*(?:pre|native?|plain|(?:pre|non?)_*contrast))?",
+    "t2": r"t2w?",
+    "seg": r"(?:(?:tumou?r|lesion)_*)?(?:seg|segm|segmentation|dseg|label|mask)",
+}
+# What was done to an image, behind the modality in its name.
+_DONE = {
+    "stripped": r"(?:hd_*)?bet|brain|(?:skull_*)?strip(?:ped)?|ss",
+    "bias corrected": r"n4(?:_*corr(?:ected)?)?|bias(?:_*corr(?:ected)?)?|bfc",
+    "registered": r"reg|registered|co_*reg(?:istered)?|r2s",
+}
+_END = re.compile(rf"(?:_+(?:{'|'.join(_DONE.values())}))*$", re.IGNORECASE)
+
+# What people call the sessions of one patient, in names of folders and at the end of ids.
+SESSION = (
+    r"(?:ses|session|visit|time_?point|tp|day|week|month|year|fu|follow_?up)[-_]?\d[\dA-Za-z]*(?:-\d+)?"
+    r"|baseline|follow_?up|pre_?op|post_?op"
+)
+
+
+class ImageName(NamedTuple):
+    """What the name of an image says.
+
+    Attributes:
+        study: the study's name in it, empty if it has none.
+        modality: flair, t1, t2, t1ce, or "seg" for a mask; None if it says none of them.
+        done: what was done to the image, of "stripped", "bias corrected" and "registered".
+    """
+
+    study: str
+    modality: str | None
+    done: frozenset[str]
+
+
+def read_name(file: Path) -> ImageName:
+    """Read the name of an image, in any case; words are parted by ``_``, ``-``, ``.`` or blanks."""
+    stem = _stem(file)
+    plain = re.sub(r"[-.\s+]", "_", stem)  # as long as the stem
+    end = _END.search(plain)
+    rest = plain[: end.start()] if end else plain
+    for modality, pattern in _PATTERNS.items():
+        match = re.search(rf"(?:^|_)(?:{pattern})$", rest, re.IGNORECASE)
+        if match is None:
+            continue
+        if modality is None:
+            break
+        if modality == "t1" and has_contrast_agent(stem):
+            modality = "t1ce"
+        words = plain[len(rest) :]
+        done = {what for what, pattern in _DONE.items() if re.search(rf"_(?:{pattern})(?=_|$)", words, re.IGNORECASE)}
+        return ImageName(study_id_in(stem) or stem[: match.start()].rstrip("_.- "), modality, frozenset(done))
+    return ImageName(stem, None, frozenset())
+
+
+def modality_of(file: Path) -> str | None:
+    """Return the modality (or "seg") that a file's name says, or None."""
+    return read_name(file).modality
+
+
+def study_name(file: Path) -> str:
+    """Return the study's name in a file's name, or that of its folder if the file is named after its modality only."""
+    return read_name(file).study or folder_name(file.resolve().parent)
+
+
+def folder_name(folder: Path) -> str:
+    """Return a study's name by its folder; a folder named after a session says too little without the one it is in.
+
+    So the scans in LUMIERE's ``Patient-001/week-000`` are Patient-001_week-000.
+    """
+    folder = folder.resolve()
+    return f"{folder.parent.name}_{folder.name}" if re.fullmatch(SESSION, folder.name, re.IGNORECASE) else folder.name
+
+
+def _stem(file: Path) -> str:
+    """Return the file's name without its image suffix."""
+    suffix = next((suffix for suffix in FILE_SUFFIXES if file.name.lower().endswith(suffix)), "")
+    return file.name[: len(file.name) - len(suffix)]

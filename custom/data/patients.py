@@ -1,0 +1,48 @@
+"""Who is the patient: two scans of one look alike, and must not be on both sides of a split."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from custom.data.names import SESSION
+
+# Ids of public data sets that number the scans of a patient; the group is the patient.
+SCHEMES = (
+    r"(BraTS-[A-Z]+(?:-RT)?-\d+)-\d+",  # BraTS 2023 to 2025: BraTS-GLI-00005-100
+    r"(UPENN-GBM-\d+)_\d+",  # UPENN-GBM-00001_11 and _21
+    r"(UCSF-PDGM-\d+)(?:_FU\w*?)?(?:_nifti)?",  # UCSF-PDGM-0429_FU003d
+    r"(RHUH-\d+)_\d+",  # RHUH-0001_0 to _2
+    r"(brats_(?:2013|tcia)_pat\w*?\d+)_\d+",  # BraTS 2015: brats_tcia_pat105_0001
+    r"(TCGA-\w\w-\w{4})[-_.].+",  # TCGA-02-0003_1997.06.08
+    rf"(.+?)[-_.](?:{SESSION})",  # BIDS' sub-01_ses-02, LUMIERE's Patient-001_week-000, PatientID_0003_Timepoint_1
+    r"(.+?)[-_.](?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d",  # any id with a date behind it
+)
+
+
+def patient_of(study_id: str) -> str:
+    """Return the patient that a study's id tells, by the ids of public data sets, or else the id itself."""
+    for scheme in SCHEMES:
+        if match := re.fullmatch(scheme, study_id, re.IGNORECASE):
+            return match[1]
+    return study_id
+
+
+def shared_stems(parts: Mapping[str, Iterable[str]]) -> list[list[tuple[str, str]]]:
+    """Return patients of two parts of a split whose names could be two scans of one: p07_1 and p07_2, p07a and p07b.
+
+    That is a guess. A stem is what is left without the last up to three characters; it ends in a number, which the
+    numbers of studies do not (case_001), and is not that of every patient.
+
+    Args:
+        parts: part of the split -> its patients.
+
+    Returns:
+        For each such stem the (part, patient) that have it.
+    """
+    by_stem: dict[str, list[tuple[str, str]]] = {}
+    everybody = {(part, patient) for part, patients in parts.items() for patient in patients}
+    for part, patient in sorted(everybody):
+        match = re.fullmatch(r"(.*\d)(?:[-_. ]\w{1,3}|[A-Za-z])", patient)
+        by_stem.setdefault(match[1] if match else patient, []).append((part, patient))
+    return [group for group in by_stem.values() if len({part for part, _ in group}) > 1 and len(group) < len(everybody)]

@@ -1,0 +1,54 @@
+"""What lies in a folder: behind links too, and never left out without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from custom.common.folders import entries_of, files_below, require_target
+from tests.studies import bad_input
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "here" / "deep").mkdir(parents=True)
+    (tmp_path / "here" / "deep" / "b").write_text("")
+    (tmp_path / "here" / "a").write_text("")
+    (tmp_path / "here" / ".hidden").write_text("")
+    return tmp_path / "here"
+
+
+def test_entries_come_by_name_without_hidden_ones(folder):
+    assert entries_of(folder) == [folder / "a", folder / "deep"]
+
+
+def test_files_behind_a_link_to_a_folder_are_found(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "c").write_text("")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    assert list(files_below(folder)) == [folder / "a", folder / "deep" / "b", folder / "link" / "c"]
+
+
+def test_a_link_to_a_folder_above_is_entered_once(folder):
+    (folder / "deep" / "up").symlink_to(folder)
+    assert list(files_below(folder)) == [folder / "a", folder / "deep" / "b"]
+
+
+def test_a_link_that_leads_nowhere_is_named_with_its_target(folder, tmp_path):
+    (folder / "link").symlink_to(tmp_path / "gone")
+    with bad_input(folder / "link", "is a link to", tmp_path / "gone", "does not exist"):
+        list(files_below(folder))
+    with bad_input(tmp_path / "gone"):
+        require_target(folder / "link")
+    require_target(folder / "a")
+    require_target(folder / "not there at all")
+
+
+def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
+    def refuse(self: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may list everything
+    with bad_input(folder, "cannot be listed (PermissionError)"):
+        list(files_below(folder))
