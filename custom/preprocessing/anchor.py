@@ -6,11 +6,15 @@ already, and its answer, smooth and at 2 mm, can be added to T1 on the study's o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
+from monai.transforms import MapTransform
 
 from custom.common.modalities import MODALITIES
+from custom.preprocessing.brain import is_brain
+from custom.preprocessing.intensities import INTENSITY_RANGE
 
 # Of each target, what it is anchored on, the best first: those whose correlation with it inside the brain is above one
 # half, so that the difference varies less than the image itself. T2 has none: its correlations are at most 0.47.
@@ -47,3 +51,57 @@ def anchor_image(image: torch.Tensor, target: int, present: Sequence[bool]) -> t
 def present_modalities(image: torch.Tensor, target: int) -> list[bool]:
     """Tell which modalities of an image (4, ...) are there, not zero everywhere, other than the target."""
     return [channel != target and bool(volume.any()) for channel, volume in enumerate(image)]
+
+
+class SubtractAnchord(MapTransform):
+    """Split what the synthesizer gives into parts that go back to the study's grid each in its own way.
+
+    Takes ``pred`` (2, H, W, D), a synthetic image in [0, 1] and its deviation, on the grid of ``image`` (4, H, W, D).
+    Gives ``<target>_synthetic`` and ``deviation``, its two channels, and ``difference``, the image less its anchor; all
+    (1, H, W, D), with the metadata of ``image``, so that MONAI's `Invertd` can bring them back.
+
+    Args:
+        target: the modality that was synthesized.
+    """
+
+    def __init__(self, target: str = "t1ce") -> None:
+        super().__init__("pred")
+        self.target = target
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with the parts."""
+        image, target = data["image"], MODALITIES.index(self.target)
+        synthetic, deviation = torch.as_tensor(data["pred"]).split(1)
+        anchor = anchor_image(image, target, present_modalities(image, target))
+        parts = {
+            f"{self.target}_synthetic": synthetic,
+            "deviation": deviation,
+            "difference": (synthetic - anchor) * data["brain"],
+        }
+        return {**data, **{name: torch.zeros_like(image[:1]).copy_(part) for name, part in parts.items()}}
+
+
+class AddAnchord(MapTransform):
+    """Add a difference, back on the study's own grid, to its anchor there: a synthetic image with every detail of it.
+
+    Takes ``difference`` (1, X, Y, Z); ``original`` (4, X, Y, Z), the study's images as they were read, a missing one
+    zero; and the scales of ``image``. Gives ``pred`` (1, X, Y, Z) in the target's own intensities, zero outside the
+    brain, or in [0, 1] where the study has no such image.
+
+    Args:
+        target: the modality that was synthesized.
+    """
+
+    def __init__(self, target: str = "t1ce") -> None:
+        super().__init__("difference")
+        self.target = target
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with ``pred``."""
+        original, target = torch.as_tensor(data["original"]), MODALITIES.index(self.target)
+        low, high = data["image"].meta[INTENSITY_RANGE].view(-1, 2, 1, 1, 1).unbind(dim=1)
+        unit = ((original - low) / (high - low)).clamp(0, 1)
+        anchor = anchor_image(unit, target, present_modalities(original, target))
+        brain = is_brain(original).any(dim=0, keepdim=True)
+        synthetic = (anchor + torch.as_tensor(data["difference"])).clamp(0, 1)
+        return {**data, "pred": (synthetic * (high[target] - low[target]) + low[target]) * brain}

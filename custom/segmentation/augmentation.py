@@ -6,11 +6,10 @@ MONAI's random transforms take one slice at a time: 7 ms for the 18 channels of 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch.nn import functional as F
 
+from custom.preprocessing.augmentation import uniform
 from custom.preprocessing.channels import CHANNELS
 
 # fluid in a cavity of a tumour: intensities, at least and at most, where normal tissue is around 0.4
@@ -22,53 +21,6 @@ FLUID = {
     "residual": (0.0, 0.1),
     "synthetic": (0.05, 0.3),
 }
-
-
-def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
-    """Return random numbers between ``low`` and ``high``."""
-    return low + (high - low) * torch.rand(shape)
-
-
-def random_affine(
-    image: torch.Tensor,
-    label: torch.Tensor,
-    mirrored: torch.Tensor | None = None,
-    probability: float = 0.7,
-    rotate: float = 15.0,
-    scale: float = 0.15,
-    translate: float = 0.06,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mirror half of the slices along their rows, and rotate, scale and move each with ``probability``.
-
-    Args:
-        image: (B, C, H, W).
-        label: (B, classes, H, W), which goes where the image goes.
-        mirrored: (B,), 1 for the slices that may be mirrored, 0 for the others; by default all may be.
-        probability: share of the slices that are rotated, scaled and moved.
-        rotate: degrees, at most, either way.
-        scale: share of the size, at most, either way.
-        translate: share of the side, at most, either way.
-    """
-    batch, (height, width) = len(image), image.shape[-2:]
-    changed = (torch.rand(batch) < probability).float()
-    angle = uniform(-rotate, rotate, batch) * changed * math.pi / 180
-    size = 1 + uniform(-scale, scale, batch) * changed
-    mirror = 1 - 2 * (torch.rand(batch) < 0.5).float() * (1 if mirrored is None else mirrored.cpu())
-    # coordinates of the output to those of the input, in pixels, the rows mirrored
-    across, along = torch.cos(angle) / size, torch.sin(angle) / size
-    ratio = height / width  # grids run from -1 to 1 along both sides, whatever their length
-    theta = torch.stack(
-        [
-            torch.stack([across, along * ratio, uniform(-translate, translate, batch) * 2 * changed], dim=1),
-            torch.stack(
-                [-along / ratio * mirror, across * mirror, uniform(-translate, translate, batch) * 2 * changed], dim=1
-            ),
-        ],
-        dim=1,
-    )
-    grid = F.affine_grid(theta.to(image), [batch, 1, height, width], align_corners=False)
-    both = F.grid_sample(torch.cat([image, label.to(image)], dim=1), grid, align_corners=False)
-    return both[:, : image.shape[1]], both[:, image.shape[1] :]
 
 
 def random_contrast(
