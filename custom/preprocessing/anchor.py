@@ -85,8 +85,8 @@ class AddAnchord(MapTransform):
     """Add a difference, back on the study's own grid, to its anchor there: a synthetic image with every detail of it.
 
     Takes ``difference`` (1, X, Y, Z); ``original`` (4, X, Y, Z), the study's images as they were read, a missing one
-    zero; and the scales of ``image``. Gives ``pred`` (1, X, Y, Z) in the target's own intensities, zero outside the
-    brain, or in [0, 1] where the study has no such image.
+    zero; and the scales of ``image``. Gives ``<target>_synthetic`` (1, X, Y, Z) in the target's own intensities, zero
+    outside the brain, or in [0, 1] where the study has no such image.
 
     Args:
         target: the modality that was synthesized.
@@ -97,11 +97,12 @@ class AddAnchord(MapTransform):
         self.target = target
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with ``pred``."""
+        """Return ``data`` with the synthetic image."""
         original, target = torch.as_tensor(data["original"]), MODALITIES.index(self.target)
         low, high = data["image"].meta[INTENSITY_RANGE].view(-1, 2, 1, 1, 1).unbind(dim=1)
         unit = ((original - low) / (high - low)).clamp(0, 1)
         anchor = anchor_image(unit, target, present_modalities(original, target))
         brain = is_brain(original).any(dim=0, keepdim=True)
         synthetic = (anchor + torch.as_tensor(data["difference"])).clamp(0, 1)
-        return {**data, "pred": (synthetic * (high[target] - low[target]) + low[target]) * brain}
+        own = (synthetic * (high[target] - low[target]) + low[target]) * brain
+        return {**data, f"{self.target}_synthetic": torch.zeros_like(data["difference"]).copy_(own)}

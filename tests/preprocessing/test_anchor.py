@@ -85,7 +85,7 @@ def on_own_grid(data: dict[str, Any], target: str) -> torch.Tensor:
     """Return the synthetic image that a study ends with, (X, Y, Z)."""
     parts = SubtractAnchord(target)(data)
     back = Invertd("difference", transform=SLICES, orig_keys="image", nearest_interp=False)(parts)
-    return torch.as_tensor(AddAnchord(target)(back)["pred"])[0]
+    return torch.as_tensor(AddAnchord(target)(back)[f"{target}_synthetic"])[0]
 
 
 def standard(image: torch.Tensor, inside: torch.Tensor, image_range: torch.Tensor) -> torch.Tensor:
