@@ -4,8 +4,8 @@
         [--section validation] [--fold 0] [--checkpoint UPTAKE.pt]
 
 For studies that the synthesizer has not seen: by default the four that fold 0 of complete.json holds out. At 2 mm,
-inside the brain. "cross" takes the largest expected value among a voxel and its six neighbours, "cube" among all 27; G is a
-Gaussian inside the brain, in voxels. Prints one JSON object, then a Markdown table.
+inside the brain. "cross" takes the largest expected value among a voxel and its six neighbours, "cube" among all 27;
+G is a Gaussian inside the brain, in voxels. Prints one JSON object, then a Markdown table.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def maps(image: torch.Tensor, expected: torch.Tensor, brain: torch.Tensor) -> Ma
         "fitted, cross, / deviation": (real - cross) / deviation,
         "fitted, cross, * deviation": (real - cross) * deviation,
     }
-    for sigma in (0.5, 1.0, 1.5):
+    for sigma in (0.5, 1.0, 1.5, 2.0):
         for name in ("fitted, cross", "fitted, cube", "fitted, cross, / deviation"):
             found[f"{name}, G {sigma}"] = smooth_inside(found[name], brain, sigma)
     return found
