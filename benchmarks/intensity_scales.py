@@ -15,10 +15,10 @@ import sys
 import numpy as np
 from monai.transforms import Compose
 
+from custom.common.brain import is_brain
 from custom.common.modalities import MODALITIES
 from custom.data.datasets import find_studies
 from custom.data.load import LoadStudyd
-from custom.preprocessing.brain import is_brain
 from custom.preprocessing.intensities import ScaleIntensityInBraind
 from custom.preprocessing.slices import StudyToSlicesd
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from custom.common.errors import BadInput  # noqa: E402
+from custom.common.pictures import fullest_section, in_window, radiological  # noqa: E402
 from custom.data.find import find_study  # noqa: E402
 from custom.data.load import LoadStudyd  # noqa: E402
 from custom.preprocessing.residual import RESIDUAL_TOP  # noqa: E402
@@ -72,13 +73,12 @@ def read_slice(image: Any, label: str | Path, maps: Mapping[str, Path]) -> Slice
     volumes = {name: np.asarray(volume[0]) for name, volume in data.items()}
     if not (volumes["truth"] > 0).any():
         raise BadInput(f"{label} has no tumour, expected one to choose the slice by.")
-    depth = int((volumes["truth"] > 0).sum((0, 1)).argmax())
-    images = {name: volume[..., depth].T[::-1, ::-1] for name, volume in volumes.items()}
+    depth = fullest_section(volumes["truth"] > 0)
+    images = {name: radiological(volume[..., depth]) for name, volume in volumes.items()}
     brain = images["flair"] != 0
     for name, scale in {"flair": "flair", "t1ce": "t1ce", "t1ce_synthetic": "t1ce"}.items():
         if name in images:
-            low, high = np.percentile(volumes[scale][volumes[scale] != 0], (0.5, 99.5))
-            images[name] = np.clip((images[name] - low) / max(high - low, 1e-6), 0, 1) * brain
+            images[name] = in_window(images[name], volumes[scale]) * brain
     (top, bottom), (left, right) = (np.flatnonzero(brain.any(axis))[[0, -1]] + (0, 1) for axis in (1, 0))
     x, y = (left + right) / 2, (top + bottom) / 2
     rows, columns = brain.shape

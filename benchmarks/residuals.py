@@ -1,11 +1,11 @@
-"""Which errors the residual sees: AUC for whole tumour inside the brain, of synthesizers' residuals and of FLAIR alone.
+"""Which errors the residual sees: AUC for whole tumour inside the brain, of synthesizers' residuals and of FLAIR.
 
     PYTHONPATH=. .venv/bin/python benchmarks/residuals.py DATASET_DIR NAME=WEIGHTS [NAME=WEIGHTS ...]
         [--datalist FILE] [--section testing] [--fold 0] [--variants haar] [--steps 1] [--samples 8] [--png FILE]
 
 Each WEIGHTS is a model.pt of recoseg_synth. With more than one sample, the residual divided by their standard deviation
 is a row of its own. "beyond FLAIR" is what counts for a segmenter: the AUC of a logistic regression on FLAIR and the
-residual, fitted on the other studies, less that of one on FLAIR alone. Prints one JSON object, then a Markdown table.
+residual, fitted on the other studies, minus that of one on FLAIR only. Prints one JSON object, then a Markdown table.
 """
 
 import argparse
@@ -118,7 +118,7 @@ def main() -> None:
         for kind, maps in residuals(parse(arguments, weights), studies).items():
             rows[f"{name}: {kind}"] = maps
     flair = [np.asarray(study["image"])[0] for study in studies]
-    figures = {"FLAIR alone": {"auc": [auc(image, study) for image, study in zip(flair, studies, strict=True)]}}
+    figures = {"FLAIR only": {"auc": [auc(image, study) for image, study in zip(flair, studies, strict=True)]}}
     for name, maps in rows.items():
         figures[name] = {"auc": [auc(residual, study) for residual, study in zip(maps, studies, strict=True)]}
         figures[name]["beyond_flair"] = beyond_flair(maps, studies) if len(studies) > 1 else []

@@ -18,7 +18,6 @@ from custom.data.find import FilePath, ImageSpec, find_study, image_files, modal
 from custom.data.headers import read_header
 from custom.data.study import MSD_CHANNELS, Study, check_study
 from custom.dicom.series import holds_dicom
-from custom.dicom.study import DicomStudy
 
 MASKS = ("required", "optional", "none")
 LISTED_SECTIONS = ("training", "validation", "testing")
@@ -72,8 +71,8 @@ def find_studies(
         masks: "required" of every study, "optional", or "none" to leave them aside, read or not, right or wrong.
 
     Returns:
-        Items for `LoadStudyd`, sorted by id: "id", "image" ({modality: path}, one path for a 4-D file, or a
-        `DicomStudy`) and "label" (a path, absent if there is no mask).
+        Items for `LoadStudyd`, sorted by id: "id", "image" (a `Study`) and "label" (a path, absent if there is no
+        mask).
 
     Raises:
         BadInput: nothing is found, the datalist or a study cannot be used, two studies have one id, a patient is in two
@@ -89,7 +88,7 @@ def find_studies(
     _require_distinct(entries, origin)
     if datalist is None and section == "testing":
         section = "all"
-    chosen = [entry.study for entry in _select(entries, section, fold, folds, origin)]
+    chosen = [replace(entry.study, patient=entry.patient) for entry in _select(entries, section, fold, folds, origin)]
     if not chosen and section != "validation":
         raise BadInput(f"{origin} has no studies in its section {section}, expected at least one.")
     return [_checked_item(study, masks) for study in chosen]
@@ -97,7 +96,7 @@ def find_studies(
 
 def _find_entries(dataset_dir: ImageSpec, datalist: FilePath | None, find: Callable[..., Study]) -> Iterator[Entry]:
     """Yield every study of a dataset; those that no datalist places elsewhere are in "training" without a fold."""
-    if isinstance(dataset_dir, Mapping | DicomStudy):
+    if isinstance(dataset_dir, Mapping | Study):
         yield Entry(find(dataset_dir), "training", None)
         return
     if not str(dataset_dir):
@@ -241,7 +240,6 @@ def _checked_item(study: Study, masks: str) -> dict[str, Any]:
         raise BadInput(
             f"The study {study.id} at {study.reference.parent} has no mask, expected a file whose name ends in seg."
         )
-    check_study(study)
-    images = {modality: str(path) for modality, path in study.images.items()}
-    item = {"id": study.id, "image": study.dicom or (str(study.reference) if study.channels else images)}
+    study = check_study(study)
+    item = {"id": study.id, "image": study}
     return item if study.label is None else {**item, "label": str(study.label)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -23,7 +24,7 @@ FILE_NAMES = {
     "seg": ("seg", "label", "mask", "segm"),  # segm: the mask of BraTS20_Training_355 only
 }
 FilePath = str | PathLike[str]
-ImageSpec = FilePath | Mapping[str, FilePath] | DicomStudy
+ImageSpec = FilePath | Mapping[str, FilePath] | Study
 
 
 def find_study(
@@ -38,7 +39,7 @@ def find_study(
 
     Args:
         image: a study's folder, one 4-D file, one modality's file with the others beside it, or {modality: file}; a
-            folder of DICOM and what else `custom.dicom.study.find_dicom` takes, or the study that it found.
+            folder of DICOM and what else `custom.dicom.study.find_dicom` takes; or a study that was found before.
         label: the mask; None takes the study's own, if its folder has one.
         channel_order: modality of each channel, used if the study is a 4-D file.
         study_id: name of the study; None takes it from the folder or file.
@@ -51,11 +52,13 @@ def find_study(
     Raises:
         BadInput: a path does not exist or is no image, a modality is missing or has two files, or a key is unknown.
     """
+    if isinstance(image, Study):
+        return _with_modalities(image, label, study_id, modalities, optional)
     volume, mask = None, None
-    image = _found_if_dicom(image, modalities, optional)
-    if isinstance(image, DicomStudy):
-        found = {modality: series.files[0] for modality, series in image.series.items()}
-        origin, name = f"The study {image.id}", image.id
+    dicom = _dicom_in(image, modalities, optional)
+    if dicom is not None:
+        found = {modality: series.files[0] for modality, series in dicom.series.items()}
+        origin, name = f"The study {dicom.id}", dicom.id
     elif isinstance(image, Mapping):
         origin = "The mapping of a study's files"
         if unknown := sorted(set(image) - set(MODALITIES)):
@@ -76,14 +79,12 @@ def find_study(
             origin = f"The channel order {', '.join(channel_order)} of {volume}"
             found = dict.fromkeys(channel_order, volume)
 
-    # where none is demanded, any of the optional ones will do
-    _require_modalities(found, modalities if modalities or set(found) & set(optional) else optional, origin)
     study = Study(
         id=study_id or name,
-        images={modality: found[modality] for modality in (*modalities, *optional) if modality in found},
+        images=_chosen(found, modalities, optional, origin),
         channels=None if volume is None else tuple(channel_order),
         label=mask if label is None else Path(label).expanduser(),
-        dicom=image if isinstance(image, DicomStudy) else None,
+        dicom=dicom,
     )
     files = [] if study.dicom else list(study.images.values())
     for file in files if study.label is None else [*files, study.label]:
@@ -116,18 +117,35 @@ def _study_name(file: Path) -> str:
     return re.sub(r"[_.-]?[^_.-]*$", "", _stem(file)) or file.resolve().parent.name
 
 
-def _found_if_dicom(image: ImageSpec, modalities: Sequence[str], optional: Sequence[str]) -> ImageSpec:
-    """Return the study if ``image`` is DICOM, else ``image`` as it is; a folder with other images in it is not."""
-    if isinstance(image, DicomStudy):
-        return image
+def _with_modalities(
+    study: Study, label: FilePath | None, study_id: str | None, modalities: Sequence[str], optional: Sequence[str]
+) -> Study:
+    """Return a study that was found before, with those of its modalities that are asked for.
+
+    Where the mask is another one, the study is to be checked again.
+    """
+    mask = study.label if label is None else Path(label).expanduser()
+    return replace(
+        study,
+        id=study_id or study.id,
+        images=_chosen(study.images, modalities, optional, f"The study {study.id}"),
+        label=mask,
+        grid=study.grid if mask == study.label else None,
+    )
+
+
+def _dicom_in(
+    image: FilePath | Mapping[str, FilePath], modalities: Sequence[str], optional: Sequence[str]
+) -> DicomStudy | None:
+    """Return the study if ``image`` is DICOM, else None; a folder with other images in it is not."""
     if isinstance(image, Mapping):
         paths = {modality: Path(file).expanduser() for modality, file in image.items()}
         named = set(paths) <= set(MODALITIES) and any(map(holds_dicom, paths.values()))
-        return find_dicom(paths, modalities, optional) if named else image
+        return find_dicom(paths, modalities, optional) if named else None
     path = Path(image).expanduser()
     if path.is_dir() and not image_files(path) and holds_dicom(path):
         return find_dicom(path, modalities, optional)
-    return image
+    return None
 
 
 def _look_around(path: Path) -> tuple[str, list[Path], Path | None]:
@@ -156,6 +174,15 @@ def _files_by_modality(files: Sequence[Path], wanted: set[str], origin: str) -> 
             )
         found[modality] = file
     return found
+
+
+def _chosen(
+    found: Mapping[str, Path], modalities: Sequence[str], optional: Sequence[str], origin: str
+) -> dict[str, Path]:
+    """Return ``modalities``, then those of ``optional`` that were found, in that order."""
+    # where none is demanded, any of the optional ones will do
+    _require_modalities(found, modalities if modalities or set(found) & set(optional) else optional, origin)
+    return {modality: found[modality] for modality in (*modalities, *optional) if modality in found}
 
 
 def _require_modalities(found: Mapping[str, Path], modalities: Sequence[str], origin: str) -> None:

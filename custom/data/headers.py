@@ -1,4 +1,4 @@
-"""The header of an image: shape, channels and affine, without its voxels."""
+"""The header of an image: its grid and channels, without its voxels."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from monai.data import NibabelReader
 from monai.data.utils import orientation_ras_lps
 
 from custom.common.errors import BadInput
+from custom.common.grid import Grid
 
 FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -19,14 +20,12 @@ class Header(NamedTuple):
     """What is known of an image without reading its voxels.
 
     Attributes:
-        shape: (H, W, D) in voxels.
+        grid: where its voxels are.
         channels: size of the fourth dimension, 1 for a 3-D image.
-        affine: (4, 4) float64, from voxel indices to RAS coordinates in mm.
     """
 
-    shape: tuple[int, ...]
+    grid: Grid
     channels: int
-    affine: np.ndarray
 
 
 def read_header(path: Path) -> Header:
@@ -47,7 +46,7 @@ def read_header(path: Path) -> Header:
         raise BadInput(f"{path} has the shape {shape}, expected a 3-D image, or a 4-D one with its modalities last.")
     if not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
         raise BadInput(f"{path} has an affine that cannot be inverted, expected one with three axes of finite length.")
-    return Header(shape[:3], shape[3] if len(shape) == 4 else 1, affine)
+    return Header(Grid(shape[:3], affine), shape[3] if len(shape) == 4 else 1)
 
 
 def require_image_file(path: Path) -> None:

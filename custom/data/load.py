@@ -30,9 +30,10 @@ LABEL_VALUES = (0, 1, 2, 3, 4)  # 3 occurs in MSD and BraTS 2023, 4 in BraTS up 
 class LoadStudyd(MapTransform):
     """Load a checked study as one multi-channel image, with its mask where one is given.
 
-    ``data["image"]`` goes in as `find_study` takes it and comes out as a float32 `MetaTensor` of shape
-    (modalities, H, W, D), intensities as in the files, with the affine and file name of `Study.reference`. Series of a
-    DICOM study that lie on other grids are registered to that one.
+    ``data["image"]`` goes in as a `Study`, which is taken as it is if it has been checked, or as `find_study` takes
+    it, and comes out as a float32 `MetaTensor` of shape (modalities, H, W, D), intensities as in the files, with the
+    affine and file name of `Study.reference`. Series of a DICOM study that lie on other grids are registered to that
+    one.
     ``data["label"]``, if there and not None, is a path and comes out as a uint8 `MetaTensor` (1, H, W, D) of the
     values in the file. ``data["id"]`` is set to the study's name unless it is there already. ``data["modalities"]``
     names what was found.
@@ -77,7 +78,8 @@ class LoadStudyd(MapTransform):
             study = find_study(loaded[key], label, self.channel_order, loaded.get("id"), self.modalities, self.optional)
             if label is None:
                 study = replace(study, label=None)  # a mask that nobody asked for must not stop a segmentation
-            check_study(study)
+            if study.grid is None:
+                study = check_study(study)
             loaded["id"] = study.id
             loaded["modalities"] = " ".join(study.images)  # text, which survives collating
             loaded[key] = self._load_modalities(study)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from custom.common.errors import BadInput
+from custom.common.grid import Grid
 from custom.data.headers import Header, read_header
 from custom.dicom.study import DicomStudy
 
@@ -16,7 +15,7 @@ MSD_CHANNELS = ("flair", "t1", "t1ce", "t2")  # the order in the 4-D files of MS
 
 @dataclass(frozen=True)
 class Study:
-    """The files of one study.
+    """One study, from the dataset to the report: found once, checked once.
 
     Attributes:
         id: name of the study.
@@ -24,6 +23,8 @@ class Study:
         channels: modality of each channel of the 4-D file, None for one file per modality.
         label: the mask, None if there is none.
         dicom: the series, if the study is DICOM; ``images`` then names the first file of each.
+        patient: the patient, by which a dataset keeps studies together; empty if no dataset named one.
+        grid: where the voxels of ``reference`` are; None until `check_study` has passed.
     """
 
     id: str
@@ -31,6 +32,13 @@ class Study:
     channels: tuple[str, ...] | None
     label: Path | None
     dicom: DicomStudy | None = None
+    patient: str = ""
+    grid: Grid | None = None
+
+    @property
+    def files(self) -> str | dict[str, str]:
+        """The image, as a datalist names it: {modality: path}, or the path of the 4-D file."""
+        return str(self.reference) if self.channels else {name: str(path) for name, path in self.images.items()}
 
     @property
     def reference(self) -> Path:
@@ -38,16 +46,18 @@ class Study:
         return self.images.get("t1ce", next(iter(self.images.values())))
 
 
-def check_study(study: Study) -> None:
+def check_study(study: Study) -> Study:
     """Check, by their headers only, that a study's files can be read and lie on one voxel grid.
+
+    Returns:
+        The study with that grid.
 
     Raises:
         BadInput: a file is missing or unreadable, has the wrong number of channels, or lies on another grid.
     """
     expected_channels = len(study.channels) if study.channels else 1
     if study.dicom:  # each series has been checked, and is brought to one grid when it is loaded
-        grid = study.dicom.reference
-        headers = {study.reference: Header(grid.shape, 1, grid.affine)}
+        headers = {study.reference: Header(study.dicom.reference.grid, 1)}
     else:
         headers = {path: read_header(path) for path in dict.fromkeys(study.images.values())}
     for path, header in headers.items():
@@ -64,17 +74,15 @@ def check_study(study: Study) -> None:
         if headers[study.label].channels != 1:
             raise BadInput(f"{study.label} has {headers[study.label].channels} channels, expected one 3-D mask.")
 
-    reference = headers[study.reference]
-    for path, header in headers.items():
-        if header.shape != reference.shape:
+    reference = headers[study.reference].grid
+    for path, (grid, _) in headers.items():
+        if grid.shape != reference.shape:
             raise BadInput(
-                f"{path} has the shape {header.shape}, expected {reference.shape} as {study.reference.name} has."
+                f"{path} has the shape {grid.shape}, expected {reference.shape} as {study.reference.name} has."
             )
-        # One thousandth of a voxel: more than rounding in a header, less than would move a voxel.
-        tolerance = 1e-3 * np.linalg.norm(reference.affine[:3, :3], axis=0).min()
-        difference = np.abs(header.affine - reference.affine).max()
-        if difference > tolerance:
+        if not grid.is_that_of(reference):
             raise BadInput(
-                f"{path} has an affine that differs by {difference:.3g} from that of {study.reference.name}, "
-                "expected all files of a study on one voxel grid."
+                f"{path} has an affine that differs by {grid.difference(reference):.3g} from that of "
+                f"{study.reference.name}, expected all files of a study on one voxel grid."
             )
+    return replace(study, grid=reference)

@@ -12,7 +12,9 @@ from monai.data import MetaTensor
 from monai.data.utils import orientation_ras_lps
 from monai.utils import SpaceKeys
 
+from custom.common.brain import brain_of
 from custom.common.errors import BadInput
+from custom.common.grid import voxel_mm3
 from custom.dicom.series import Series
 from custom.dicom.study import DicomStudy
 
@@ -128,7 +130,7 @@ def _read(series: Series) -> Any:
             f"Series {series.name} at {series.files[0].parent} cannot be read and may be cut short or damaged, "
             "expected complete DICOM files."
         ) from error
-    millilitres = _brain(image).sum() * abs(np.linalg.det(series.affine[:3, :3])) / 1000
+    millilitres = brain_of(itk.array_view_from_image(image)).sum() * voxel_mm3(series.affine) / 1000
     if millilitres == 0:
         raise BadInput(f"Series {series.name} is zero in every voxel, expected an image of the head.")
     if millilitres > LARGEST_BRAIN_ML:
@@ -140,15 +142,9 @@ def _read(series: Series) -> Any:
     return image
 
 
-def _brain(image: Any) -> np.ndarray:
-    """Return which voxels are not zero, with the threshold of `custom.preprocessing.brain.is_brain`."""
-    voxels = np.abs(itk.array_view_from_image(image))
-    return voxels > 1e-6 * voxels.max()
-
-
 def _overlap(one: Any, other: Any) -> float:
     """Return the share of the smaller brain that lies in the other one."""
-    first, second = _brain(one), _brain(other)
+    first, second = (brain_of(itk.array_view_from_image(image)) for image in (one, other))
     return float((first & second).sum() / max(min(first.sum(), second.sum()), 1))
 
 

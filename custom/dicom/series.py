@@ -13,6 +13,7 @@ from pydicom.misc import is_dicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from custom.common.errors import BadInput
+from custom.common.grid import Grid
 
 MIN_SLICES = 5  # fewer are a localizer or a sample
 KEYWORDS = (  # all that is read of a file: what is said about it, what tells its modality, where it lies
@@ -50,11 +51,14 @@ class Series:
     affine: np.ndarray
     frame: str
 
+    @property
+    def grid(self) -> Grid:
+        """Where its voxels are."""
+        return Grid(self.shape, self.affine)
+
     def has_grid_of(self, other: Series) -> bool:
         """Return whether the voxels of both series are at the same places in the patient."""
-        tolerance = 1e-3 * np.linalg.norm(other.affine[:3, :3], axis=0).min()  # as in `custom.data.study.check_study`
-        same_place = np.abs(self.affine - other.affine).max() <= tolerance
-        return self.frame == other.frame and self.shape == other.shape and bool(same_place)
+        return self.frame == other.frame and self.grid.is_that_of(other.grid)
 
 
 def holds_dicom(path: Path) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from custom.common.grid import voxel_mm3
+
 DILATIONS = 3  # these two are BraTS's for adult glioma; meningioma and metastases have others
 SMALLEST_MM3 = 50
 FACES_AND_EDGES = ndimage.generate_binary_structure(3, 2)
@@ -33,7 +35,7 @@ def lesionwise_dice(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray
     dilated = ndimage.binary_dilation(truth, FACES_AND_EDGES, iterations=DILATIONS)
     zones, lesions = ndimage.label(dilated, FACES_EDGES_AND_CORNERS)
     parts, invented = ndimage.label(predicted, FACES_EDGES_AND_CORNERS)
-    voxel_mm3 = abs(np.linalg.det(affine[:3, :3]))
+    voxel = voxel_mm3(affine)
     touching: set[int] = set()
     scores = []
     for number in range(1, lesions + 1):
@@ -42,7 +44,7 @@ def lesionwise_dice(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray
         answers = np.setdiff1d(parts[zone], 0)
         touching.update(answers.tolist())
         # rounded, since 50 voxels of an oblique grid may come to 50.000001
-        if round(lesion.sum() * voxel_mm3, 3) > SMALLEST_MM3:
+        if round(lesion.sum() * voxel, 3) > SMALLEST_MM3:
             answer = np.isin(parts, answers)
             scores.append(2 * (answer & lesion).sum() / (answer.sum() + lesion.sum()))
     counted = len(scores) + invented - len(touching)

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from custom.common.brain import is_brain
 from custom.common.errors import BadInput
 from custom.inference.inferers import BrainSliceInferer
-from custom.preprocessing.brain import is_brain
 from custom.preprocessing.channels import CHANNELS
 from custom.preprocessing.intensities import ScaleIntensityInBraind
 from custom.preprocessing.residual import residual_map

@@ -1,10 +1,10 @@
-"""Federated training of a bundle with NVFlare: hospitals train on their own studies, and only weights travel.
+"""Federated training of a bundle with NVFlare: hospitals train on their own studies; only weights are transferred.
 
-Federated averaging (McMahan et al. 2017, arXiv 1602.05629): after each round the server takes the mean of the weights
-that the hospitals send, weighted by their numbers of slices. `custom.federated.client` is what runs at a hospital.
+Federated averaging (McMahan et al. 2017, arXiv 1602.05629): after each round the server averages the weights from the
+hospitals, weighted by their numbers of slices. `custom.federated.client` runs at each hospital.
 
-``python -m custom.federated simulate`` runs all of it on one machine; ``export`` writes the job for real hospitals, and
-``take`` makes a bundle's model.pt of what their server saved.
+``python -m custom.federated simulate`` runs everything on one machine; ``export`` writes the job for real hospitals;
+``take`` converts the weights that their server saved to a bundle's model.pt.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def simulate(
     local_epochs: int = 1,
     **options: Any,
 ) -> str:
-    """Train a bundle across hospitals that are folders of this machine, each in processes of its own.
+    """Train a bundle across simulated hospitals: folders on this machine, each in its own process.
 
     Example: python -m custom.federated simulate --bundle_root bundles/recoseg_seg --output_dir federated
     --hospitals "{'north': 'data/north', 'south': 'data/south', 'west': 'data/west'}"
@@ -46,10 +46,10 @@ def simulate(
     Args:
         bundle_root: the bundle; training starts from its ``models/model.pt``.
         hospitals: name -> folder of that hospital's studies.
-        output_dir: gets ``model.pt``, NVFlare's ``workspace``, and for each hospital a folder with what stays there.
-        rounds: how often the weights are averaged.
-        local_epochs: epochs that each hospital trains in a round.
-        options: overrides of ``train.json``, the same ones at every hospital.
+        output_dir: folder for ``model.pt``, NVFlare's ``workspace``, and one folder per hospital for what stays there.
+        rounds: number of rounds; the weights are averaged after each.
+        local_epochs: epochs that each hospital trains per round.
+        options: overrides of ``train.json``, the same at every hospital.
 
     Returns:
         The file with the weights after the last round.
@@ -76,7 +76,7 @@ def simulate(
     try:
         environment.deploy(job)
     except RuntimeError as error:
-        raise BadInput(f"{output / 'workspace'}: the training failed, the logs there say why ({error}).") from error
+        raise BadInput(f"{output / 'workspace'}: the training failed, see the logs there ({error}).") from error
     return take(
         next(output.glob(f"workspace/*/server/*/*/{DefaultCheckpointFileName.GLOBAL_MODEL}")), output / "model.pt"
     )
@@ -97,9 +97,9 @@ def export(
     Args:
         bundle_root: the bundle here; training starts from its ``models/model.pt``, which goes into the job.
         hospitals: name of the site -> ``bundle_root`` and ``dataset_dir`` there, and other overrides of ``train.json``.
-        output_dir: gets the job's folder, named after the bundle.
-        rounds: how often the weights are averaged.
-        local_epochs: epochs that each hospital trains in a round.
+        output_dir: folder for the job's folder, which is named after the bundle.
+        rounds: number of rounds; the weights are averaged after each.
+        local_epochs: epochs that each hospital trains per round.
 
     Returns:
         The job's folder.
@@ -117,7 +117,7 @@ def export(
 
 
 def take(global_model: str | Path, model: str | Path) -> str:
-    """Write the weights that NVFlare's server saved as a bundle's weights: a state dict, nothing but tensors.
+    """Convert the weights that NVFlare's server saved to a bundle's weights, a state dict of tensors.
 
     Example: python -m custom.federated take FL_global_model.pt bundles/recoseg_seg/models/model.pt
 
@@ -148,7 +148,7 @@ def make_job(
     Args:
         bundle_root: the bundle whose weights the training starts from.
         hospitals: name -> arguments of `custom.federated.client.train`.
-        rounds: how often the weights are averaged.
+        rounds: number of rounds; the weights are averaged after each.
         local_epochs: epochs that each hospital trains in a round.
         python: the command that starts Python at a hospital.
     """
@@ -156,7 +156,7 @@ def make_job(
     if not weights.is_file():
         raise BadInput(f"{weights}: found no such file, expected the weights that the training starts from.")
     job = FedJob(name=bundle_root.resolve().name, min_clients=len(hospitals))
-    # the server is given weights alone: it needs no network, and so none of this project's code
+    # the server gets only the weights: it needs no network, and so none of this project's code
     job.add_file_to_server(str(weights))
     persistor = PTFileModelPersistor(
         source_ckpt_file_full_name=weights.name, allow_numpy_conversion=False, load_device="cpu"
@@ -167,13 +167,13 @@ def make_job(
         everything = {**options, "rounds": rounds, "local_epochs": local_epochs}
         arguments = [f"--{option}={value}" for option, value in everything.items()]
         client = ClientAPIExecutor(
-            # a process of its own has the arguments as they are; in NVFlare's they would be split at every space
+            # an external process gets the arguments unchanged; NVFlare's own process would split them at every space
             execution_mode=ExecutionMode.EXTERNAL_PROCESS,
             command=[python, "-u", f"custom/{CLIENT.name}", *arguments],
             launch_timeout=None,
             shutdown_timeout=0.0,
             params_exchange_format=ExchangeFormat.PYTORCH,
-            server_expected_format=ExchangeFormat.PYTORCH,  # tensors travel as safetensors, all else as MessagePack
+            server_expected_format=ExchangeFormat.PYTORCH,  # tensors travel as safetensors, the rest as MessagePack
         )
         job.to(client, name)
         job.add_file_to(str(CLIENT), name)
@@ -181,13 +181,13 @@ def make_job(
 
 
 def _require_names(hospitals: object) -> None:
-    """Raise `BadInput` unless ``hospitals`` is a dictionary: on a command line, quotes are easily lost."""
+    """Raise `BadInput` unless ``hospitals`` is a dictionary: quotes are easily lost on a command line."""
     if not isinstance(hospitals, Mapping):
         raise BadInput(f"--hospitals has the value {hospitals!r}, expected one such as \"{{'north': 'data/north'}}\".")
 
 
 def main() -> None:
-    """Run a verb; exit status 0 done, 2 bad input, 1 anything else."""
+    """Run a command; exit status 0 on success, 2 for bad input, 1 for any other failure."""
     try:
         fire.Fire({"simulate": simulate, "export": export, "take": take}, name="python -m custom.federated")
     except BadInput as error:

@@ -1,10 +1,10 @@
-"""What runs at each hospital in federated training: NVFlare starts this script, and MONAI trains the bundle in it.
+"""The script that NVFlare starts at each hospital in federated training; MONAI trains the bundle in it.
 
-A round: receive the global weights, train on the hospital's own studies, send the weights back with the number of
-slices that they were trained on. Nothing else is sent: no image, no figure.
+Each round: receive the global weights, train on the hospital's own studies, and send the weights back with the number
+of slices they were trained on. Nothing else is sent: no image and no metric.
 
-The weights sent are those that the optimizer left, not their moving average (EMA). Optimizer state, learning rate
-schedule and EMA stay here and go on from round to round.
+The weights sent are the optimizer's, not their moving average (EMA). Optimizer state, learning rate schedule and EMA
+stay here and continue from round to round.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def train(bundle_root: str, rounds: int, local_epochs: int, **options: Any) -> N
     """Take part in a federated training until the server ends it.
 
     Args:
-        bundle_root: the bundle, as it is installed at this hospital.
-        rounds: how many rounds there will be.
-        local_epochs: epochs of one round.
-        options: overrides of ``train.json``, ``dataset_dir`` above all.
+        bundle_root: the bundle installed at this hospital.
+        rounds: total number of rounds.
+        local_epochs: epochs per round.
+        options: overrides of ``train.json``, such as ``dataset_dir``.
     """
-    flare.init()  # before the studies are read: the server waits for a sign of life
+    flare.init()  # before the studies are read: the server waits for a heartbeat
     sys.path.insert(0, bundle_root)  # for the bundle's custom/: `monai.bundle run` does this, MonaiAlgo does not
     client = make_client(bundle_root, rounds, local_epochs, **options)
     client.initialize({ExtraItems.CLIENT_NAME: flare.get_site_name()})
@@ -42,12 +42,12 @@ def train(bundle_root: str, rounds: int, local_epochs: int, **options: Any) -> N
 
 
 def make_client(bundle_root: str, rounds: int, local_epochs: int, **options: Any) -> MonaiAlgo:
-    """Return what trains a bundle round by round, on every study: none is held out, and so nothing is validated.
+    """Return the client that trains a bundle round by round on every study; none is held out for validation.
 
     The learning rate decays over all rounds. For the arguments see `train`.
     """
     epochs = rounds * local_epochs
-    # MonaiAlgo sets the trainer's max_epochs to those of a round, which the schedule would end with
+    # MonaiAlgo sets the trainer's max_epochs to those of one round, after which the schedule would end
     options = {"lr_scheduler#T_max": epochs, **options}
     return MonaiAlgo(
         bundle_root=bundle_root,

@@ -23,14 +23,16 @@ from monai.transforms import CropForegroundd, LoadImage, Orientationd
 from scipy import ndimage
 
 from custom.common.atomic_files import written_beside
+from custom.common.brain import brain_of, is_brain
 from custom.common.cli_flags import as_flag
 from custom.common.errors import BadInput
+from custom.common.grid import grid_of, voxel_mm3
 from custom.common.modalities import MODALITIES
+from custom.common.pictures import fullest_section, in_window, radiological
 from custom.data.find import ImageSpec, find_study
 from custom.data.headers import read_header
 from custom.data.load import LoadStudyd
 from custom.data.study import MSD_CHANNELS
-from custom.preprocessing.brain import is_brain
 from custom.preprocessing.residual import RESIDUAL_TOP
 
 logger = logging.getLogger(__name__)
@@ -99,7 +101,7 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
 
     Args:
         results_dir: folder with the run report of the segmenter and the maps that it names.
-        image: the study, as `custom.data.find.find_study` takes it; modalities may be missing.
+        image: the study, or where it is, as `custom.data.find.find_study` takes it; modalities may be missing.
         channel_order: modality of each channel of a 4-D file.
 
     Raises:
@@ -113,10 +115,10 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
     sources = {name: study.dicom.series[name].name if study.dicom else file.name for name, file in study.images.items()}
     names = [name for name in ("flair", "t1ce") if name in study.images] or list(study.images)[:1]
     load: Any = LoadStudyd(channel_order=channel_order, modalities=names)
-    loaded = load({"image": study.dicom or image})["image"]
+    loaded = load({"image": study})["image"]
     maps = {name: folder / run["outputs"][name] for name in MAPS if name in run["outputs"]}
     cut = _add_maps(dict(zip(names, loaded.split(1), strict=True)), maps)
-    voxel_ml = abs(np.linalg.det(cut.affine[:3, :3])) / 1000
+    voxel_ml = voxel_mm3(cut.affine) / 1000
 
     threshold = run["settings"]["threshold"]
     levels = sorted({threshold, *(percent / 100 for percent in range(1, 100))})
@@ -166,8 +168,7 @@ def largest_sections(mask: np.ndarray) -> list[int]:
     """Return the index along each axis of the section with the most tumour, or of the middle where there is none."""
     if not mask.any():
         return [size // 2 for size in mask.shape]
-    others = ((1, 2), (0, 2), (0, 1))
-    return [int(np.count_nonzero(mask, axis=axes).argmax()) for axes in others]
+    return [fullest_section(mask, axis) for axis in range(3)]
 
 
 def viewer_script() -> str:
@@ -196,10 +197,9 @@ def _read_run(folder: Path) -> dict[str, Any]:
 def _add_maps(images: Mapping[str, Any], maps: Mapping[str, Path]) -> Cut:
     """Return ``images`` (1, H, W, D), `MetaTensor`, and the images in the files ``maps``, all cut to the brain."""
     data = dict(images)
-    grid = next(iter(images.values()))
+    grid = grid_of(next(iter(images.values())))
     for name, file in maps.items():
-        header = read_header(file)
-        if header.shape != grid.shape[1:] or not np.allclose(header.affine, grid.affine.numpy(), atol=1e-3):
+        if not read_header(file).grid.is_that_of(grid):
             raise BadInput(f"{file} is not on the grid of the study, expected results of that study.")
         data[name] = LoadImage("NibabelReader", ensure_channel_first=True)(file)
     names = list(data)
@@ -233,14 +233,8 @@ def _to_uint8(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             result[name] = volume
         else:
             scale = volumes.get("t1ce", volume) if name == "t1ce_synthetic" else volume
-            low, high = np.percentile(scale[_brain(scale)], (0.5, 99.5))
-            result[name] = np.where(_brain(volume), 1 + 254 * np.clip((volume - low) / max(high - low, 1e-6), 0, 1), 0)
+            result[name] = np.where(brain_of(volume), 1 + 254 * in_window(volume, scale), 0)
     return {name: volume.round().astype(np.uint8) for name, volume in result.items()}
-
-
-def _brain(volume: np.ndarray) -> np.ndarray:
-    """Tell which voxels (H, W, D) hold tissue."""
-    return is_brain(torch.from_numpy(volume)[None])[0].numpy()
 
 
 def _nifti(volume: np.ndarray, affine: np.ndarray) -> str:
@@ -257,7 +251,7 @@ def _pictures(volumes: Mapping[str, np.ndarray], depth: int, spacing: np.ndarray
     """
     zoom = PIXELS_PER_MM * spacing[1::-1]
     slices = {
-        name: ndimage.zoom(volume[..., depth].T[::-1, ::-1], zoom, order=1, mode="nearest", grid_mode=True)
+        name: ndimage.zoom(radiological(volume[..., depth]), zoom, order=1, mode="nearest", grid_mode=True)
         for name, volume in volumes.items()
         if name not in ("seg", "prob")
     }
@@ -265,7 +259,7 @@ def _pictures(volumes: Mapping[str, np.ndarray], depth: int, spacing: np.ndarray
     if "residual" in slices:
         colours = [np.interp(slices["residual"], HEAT["I"], HEAT[channel]) for channel in "RGB"]
         pictures["residual"] = np.stack(colours, axis=-1).astype(np.uint8)
-    share = (volumes["seg"][..., depth].T[::-1, ::-1] > 0).astype(np.float32)
+    share = (radiological(volumes["seg"][..., depth]) > 0).astype(np.float32)
     mask = ndimage.zoom(share, zoom, order=1, mode="nearest", grid_mode=True) > 0.5
     pictures["seg"] = pictures.get("t1ce", next(iter(pictures.values()))).copy()
     pictures["seg"][mask & ~ndimage.binary_erosion(mask, iterations=3)] = MASK_COLOUR

@@ -13,14 +13,14 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
 
 from custom.common.cli_flags import as_flag
+from custom.common.grid import volume_ml
 from custom.common.modalities import MODALITIES
 from custom.common.provenance import origin_of
+from custom.data.study import Study
 from custom.dicom.registration import MOVES
-from custom.dicom.study import DicomStudy
 
 logger = logging.getLogger(__name__)
 
@@ -88,30 +88,29 @@ class ResultsWriter:
             if key in data:
                 maps |= _by_class(name, data[key], self.classes)
         masks = {name: image for name, image in maps.items() if name.startswith("seg")}
-        source = self.studies[study_id]["image"]
+        source: Study = self.studies[study_id]["image"]
         report = {
             "id": study_id,
-            "inputs": source,
+            "inputs": source.files,
             "modalities": _origin_of_modalities(data),
             "outputs": {name: f"{study_id}_{name}.nii.gz" for name in maps},
         }
         for name, mask in masks.items():
             report["tumour_volume_ml" + name.removeprefix("seg")] = round(volume_ml(mask), 3)
-        if isinstance(source, DicomStudy):
-            report |= source.report(data["image"].meta[MOVES])
+        if source.dicom:
+            report |= source.dicom.report(data["image"].meta[MOVES])
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
             for name, image in maps.items():
                 save_map(
                     image, Path(temporary) / f"{study_id}_{name}.nii.gz", np.uint8 if name in masks else np.float32
                 )
-            if isinstance(source, DicomStudy) and "seg" in maps:
+            if source.dicom and "seg" in maps:
                 # not at the top: only a study in DICOM needs highdicom, which MONAI Label's older pydicom rules out
                 from custom.dicom.seg_writer import write_segmentation
 
                 report["dicom_seg"] = f"{study_id}_seg.dcm"
-                write_segmentation(
-                    maps["seg"], source.reference.files, Path(temporary) / report["dicom_seg"], self.origin["weights"]
-                )
+                files = source.dicom.reference.files
+                write_segmentation(maps["seg"], files, Path(temporary) / report["dicom_seg"], self.origin["weights"])
             report["seconds"] = {
                 "read_and_prepare": round(self.read - self.started, 2),
                 "network_and_back": round(computed - self.read, 2),
@@ -124,8 +123,8 @@ class ResultsWriter:
                 os.replace(Path(temporary) / name, folder / name)
         volume = f"tumour {report['tumour_volume_ml']:.1f} ml, " if "seg" in maps else ""
         logger.info("%s: %s%.1f s", study_id, volume, sum(report["seconds"].values()))
-        if isinstance(source, DicomStudy):
-            for line in source.lines(data["image"].meta[MOVES]):
+        if source.dicom:
+            for line in source.dicom.lines(data["image"].meta[MOVES]):
                 logger.info("%s: %s", study_id, line)
         for modality, origin in report["modalities"].items():
             if origin != "found":
@@ -148,11 +147,6 @@ def _origin_of_modalities(data: Mapping[str, Any]) -> dict[str, str]:
     if origins["t1ce"] == "missing" and data["t1ce_synthetic"].any():
         origins["t1ce"] = "synthesized"
     return origins
-
-
-def volume_ml(mask: Any) -> float:
-    """Return the volume of a mask (1, H, W, D), a `MetaTensor`, in millilitres."""
-    return float(mask.sum()) * abs(float(torch.linalg.det(mask.affine[:3, :3]))) / 1000
 
 
 def save_map(image: Any, path: Path, dtype: type) -> None:

@@ -13,7 +13,7 @@ from monai.transforms import (
     MapTransform,
 )
 
-from custom.preprocessing.brain import is_brain
+from custom.common.brain import is_brain
 
 INTENSITY_RANGE = "intensity_range"
 

@@ -9,7 +9,7 @@ from monai.transforms import (
     ResizeWithPadOrCropd,
 )
 
-from custom.preprocessing.brain import is_brain
+from custom.common.brain import is_brain
 from custom.preprocessing.intensities import ScaleIntensityInBraind
 from custom.preprocessing.spacing import SpaceImagesd
 

@@ -110,22 +110,19 @@ def sample(
     """
     x = noise
     times = trailing_timesteps(steps, schedule.num_train_timesteps)
-    alpha_bars = schedule.alphas_cumprod.to(device=x.device, dtype=torch.float32)
+    # numbers, not images: they stay on the CPU, so that no device is waited for; 1.0 is the clean image, all signal
+    levels = [*schedule.alphas_cumprod.to("cpu", torch.float32)[times], torch.tensor(1.0)]
     # disable=None: no bar where there is no terminal; delay: none for what is over in two seconds
     bar = tqdm(times, desc="Synthesizing T1ce", unit="step", leave=False, delay=2, disable=None)
-    for time, next_time in zip(bar, [*times[1:], None], strict=True):
-        alpha_bar = alpha_bars[time]
+    for time, alpha_bar, next_alpha_bar in zip(bar, levels, levels[1:], strict=False):
         prediction = model(x, torch.full((x.shape[0],), time, device=x.device))
         x0 = predict_x0(prediction, x, alpha_bar, str(schedule.prediction_type)).clamp(-1, 1)
-        if next_time is None:
-            return x0
-        next_alpha_bar = alpha_bars[next_time]
         epsilon = (x - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
         sigma = eta * ((1 - next_alpha_bar) / (1 - alpha_bar) * (1 - alpha_bar / next_alpha_bar)).sqrt()
         x = next_alpha_bar.sqrt() * x0 + (1 - next_alpha_bar - sigma**2).sqrt() * epsilon
-        if eta > 0:
+        if eta > 0 and sigma > 0:
             x = x + sigma * torch.randn(x.shape, generator=generator).to(x)
-    raise AssertionError("unreachable: the last time has no next one")
+    return x
 
 
 @torch.no_grad()

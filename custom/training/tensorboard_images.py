@@ -10,6 +10,7 @@ from ignite.engine import Events
 from monai.handlers import TensorBoardHandler
 from torch.nn import functional as F
 
+from custom.common.pictures import fullest_section, radiological
 from custom.preprocessing.channels import CHANNELS
 from custom.preprocessing.residual import RESIDUAL_TOP, residual_map
 from custom.preprocessing.slicing import brain_box
@@ -113,8 +114,8 @@ def fullest_slice(tumour: torch.Tensor, image: torch.Tensor) -> tuple[slice, sli
         tumour: (classes, H, W, D), not zero where there is some.
         image: (C, H, W, D), zero outside the brain.
     """
-    amount = tumour if tumour.any() else image != 0
-    depth = int(amount.any(dim=0).sum(dim=(0, 1)).argmax())
+    amount = tumour if tumour.any() else image
+    depth = fullest_section(amount.any(dim=0).numpy())
     return *brain_box(image[None, ..., depth], multiple=1), depth
 
 
@@ -131,11 +132,6 @@ def outlines(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return F.max_pool2d(part[None], 3, stride=1, padding=1)[0]
 
     return (grown(large) > large), (grown(1 - large) > 1 - large)
-
-
-def radiological(picture: torch.Tensor) -> torch.Tensor:
-    """Turn a picture (3, h, w), its axes to the right and to the anterior, so that rows go down and columns left."""
-    return picture.transpose(1, 2).flip(1, 2)
 
 
 def _enlarged(image: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
     .venv/bin/python docs/reference/make_reference.py
 
 Keys and defaults come from the configs, meanings from the tables below. A key without a meaning, or a meaning without a
-key, is an error that names it.
+key, is an error.
 """
 
 from __future__ import annotations
@@ -21,140 +21,143 @@ ABSENT = object()
 
 HEAD = """# Configuration
 
-<!-- Made by docs/reference/make_reference.py from the configs: do not edit, run it again. -->
+<!-- Generated from the configs by docs/reference/make_reference.py: do not edit, run it again. -->
 
 Every key of `train.json`, `evaluate.json` and `inference.json` of both bundles. Each can be set on the command line:
 
-| written | sets |
+| syntax | sets |
 |---|---|
 | `--seed 7` | a key |
 | `--sampler#steps 10` | an entry of a key, at any depth: `--train#trainer#max_epochs 3` |
-| `--report true` | yes or no |
-| `--planes "['axial']"` | a list; quotes keep the shell away from it |
-| `--fold '$None'` | what follows `$` is a Python expression; `@key` in it stands for another key |
-| `--config_file "['A.json', 'B.json']"` | all that B sets, in A: that is what variants are |
+| `--report true` | true or false |
+| `--planes "['axial']"` | a list; the quotes protect it from the shell |
+| `--fold '$None'` | a Python expression, after `$`; `@key` in it refers to another key |
+| `--config_file "['A.json', 'B.json']"` | everything that B sets, overriding A; variants work this way |
 
-A name that no config has is no error, and does nothing: check the spelling. Defaults are as in the files. Where no
-config is named, all three have the same; `-` means that the bundle has no such key.
+Unknown options are silently ignored: check the spelling. Defaults are as in the files. A default without a config name
+is the same in all three; `-` means that the bundle has no such key.
 """
 
 # Groups of keys; A#b is the entry b of the key A.
 MEANINGS: dict[str, dict[str, str]] = {
     "Studies": {
-        "dataset_dir": "A study, or a folder of studies: see [infer](../how-to/infer.md). Must be given.",
-        "datalist": "A MONAI datalist (JSON) that says which studies are for training, validation and testing.",
-        "section": "Which section is evaluated: `testing`, `validation`, `training` or `all`. Without a datalist, "
+        "dataset_dir": "A study, or a folder of studies: see [infer](../how-to/infer.md). Required.",
+        "datalist": "A MONAI datalist (JSON) that assigns studies to training, validation and testing.",
+        "section": "The section to evaluate: `testing`, `validation`, `training` or `all`. Without a datalist, "
         "`testing` is every study.",
-        "fold": "The fold held out for validation, from 0; `$None` trains on every study and validates on none.",
-        "folds": "How many folds patients are dealt into, where no datalist has folds.",
+        "fold": "The fold held out for validation, from 0; `$None` trains on every study, without validation.",
+        "folds": "Number of folds that patients are assigned to, if no datalist defines folds.",
         "channel_order": "Modality of each channel of a 4-D file.",
-        "masks": "`required` of every training study, or `optional`, for the variant `mean_teacher`.",
-        "pred_and_label": "The pair of masks that figures compare; leave it.",
+        "masks": "`required`: every training study needs a mask; `optional`: for the variant `mean_teacher`.",
+        "pred_and_label": "The pair of masks that the metrics compare; do not change.",
     },
     "Files": {
-        "bundle_root": "The bundle's folder. Must be given unless that is the working folder.",
-        "output_dir": "Where everything goes that is written.",
+        "bundle_root": "The bundle's folder. Required unless it is the working folder.",
+        "output_dir": "Folder for all output.",
         "checkpoint": "The weights.",
         "synth_bundle_root": "The synthesizer's bundle.",
-        "synth_bundle_version": "The version that it must have.",
-        "cross_fitted": "Weights of synthesizers trained on parts of the studies; a study's synthetic T1ce comes from "
-        "one that has not seen it. See [train](../how-to/train.md#residuals-of-studies-not-seen).",
-        "resume": "Go on from the last checkpoint in `output_dir`.",
-        "report": "Write `<id>_report.html` for each study, too.",
-        "save_maps": "Write the maps of each study, too, as inference does.",
+        "synth_bundle_version": "The version that the synthesizer's bundle must have.",
+        "cross_fitted": "Weights of synthesizers trained on parts of the studies; each study's synthetic T1ce comes "
+        "from one that was not trained on it. See [train](../how-to/train.md#cross-fitted-residuals).",
+        "resume": "Resume from the last checkpoint in `output_dir`.",
+        "report": "Also write `<id>_report.html` for each study.",
+        "save_maps": "Also write the maps of each study, as inference does.",
     },
-    "How it runs": {
-        "device": "`cpu`, `cuda`, `cuda:1`.",
-        "amp": "Autocast: bfloat16 on a CPU, float16 on CUDA. `false` is full precision.",
-        "seed": "Seed of the noise that synthesis starts from; in training, of everything that is random.",
+    "Execution": {
+        "device": "`cpu`, `cuda` or `cuda:1`. Uses CUDA if available, otherwise the CPU.",
+        "amp": "Autocast: bfloat16 on a CPU, float16 on CUDA. `false` computes in float32.",
+        "seed": "Seed of the noise that synthesis starts from; in training, of all random numbers.",
     },
     "Synthesis": {
-        "sampler": "How T1ce is drawn: the function and its settings.",
-        "sampler#steps": "How often the network looks at each slice, 1 to 1000.",
+        "sampler": "The sampling function and its settings.",
+        "sampler#steps": "Evaluations of the network per slice, 1 to 1000.",
         "sampler#eta": "0 is the deterministic DDIM, 1 adds the noise of ancestral (DDPM) sampling.",
-        "samples": "Images drawn from different noise; several give their mean, and their standard deviation.",
-        "start": "What sampling starts from: `noise`, or `mean` of the inputs, for a flow only.",
-        "noise_schedule": "MONAI's scheduler: how noise is added, and what the network predicts (`prediction_type`).",
-        "train_steps": "Train only on the times at which a sampler of so many steps looks; `null` for all.",
-        "structural_weight": "Weight of BCE + Dice between predicted and real T1ce beside the diffusion loss.",
-        "tumour_free": "Train only on slices without tumour; this needs masks.",
+        "samples": "Number of images drawn from different noise; with several, the output is their mean and standard "
+        "deviation.",
+        "start": "Starting point of sampling: `noise`, or `mean` of the inputs (only for a flow).",
+        "noise_schedule": "MONAI's scheduler: the noise level of each time step, and what the network predicts "
+        "(`prediction_type`).",
+        "train_steps": "Train only at the time steps that a sampler with this many steps uses; `null` for all.",
+        "structural_weight": "Weight of BCE + Dice between predicted and real T1ce, added to the diffusion loss.",
+        "tumour_free": "Train only on slices without tumour; requires masks.",
         "synthesis": "The transform that runs the synthesizer on a study.",
     },
     "Segmentation": {
-        "inputs": "What the network sees: some of `flair`, `t1`, `t2`, `t1ce`, `residual`, `synthetic`.",
-        "neighbours": "How many slices on each side it sees with each slice.",
-        "planes": "In which planes volumes are cut into slices; the answers are averaged.",
-        "flip": "Look at the mirrored volume, too, and average.",
-        "threshold": "Probability from which a voxel is tumour.",
-        "min_volume_mm3": "Smaller pieces are taken out of the mask, not out of the probability; 0 keeps all.",
+        "inputs": "The network's input channels: some of `flair`, `t1`, `t2`, `t1ce`, `residual`, `synthetic`.",
+        "neighbours": "Number of neighbouring slices on each side in the network's input.",
+        "planes": "Planes in which volumes are cut into slices; predictions are averaged.",
+        "flip": "Also predict on the left-right mirrored volume, and average.",
+        "threshold": "Voxels with at least this probability are tumour.",
+        "min_volume_mm3": "Components of the mask below this volume are removed, but stay in the probability; 0 keeps "
+        "all.",
         "classes": "Names of the mask's channels; none for one channel, whole tumour.",
-        "regions": "The transform that makes of a mask's labels what is segmented: any label from 1 is whole tumour.",
+        "regions": "The transform from a mask's labels to the target; by default every label from 1 is whole tumour.",
     },
     "Training": {
-        "max_epochs": "How long. The learning rate decays to the end of it.",
-        "learning_rate": "At the start.",
-        "batch_size": "Slices in a batch.",
-        "slices_per_epoch": "Slices drawn in an epoch; by default as many as there are.",
-        "val_interval": "Epochs from one validation to the next.",
-        "tumour_share": "Share of the draws that show tumour.",
-        "partial_share": "Share of the draws from studies that lack modalities, where there are such.",
-        "missing_share": "Share of the complete slices that lose modalities at random.",
+        "max_epochs": "Number of epochs. The learning rate decays until the last one.",
+        "learning_rate": "Initial learning rate.",
+        "batch_size": "Slices per batch.",
+        "slices_per_epoch": "Slices drawn per epoch; by default as many as there are.",
+        "val_interval": "Epochs between validations.",
+        "tumour_share": "Fraction of the drawn slices that contain tumour.",
+        "partial_share": "Fraction of the drawn slices from studies that lack modalities, if there are any.",
+        "missing_share": "Fraction of the complete slices that lose modalities at random.",
     },
-    "Parts": {
+    "Components": {
         "network_def": "The network.",
         "network": "The network on its device, with its weights.",
         "preprocessing": "From files to slices of 2 mm.",
-        "inferer": "How the network is run over a volume.",
+        "inferer": "Applies the network to a volume.",
         "postprocessing": "From the network's output back to the study's own grid.",
-        "ema": "The moving average of the weights, which is what is validated and saved.",
+        "ema": "The moving average of the weights, which is validated and saved.",
         "optimizer": "The optimizer.",
-        "lr_scheduler": "The schedule of the learning rate.",
+        "lr_scheduler": "The learning rate schedule.",
         "train": "Training: studies, transforms, loss, handlers, trainer.",
         "validate": "Validation during training.",
-        "studies": "What `dataset_dir` and `datalist` hold.",
-        "dataset": "The studies, preprocessed.",
-        "dataloader": "The studies, one at a time.",
-        "key_metric": "The figure that comes first.",
-        "additional_metrics": "The other figures.",
-        "handlers": "What is written.",
-        "weights": "Files whose SHA-256 is written beside the results.",
-        "settings": "Settings that are written beside the results.",
-        "evaluator": "MONAI's engine that runs it all.",
+        "studies": "The studies in `dataset_dir` and `datalist`.",
+        "dataset": "The preprocessed studies.",
+        "dataloader": "Loads one study at a time.",
+        "key_metric": "The main metric.",
+        "additional_metrics": "The other metrics.",
+        "handlers": "The handlers, which write the output.",
+        "weights": "Files whose SHA-256 is recorded with the results.",
+        "settings": "Settings that are recorded with the results.",
+        "evaluator": "MONAI's engine that runs the evaluation or inference.",
         "imports": "Python modules that expressions may use.",
         "initialize": "Run before training: sets the seed.",
-        "run": "What `monai.bundle run` runs.",
+        "run": "What `monai.bundle run` executes.",
     },
 }
 
 # Overlays in configs/variants.
 VARIANTS: dict[str, dict[str, str]] = {
     "recoseg_synth": {
-        "x0": "Predicts the clean image, as by default, in two steps.",
-        "one_step": "Trains on pure noise alone, and looks once: regression.",
-        "fast_ddpm": "Trains on ten times alone, and samples at those.",
-        "velocity": "Predicts the velocity, a mixture of image and noise.",
-        "epsilon_ancestral": "Predicts the noise, in 1000 ancestral steps: DDPM as it was first published.",
+        "x0": "Predicts the clean image, as the default does, but in two steps.",
+        "one_step": "Trains only on pure noise and samples in one step: a regression.",
+        "fast_ddpm": "Trains on only ten time steps and samples at those.",
+        "velocity": "Predicts the velocity, a combination of image and noise.",
+        "epsilon_ancestral": "Predicts the noise, in 1000 ancestral steps: the original DDPM.",
         "flow_from_noise": "A rectified flow from noise to T1ce.",
         "flow_from_mean": "A rectified flow from the mean of the inputs to T1ce.",
-        "haar": "Haar's wavelet coefficients in place of pixels.",
+        "haar": "Haar wavelet coefficients instead of pixels.",
         "full_resolution": "MONAI's diffusion U-Net on all pixels, without the 2x space-to-depth front.",
-        "plain_loss": "Without the structural term.",
-        "tumour_free": "Trains on slices without tumour, for which it needs masks.",
-        "samples": "Draws eight images: their mean, and their standard deviation.",
+        "plain_loss": "Without the structural term of the loss.",
+        "tumour_free": "Trains only on slices without tumour; requires masks.",
+        "samples": "Draws eight images; the output is their mean and standard deviation.",
         "torchscript": "Adds `export`, which writes the network as TorchScript.",
         "onnx": "Adds `export`, which writes the network as ONNX.",
     },
     "recoseg_seg": {
         "no_residual": "The same segmenter without the residual.",
         "unet2d": "A plain 2-D U-Net on the four modalities.",
-        "unet3d": "A 3-D U-Net on the four modalities. For training give `train_on_volumes` last, too.",
-        "segresnet": "MONAI's SegResNet in place of the 3-D U-Net: give it after `unet3d`.",
-        "train_on_volumes": "Trains on pieces of volumes in place of slices. Training only.",
-        "ddmm_synth": "T1ce is replaced by a synthetic one that agrees with it in the mean of small squares.",
-        "recoseg_pp": "The inputs of ReCoSeg++: no T1ce itself, and slices with tumour only.",
-        "mean_teacher": "Learns from studies without masks, too. Training only.",
-        "fine_tune": "Goes on from the weights in `checkpoint`, at a lower learning rate. Training only.",
-        "multi_class": "Tumour core, whole tumour and enhancing tumour. Needs studies with BraTS labels.",
+        "unet3d": "A 3-D U-Net on the four modalities. For training, also give `train_on_volumes`, as the last one.",
+        "segresnet": "MONAI's SegResNet instead of the 3-D U-Net: give it after `unet3d`.",
+        "train_on_volumes": "Trains on 3-D patches instead of slices. Training only.",
+        "ddmm_synth": "Replaces T1ce by a synthetic one with the same means over small squares.",
+        "recoseg_pp": "The inputs of ReCoSeg++: without T1ce itself, trained only on slices with tumour.",
+        "mean_teacher": "Also learns from studies without masks. Training only.",
+        "fine_tune": "Continues from the weights in `checkpoint`, at a lower learning rate. Training only.",
+        "multi_class": "Tumour core, whole tumour and enhancing tumour. Requires studies with BraTS labels.",
     },
 }
 
@@ -180,7 +183,7 @@ def entry(config: dict[str, Any], key: str) -> Any:
 
 
 def problems() -> list[str]:
-    """Return a sentence for each key without a meaning, and for each meaning without a key."""
+    """Return one sentence for each key without a meaning and each meaning without a key."""
     configs = [read(bundle, config) for bundle in BUNDLES for config in CONFIGS]
     explained = [key for group in MEANINGS.values() for key in group]
     found = [
@@ -206,10 +209,10 @@ def page() -> str:
     lines = [HEAD]
     for group, meanings in MEANINGS.items():
         lines += [f"## {group}", ""]
-        if group == "Parts":
+        if group == "Components":
             lines += [
-                "What the settings above are put into. Variants replace whole parts; on the command line their entries",
-                "can be set (`--optimizer#weight_decay 0.01`). The default is the class or function.",
+                "The objects that use the settings above. Variants replace whole components; on the command line, set",
+                "their entries (`--optimizer#weight_decay 0.01`). The default is the class or function.",
                 "",
             ]
         lines += [f"| key | {' | '.join(f'`{bundle}`' for bundle in BUNDLES)} | meaning |", "|---|---|---|---|"]
@@ -219,11 +222,11 @@ def page() -> str:
     lines += [
         "## Variants",
         "",
-        "Files in `configs/variants` that are given after another config, see [train](../how-to/train.md#variants).",
+        "Files in `configs/variants`, given after another config: see [train](../how-to/train.md#variants).",
         "",
     ]
     for bundle in BUNDLES:
-        lines += [f"| variant of `{bundle}` | what it is | sets |", "|---|---|---|"]
+        lines += [f"| variant of `{bundle}` | meaning | sets |", "|---|---|---|"]
         for name, meaning in VARIANTS[bundle].items():
             keys = ", ".join(f"`{key}`" for key in read(bundle, f"variants/{name}"))
             lines.append(f"| `{name}` | {meaning} | {keys} |")
@@ -232,7 +235,7 @@ def page() -> str:
 
 
 def defaults(bundle: str, key: str) -> str:
-    """Return the cell with a key's defaults in a bundle, each with its configs unless all three have the same."""
+    """Return the table cell with a key's defaults in a bundle; names the configs unless all three agree."""
     configs: dict[str, list[str]] = {}
     for config in CONFIGS:
         value = entry(read(bundle, config), key)
@@ -246,7 +249,7 @@ def defaults(bundle: str, key: str) -> str:
 
 
 def written(value: Any) -> str:
-    """Return a default as the page has it: a class by its name, a value in JSON, and nothing of what is longer."""
+    """Return a default for the page: the name of a class, a short value as JSON, or a reference to the file."""
     if isinstance(value, dict):
         return f"`{value['_target_']}`" if "_target_" in value else "see the file"
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
@@ -256,7 +259,7 @@ def written(value: Any) -> str:
 
 
 def main() -> int:
-    """Write the page; print what lacks, and write nothing, if anything does."""
+    """Write the page; if keys or meanings are missing, print them and write nothing."""
     found = problems()
     if found:
         print(*found, "Add or remove them in docs/reference/make_reference.py.", sep="\n", file=sys.stderr)

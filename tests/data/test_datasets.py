@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from monai.data import CacheDataset, DataLoader, Dataset
+from monai.transforms import Compose, DeleteItemsd
 
+from custom.common.grid import Grid
 from custom.common.modalities import MODALITIES
 from custom.data.datasets import find_studies
 from custom.data.load import LoadStudyd
-from custom.data.study import MSD_CHANNELS
-from tests.studies import BRATS_2021, BRATS_2023, BRATS_AFFINE, bad_input, tiny_volumes, write_study
+from custom.data.study import MSD_CHANNELS, Study
+from tests.studies import BRATS_2021, BRATS_2023, BRATS_AFFINE, SHAPE, bad_input, tiny_volumes, write_study
 
 
 def ids(items: list[dict[str, Any]]) -> list[str]:
@@ -61,12 +67,38 @@ def test_items_name_each_file_and_load(dataset):
     prefix = dataset / "BraTS2021_00003" / "BraTS2021_00003"
     assert items[3] == {
         "id": "BraTS2021_00003",
-        "image": {modality: f"{prefix}_{modality}.nii.gz" for modality in MODALITIES},
+        "image": Study(
+            id="BraTS2021_00003",
+            images={modality: Path(f"{prefix}_{modality}.nii.gz") for modality in MODALITIES},
+            channels=None,
+            label=Path(f"{prefix}_seg.nii.gz"),
+            patient="BraTS2021_00003",
+            grid=Grid(SHAPE, BRATS_AFFINE),
+        ),
         "label": f"{prefix}_seg.nii.gz",
     }
     loaded = LoadStudyd()(items[3])
     np.testing.assert_array_equal(loaded["image"][3].numpy(), tiny_volumes("BraTS2021_00003")["t1ce"])
     np.testing.assert_array_equal(loaded["label"][0].numpy(), tiny_volumes("BraTS2021_00003")["seg"])
+
+
+def test_a_study_travels_through_workers_and_caches(dataset):
+    items = find_studies(dataset)
+    assert pickle.loads(pickle.dumps(items)) == items
+    load = Compose([LoadStudyd(), DeleteItemsd("label")])
+    cached = CacheDataset(items + items[:1], load, hash_as_key=True, progress=False)
+    assert cached.cache_num == len(items)
+    first = next(iter(DataLoader(Dataset(items, load), num_workers=1)))
+    assert first["id"] == ["BraTS2021_00000"]
+    assert torch.equal(first["image"][0].as_tensor(), cached[0]["image"].as_tensor())
+
+
+def test_a_study_is_found_and_checked_once(dataset, monkeypatch):
+    (item,) = find_studies(dataset / "BraTS2021_00003")
+    monkeypatch.setattr("custom.data.study.read_header", None)
+    loaded = LoadStudyd(modalities=("t1ce", "flair"))(item)
+    np.testing.assert_array_equal(loaded["image"][1].numpy(), tiny_volumes("BraTS2021_00003")["flair"])
+    assert loaded["label"].any()
 
 
 def test_folders_of_study_folders_are_searched(tmp_path):
@@ -85,11 +117,9 @@ def test_results_beside_the_studies_are_no_studies(dataset):
 def test_an_msd_folder_gives_the_studies_that_its_dataset_json_lists(tmp_path):
     folder = write_msd(tmp_path / "Task01_BrainTumour", 2)
     items = find_studies(folder)
-    assert items[1] == {
-        "id": "BRATS_001",
-        "image": str(folder / "imagesTr" / "BRATS_001.nii.gz"),
-        "label": str(folder / "labelsTr" / "BRATS_001.nii.gz"),
-    }
+    assert items[1]["id"] == "BRATS_001"
+    assert items[1]["image"].files == str(folder / "imagesTr" / "BRATS_001.nii.gz")
+    assert items[1]["label"] == str(folder / "labelsTr" / "BRATS_001.nii.gz")
     image = LoadStudyd()(items[1])["image"]
     np.testing.assert_array_equal(image[3].numpy(), tiny_volumes("BRATS_001.nii.gz")["t1ce"])
 
@@ -101,8 +131,12 @@ def test_one_study_is_a_dataset_too(tmp_path):
     expected = find_studies(folder)
     assert ids(expected) == ["study1"]
     assert find_studies(files["t2"]) == expected
-    assert find_studies(files, masks="optional") == [{"id": "study1", "image": expected[0]["image"]}]
-    assert find_studies(volume, masks="optional") == [{"id": "BRATS_000", "image": str(volume)}]
+    assert find_studies(files, masks="optional") == [
+        {"id": "study1", "image": replace(expected[0]["image"], label=None)}
+    ]
+    assert find_studies(expected[0]["image"]) == expected
+    (item,) = find_studies(volume, masks="optional")
+    assert (item["id"], item["image"].files, "label" in item) == ("BRATS_000", str(volume), False)
 
 
 def test_folders_with_one_4d_image_each_are_studies(tmp_path):
@@ -115,7 +149,7 @@ def test_folders_with_one_4d_image_each_are_studies(tmp_path):
 
 def test_only_the_demanded_modalities_are_needed(tmp_path):
     write_study(tmp_path, "study1", names={"flair": "flair", "seg": "seg"})
-    assert list(find_studies(tmp_path, modalities=("flair",))[0]["image"]) == ["flair"]
+    assert list(find_studies(tmp_path, modalities=("flair",))[0]["image"].images) == ["flair"]
 
 
 def test_a_mask_is_taken_where_there_is_one_if_none_is_demanded(tmp_path):

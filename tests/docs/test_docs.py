@@ -154,15 +154,15 @@ def test_options_that_the_text_names_are_in_a_config(name):
 
 def test_the_readme_is_short_and_its_lines_too():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 110
+    assert len(lines) <= 125
     assert not [line for line in lines if len(line) > 120]
 
 
 @pytest.mark.parametrize(
     "page", [ROOT / "README.md", ROOT / "docs" / "getting-started.md", *sorted(ROOT.glob("docs/explanation/*.md"))]
 )
-def test_figures_in_the_text_are_those_of_the_results(page):
-    """With new weights results.md is made anew; what the text repeats of it must not stay behind."""
-    figures = re.findall(r"(?<![\d.])\d\.\d{3,4}(?![\d.])", prose(page))
+def test_metrics_in_the_text_are_those_of_the_results(page):
+    """With new weights results.md is updated; the numbers that other pages repeat must be updated too."""
+    metrics = re.findall(r"(?<![\d.])\d\.\d{3,4}(?![\d.])", prose(page))
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert not [figure for figure in figures if figure not in results]
+    assert not [metric for metric in metrics if metric not in results]

@@ -10,7 +10,9 @@ import torch
 from ignite.engine import Engine
 from monai.transforms import LoadImage
 
-from custom.inference.results_writer import ResultsWriter, save_map, volume_ml
+from custom.common.grid import volume_ml
+from custom.data.study import Study
+from custom.inference.results_writer import ResultsWriter, save_map
 
 AFFINE = np.array([[-1.2, 0.1, 0, 90], [0.1, 1.3, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]])
 
@@ -23,6 +25,11 @@ def source(tmp_path):
     image.set_qform(None, code=0)
     nib.save(image, tmp_path / "source.nii.gz")
     return tmp_path / "source.nii.gz"
+
+
+def items(source):
+    """The only study of a dataset."""
+    return [{"id": "study", "image": Study("study", {"t1ce": source}, None, None)}]
 
 
 def evaluate(writer, **data):
@@ -79,7 +86,7 @@ def test_volume_counts_voxels_times_their_size(source):
 def test_results_and_report_lie_under_the_study_name(source, tmp_path):
     image = LoadImage(ensure_channel_first=True)(source)
     maps = {"seg": "pred", "prob": "prob", "residual": "residual"}
-    writer = ResultsWriter(tmp_path / "out", maps, [{"id": "study", "image": str(source)}], {}, {"steps": 2})
+    writer = ResultsWriter(tmp_path / "out", maps, items(source), {}, {"steps": 2})
     evaluate(writer, pred=image, prob=image)
     written = sorted(file.name for file in (tmp_path / "out" / "study").iterdir())
     # residual is absent: the study has none
@@ -95,7 +102,7 @@ def test_a_map_of_several_classes_is_a_file_for_each(source, tmp_path):
     image = LoadImage(ensure_channel_first=True)(source)
     masks = torch.cat([image, image * 0])
     writer = ResultsWriter(
-        tmp_path, {"seg": "pred", "residual": "residual"}, [{"id": "study", "image": "x"}], {}, {}, classes=("wt", "et")
+        tmp_path, {"seg": "pred", "residual": "residual"}, items(source), {}, {}, classes=("wt", "et")
     )
     evaluate(writer, pred=masks, residual=image)
     names = {name: f"study_{name}.nii.gz" for name in ("seg_wt", "seg_et", "residual")}
@@ -112,7 +119,7 @@ def test_a_map_of_several_classes_is_a_file_for_each(source, tmp_path):
 @pytest.mark.parametrize("enabled", [False, "false"])
 def test_nothing_is_written_unless_asked_for(source, tmp_path, enabled):
     image = LoadImage(ensure_channel_first=True)(source)
-    writer = ResultsWriter(tmp_path / "out", {"seg": "pred"}, [{"id": "study", "image": "x"}], {}, {}, enabled=enabled)
+    writer = ResultsWriter(tmp_path / "out", {"seg": "pred"}, items(source), {}, {}, enabled=enabled)
     evaluate(writer, pred=image)
     assert not (tmp_path / "out").exists()
 
@@ -122,9 +129,7 @@ def test_a_write_that_fails_leaves_nothing_and_keeps_what_was_there(source, tmp_
     folder = tmp_path / "out" / "study"
     folder.mkdir(parents=True)
     (folder / "study_seg.nii.gz").write_bytes(b"of an earlier run")
-    writer = ResultsWriter(
-        tmp_path / "out", {"seg": "pred", "prob": "prob"}, [{"id": "study", "image": str(source)}], {}, {}
-    )
+    writer = ResultsWriter(tmp_path / "out", {"seg": "pred", "prob": "prob"}, items(source), {}, {})
     broken = image.clone()
     broken.meta["filename_or_obj"] = str(tmp_path / "gone.nii.gz")
     with pytest.raises(FileNotFoundError):

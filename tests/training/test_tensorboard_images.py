@@ -19,7 +19,6 @@ from custom.training.tensorboard_images import (
     ValidationPictures,
     fullest_slice,
     outlines,
-    radiological,
     segmentation_pictures,
     synthesis_pictures,
 )
@@ -60,15 +59,6 @@ def colours(picture: torch.Tensor) -> set[tuple[float, ...]]:
 def greys(pictures: dict[str, torch.Tensor]) -> dict[str, float]:
     """Return the grey of the first pixel of each picture."""
     return {name: round(picture[0, 0, 0].item(), 3) for name, picture in pictures.items()}
-
-
-def test_the_patients_right_is_on_the_left_and_anterior_is_up():
-    picture = torch.zeros(3, 5, 7)  # from left to right, from posterior to anterior
-    picture[:, 4, 6] = 1  # right and anterior
-    picture[:, 0, 6] = 0.5  # left and anterior
-    turned = radiological(picture)
-    assert turned.shape == (3, 7, 5)
-    assert (turned[0, 0, 0], turned[0, 0, -1]) == (1, 0.5)
 
 
 def test_the_slice_is_that_with_most_tumour_or_else_with_most_brain_cut_to_the_brain():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from custom.preprocessing.brain import is_brain
+from custom.common.brain import is_brain
 
 
 def test_brain_is_whatever_is_not_zero_but_for_the_dust_of_resampling():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 
@@ -12,3 +13,8 @@ def is_brain(image: torch.Tensor) -> torch.Tensor:
     """
     magnitude = image.abs()
     return magnitude > 1e-6 * magnitude.amax(dim=(1, 2, 3), keepdim=True)
+
+
+def brain_of(volume: np.ndarray) -> np.ndarray:
+    """Return `is_brain` of one volume (H, W, D), as an array."""
+    return is_brain(torch.from_numpy(np.asarray(volume))[None])[0].numpy()

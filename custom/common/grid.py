@@ -1,0 +1,59 @@
+"""The voxel grid of an image: where its voxels are in the patient, and how large they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from monai.utils import convert_to_numpy
+
+SAME_WITHIN = 1e-3  # of the smallest side of a voxel: more than rounding in a header, less than would move a voxel
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A voxel grid.
+
+    Attributes:
+        shape: (H, W, D) in voxels.
+        affine: (4, 4) float64, from voxel indices to RAS coordinates in mm.
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """The sides of a voxel in mm, (3,)."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    def difference(self, other: Grid) -> float:
+        """Return the largest difference between the entries of both affines."""
+        return float(np.abs(self.affine - other.affine).max())
+
+    def is_that_of(self, other: Grid) -> bool:
+        """Return whether the voxels of both grids are as many and at the same places, but for rounding in a header."""
+        return self.shape == other.shape and self.difference(other) <= SAME_WITHIN * other.spacing.min()
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both are equal to the bit."""
+        return isinstance(other, Grid) and self.shape == other.shape and np.array_equal(self.affine, other.affine)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.affine.tobytes()))
+
+
+def grid_of(image: Any) -> Grid:
+    """Return the grid of a `MetaTensor` (C, H, W, D)."""
+    return Grid(tuple(image.shape[1:]), np.asarray(convert_to_numpy(image.affine), dtype=np.float64))
+
+
+def voxel_mm3(affine: Any) -> float:
+    """Return the volume in cubic millimetres of a voxel of a grid with this affine, (4, 4)."""
+    return abs(float(np.linalg.det(np.asarray(convert_to_numpy(affine), dtype=np.float64)[:3, :3])))
+
+
+def volume_ml(mask: Any) -> float:
+    """Return the volume of a mask (1, H, W, D), a `MetaTensor`, in millilitres."""
+    return float(mask.sum()) * voxel_mm3(mask.affine) / 1000
