@@ -34,12 +34,12 @@ from scipy.ndimage import gaussian_filter
 from sklearn.linear_model import Ridge
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from custom.common.brain import is_brain
 from custom.common.modalities import MODALITIES
 from custom.data.datasets import find_studies
 from custom.data.load import LoadStudyd
 from custom.evaluation.image_quality import MaskedPSNRMetric, MaskedSSIMMetric
 from custom.preprocessing.anchor import AddAnchord, SubtractAnchord
-from custom.preprocessing.brain import is_brain
 from custom.preprocessing.intensities import INTENSITY_RANGE
 from custom.preprocessing.slices import StudyToSlicesd
 from custom.preprocessing.uptake import robust_line, uptake_map

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from monai.transforms import MapTransform
 
+from custom.common.brain import is_brain
 from custom.common.modalities import MODALITIES
-from custom.preprocessing.brain import is_brain
 from custom.preprocessing.intensities import INTENSITY_RANGE
 
 # Of each target, what it is anchored on, the best first: those whose correlation with it inside the brain is above one
