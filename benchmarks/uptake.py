@@ -2,6 +2,7 @@
 
     PYTHONPATH=. .venv/bin/python benchmarks/uptake.py DATASET_DIR [--datalist benchmarks/complete.json]
         [--section testing] [--shipped MODEL.pt] [--checkpoint UPTAKE.pt] [--samples 1] [--steps 1] [--png FILE]
+        [--ridges FILE.pkl]
 
 Baselines: a copy of T1 with the mean and deviation of T1ce; a robust linear fit of T1 to T1ce in the same patient,
 which looks at the T1ce; a ridge regression on T1, T2, FLAIR and their Gaussians of 1 and 3 mm, fitted on the training
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import fire
+import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -263,13 +265,19 @@ def main(
     samples: int = 1,
     steps: int = 1,
     png: str | None = None,
+    ridges: str | None = None,
 ) -> None:
-    """Measure the studies of a section and print what was found."""
-    ridges = fit_ridges(find_studies(dataset_dir, "training", datalist, fold=None, masks="required"))
+    """Measure the studies of a section and print what was found; ``ridges`` keeps the fitted regressions in a file."""
+    if ridges and Path(ridges).is_file():
+        fitted = joblib.load(ridges)
+    else:
+        fitted = fit_ridges(find_studies(dataset_dir, "training", datalist, fold=None, masks="required"))
+        if ridges:
+            joblib.dump(fitted, ridges)
     old = parse(checkpoint=shipped)
     new = parse("uptake", checkpoint=checkpoint, samples=samples, **{"sampler#steps": steps})
     studies = find_studies(dataset_dir, section, datalist, fold=fold, masks="required")
-    found = {data["id"]: measure(READ(data), ridges, old, new) for data in studies}
+    found = {data["id"]: measure(READ(data), fitted, old, new) for data in studies}
     if png:
         draw(found, png)
     figures = {name: {key: value for key, value in study.items() if key != "pictures"} for name, study in found.items()}
