@@ -86,6 +86,9 @@ class Uptaked(MapTransform):
         image, channel = data["image"], MODALITIES.index("t1ce")
         if "t1ce_synthetic" not in data or not image[channel].any():
             return dict(data)
-        parts = (torch.as_tensor(part) for part in (image[channel][None], data["t1ce_synthetic"], data["brain"]))
-        found = uptake_map(*(part.as_subclass(torch.Tensor) for part in parts))
+        t1ce, synthetic, brain = (
+            torch.as_tensor(part).as_subclass(torch.Tensor)
+            for part in (image[channel][None], data["t1ce_synthetic"], data["brain"])
+        )
+        found = uptake_map(t1ce, synthetic, brain)
         return {**data, "uptake": torch.zeros_like(image[:1]).copy_(found)}

@@ -53,7 +53,7 @@ class ModalityUNet(nn.Module):
         self.last = nn.Conv2d(channels[0], 4 * 2, 3, padding=1)
         with torch.no_grad():  # at first the target is the anchor, give or take a twelfth of the scale
             self.last.weight.mul_(0.1)
-            self.last.bias.copy_(torch.tensor([0.0] * 4 + [-5.0] * 4))
+            self.last.bias = nn.Parameter(torch.tensor([0.0] * 4 + [-5.0] * 4))
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Return the clean target and the log of its variance, (B, 2, H, W), for slices ``x`` (B, in_channels, H, W).
@@ -93,7 +93,6 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.film.bias)
         with torch.no_grad():
             self.second.weight.mul_(0.3)  # nearer to the identity at first
-            self.second.bias.zero_()
 
     def forward(self, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
         """Return features of the same shape as ``x``, (B, channels, h, w)."""
