@@ -17,7 +17,7 @@ BUNDLES = ("recoseg_synth", "recoseg_seg")
 # Paths inside a bundle. None of them is a name that Python imports when the bundle's folder is on its path, but custom.
 FILES = re.compile(
     rf"{CODE.pattern}|LICENSE|manifest\.json|configs/(variants/)?[\w-]+\.json|configs/logging\.conf"
-    r"|docs/[\w-]+\.(md|txt|png)|models/model\.pt",
+    r"|docs/[\w-]+\.(md|txt|png)|models/(model|uptake)\.pt",
     re.ASCII,
 )
 MOST_FILES = 500

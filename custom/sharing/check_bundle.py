@@ -31,4 +31,5 @@ def check_contents(bundle: Path) -> None:
             check_config(bundle, file)
         elif path.is_file():
             check_logging(path, file)
-    check_weights(bundle / "models" / "model.pt", "models/model.pt")
+    for path in sorted((bundle / "models").glob("*.pt")):
+        check_weights(path, path.relative_to(bundle).as_posix())

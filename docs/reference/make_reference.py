@@ -157,6 +157,11 @@ VARIANTS: dict[str, dict[str, str]] = {
         "samples": "Draws eight images; the output is their mean and standard deviation.",
         "torchscript": "Adds `export`, which writes the network as TorchScript.",
         "onnx": "Adds `export`, which writes the network as ONNX.",
+        "uptake": "What any modality (`--target`) adds to the one most like it, in three planes, from those that are "
+        "there, with the deviation to expect. Its weights are `models/uptake.pt`.",
+        "uptake_train": "Training only: give it after `uptake`.",
+        "uptake_inference": "Inference only: give it after `uptake`. Adds the difference on the study's own grid, and "
+        "writes the uptake map.",
     },
     "recoseg_seg": {
         "no_residual": "The same segmenter without the residual.",
