@@ -15,6 +15,7 @@ from monai.transforms import MapTransform
 import custom
 from custom.common.code_hash import code_hash
 from custom.common.errors import BadInput
+from custom.common.precision import AUTO
 from custom.common.weights import load_weights
 from custom.segmentation.cross_fitting import read_records, unseen_weights
 
@@ -31,7 +32,7 @@ class SynthesizeT1ced(MapTransform):
         sampler: `custom.synthesis.sampler.sample` with its settings.
         seed: seed of the noise, see `custom.synthesis.inferer.SynthesisInferer`.
         device: device of the network.
-        amp: whether to autocast.
+        amp: whether to autocast, see `custom.common.precision.autocast_dtype`.
         consistency: see `custom.synthesis.inferer.SynthesisInferer`; not used if T1ce is missing.
         cross_fitted: for training: weights of the same network, each trained on different studies, with the record that
             its training wrote. A study that some of them were trained on gets its image from the first that was not,
@@ -61,7 +62,7 @@ class SynthesizeT1ced(MapTransform):
         sampler: Callable[..., torch.Tensor],
         seed: int = 0,
         device: str | torch.device = "cpu",
-        amp: bool = True,
+        amp: bool | str = AUTO,
         consistency: int = 0,
         cross_fitted: Sequence[str] = (),
     ) -> None:
