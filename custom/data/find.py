@@ -67,6 +67,8 @@ def find_study(
         name = _study_name(next(iter(found.values()))) if found else ""
     else:
         path = Path(image).expanduser()
+        if not str(image):  # as MONAI Label has it for an image that it does not know; a path of it is "."
+            raise BadInput("The path of the image is empty: there is no such image, expected that of a study.")
         if not path.exists():
             raise BadInput(f"{path} does not exist, expected a study's folder, a 4-D image or one modality's image.")
         origin = f"The study {path}"
@@ -143,7 +145,7 @@ def _dicom_in(
         named = set(paths) <= set(MODALITIES) and any(map(holds_dicom, paths.values()))
         return find_dicom(paths, modalities, optional) if named else None
     path = Path(image).expanduser()
-    if path.is_dir() and not image_files(path) and holds_dicom(path):
+    if str(image) and path.is_dir() and not image_files(path) and holds_dicom(path):
         return find_dicom(path, modalities, optional)
     return None
 
