@@ -18,6 +18,7 @@ from custom.common.grid import grid_of, volume_ml
 from custom.common.modalities import MODALITIES
 from custom.data.datasets import find_studies
 from custom.data.find import ImageSpec
+from custom.data.label_scheme import AUTO
 from custom.data.load import LoadStudyd, load_mask
 from custom.data.phantom import make_study
 from custom.data.study import MSD_CHANNELS
@@ -44,7 +45,12 @@ def demo_study(output_dir: str, study_id: str = "demo_000", seed: int = 0) -> st
     return str(make_study(output_dir, study_id, seed))
 
 
-def check(dataset_dir: str, channel_order: tuple[str, ...] = MSD_CHANNELS, masks: str = "optional") -> None:
+def check(
+    dataset_dir: str,
+    channel_order: tuple[str, ...] = MSD_CHANNELS,
+    masks: str = "optional",
+    label_scheme: str = AUTO,
+) -> None:
     """Read every study of a dataset, or one study, and say what is found or what is wrong with it.
 
     Example: python -m custom check BraTS2020_TrainingData --masks required
@@ -53,23 +59,28 @@ def check(dataset_dir: str, channel_order: tuple[str, ...] = MSD_CHANNELS, masks
         dataset_dir: a dataset's folder, one study's folder, or one 4-D file; of DICOM it says which series were taken.
         channel_order: modality of each channel of a 4-D file.
         masks: "required" of every study, "optional", or "none" to leave them aside.
+        label_scheme: what the values of masks mean: brats2013, brats2021, brats2023, brats2024, msd or whole_tumour.
     """
     studies = find_studies(dataset_dir, "all", channel_order=channel_order, masks=masks)
-    load: Any = LoadStudyd(channel_order=channel_order)
-    for study in studies:
-        image = load(study)["image"]
-        grid, dicom = study["image"].grid, study["image"].dicom
+    load: Any = LoadStudyd(channel_order=channel_order, label_scheme=label_scheme)
+    for item in studies:
+        study, loaded = item["image"], load(item)
+        grid = study.grid
         spacing = " x ".join(f"{size:g}" for size in np.round(grid.spacing, 3))
         orientation = "".join(nib.aff2axcodes(grid.affine))
         shape = " x ".join(map(str, grid.shape))
-        mask = "with a mask" if "label" in study else "without a mask"
-        print(f"{study['id']}: {', '.join(MODALITIES)}; {shape} voxels of {spacing} mm, {orientation}; {mask}")
-        if dicom:
-            print(*(f"  {line}" for line in dicom.lines(image.meta[MOVES])), sep="\n")
+        mask = "with a mask" if "label" in item else "without a mask"
+        print(f"{study.id}: {', '.join(MODALITIES)}; {shape} voxels of {spacing} mm, {orientation}; {mask}")
+        if study.dicom:
+            print(*(f"  {line}" for line in study.dicom.lines(loaded["image"].meta[MOVES])), sep="\n")
+        for modality, looks in zip(study.images, loaded["look_like"].split(), strict=True):
+            why = "" if study.dicom else " by the order of channels" if study.channels else " by its name"
+            content = "its intensities do not contradict" if looks == modality else f"BUT IT LOOKS LIKE {looks}"
+            print(f"  {modality} is {study.name_of(modality)}{why}; {content}")
     print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
 
 
-def dice(mask: str, truth: str) -> str:
+def dice(mask: str, truth: str, label_scheme: str = AUTO) -> str:
     """Compare a mask with a true one of the same study: any label counts as tumour.
 
     Example: python -m custom dice demo/results/demo_000/demo_000_seg.nii.gz demo/demo_000/demo_000_seg.nii.gz
@@ -77,11 +88,12 @@ def dice(mask: str, truth: str) -> str:
     Args:
         mask: file of the mask.
         truth: file of the true mask.
+        label_scheme: what the values of both mean, see `check`; only in brats2024 are some of them no tumour.
 
     Returns:
         Dice and the two volumes.
     """
-    found, expected = (load_mask(Path(file)) for file in (mask, truth))
+    found, expected = (load_mask(Path(file), label_scheme) for file in (mask, truth))
     if not grid_of(found).is_that_of(grid_of(expected)):
         raise BadInput(f"{mask} is not on the grid of {truth}, expected two masks of one study.")
     score = compute_dice(found[None] > 0, expected[None] > 0).item()

@@ -40,8 +40,11 @@ def with_zero_background(volume: np.ndarray, affine: np.ndarray, name: str) -> n
     edges = _edges(volume)
     value = np.nan if np.isnan(edges).mean() >= LEAST_OF_EDGES else float(np.nanmedian(edges))
     with np.errstate(invalid="ignore"):
-        # a millionth of the maximum is nothing, as in `custom.common.brain.is_brain`
-        outside = np.isnan(volume) if np.isnan(value) else np.abs(volume - value) <= 1e-6 * np.abs(volume).max()
+        # as in `custom.common.brain.is_brain`
+        nothing = 1e-6 * np.abs(volume).max(initial=0, where=np.isfinite(volume))
+        outside = np.isnan(volume) if np.isnan(value) else np.abs(volume - value) <= nothing
+    if abs(value) <= nothing:
+        value = 0.0
     if not np.isfinite(volume[~outside]).all():
         raise BadInput(f"{name} has NaN or infinite voxels, expected finite intensities.")
     found = f"{value:g}" if value else "zero"

@@ -63,12 +63,10 @@ def find_study(
         origin = "The mapping of a study's files"
         if unknown := sorted(set(image) - set(MODALITIES)):
             raise BadInput(f"{origin} has the unknown key {unknown[0]!r}, expected the keys {', '.join(modalities)}.")
-        found = {modality: Path(file).expanduser() for modality, file in image.items()}
+        found = {modality: _path(file) for modality, file in image.items()}
         name = _study_name(next(iter(found.values()))) if found else ""
     else:
-        path = Path(image).expanduser()
-        if not str(image):  # as MONAI Label has it for an image that it does not know; a path of it is "."
-            raise BadInput("The path of the image is empty: there is no such image, expected that of a study.")
+        path = _path(image)
         if not path.exists():
             raise BadInput(f"{path} does not exist, expected a study's folder, a 4-D image or one modality's image.")
         origin = f"The study {path}"
@@ -85,7 +83,7 @@ def find_study(
         id=study_id or name,
         images=_chosen(found, modalities, optional, origin),
         channels=None if volume is None else tuple(channel_order),
-        label=mask if label is None else Path(label).expanduser(),
+        label=mask if label is None else _path(label),
         dicom=dicom,
     )
     files = [] if study.dicom else list(study.images.values())
@@ -119,6 +117,17 @@ def _study_name(file: Path) -> str:
     return re.sub(r"[_.-]?[^_.-]*$", "", _stem(file)) or file.resolve().parent.name
 
 
+def _path(value: FilePath) -> Path:
+    """Return a path; an empty one, as MONAI Label has it for an image that it does not know, is not the current folder.
+
+    Raises:
+        BadInput: it is empty.
+    """
+    if not str(value):
+        raise BadInput("The path of the image is empty: there is no such image, expected a study's folder or image.")
+    return Path(value).expanduser()
+
+
 def _with_modalities(
     study: Study, label: FilePath | None, study_id: str | None, modalities: Sequence[str], optional: Sequence[str]
 ) -> Study:
@@ -126,7 +135,7 @@ def _with_modalities(
 
     Where the mask is another one, the study is to be checked again.
     """
-    mask = study.label if label is None else Path(label).expanduser()
+    mask = study.label if label is None else _path(label)
     return replace(
         study,
         id=study_id or study.id,
@@ -141,11 +150,11 @@ def _dicom_in(
 ) -> DicomStudy | None:
     """Return the study if ``image`` is DICOM, else None; a folder with other images in it is not."""
     if isinstance(image, Mapping):
-        paths = {modality: Path(file).expanduser() for modality, file in image.items()}
+        paths = {modality: _path(file) for modality, file in image.items()}
         named = set(paths) <= set(MODALITIES) and any(map(holds_dicom, paths.values()))
         return find_dicom(paths, modalities, optional) if named else None
-    path = Path(image).expanduser()
-    if str(image) and path.is_dir() and not image_files(path) and holds_dicom(path):
+    path = _path(image)
+    if path.is_dir() and not image_files(path) and holds_dicom(path):
         return find_dicom(path, modalities, optional)
     return None
 

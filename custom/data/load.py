@@ -15,16 +15,21 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform
 
 from custom.common.background import with_zero_background
+from custom.common.grid import grid_of
 from custom.common.modalities import MODALITIES
 from custom.data.find import find_study
 from custom.data.headers import read_header, unreadable
 from custom.data.label_scheme import AUTO, check_scheme, read_labels
 from custom.data.study import MSD_CHANNELS, Study, check_study
+from custom.data.tell_modality import likely_order
 from custom.dicom.registration import load_on_one_grid
 
 # `LoadImage` sets up every reader there is, and one of them warns each time that it lacks NVIDIA's decoder for DICOM.
 logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
+
+
+logger = logging.getLogger(__name__)
 
 
 class LoadStudyd(MapTransform):
@@ -36,7 +41,8 @@ class LoadStudyd(MapTransform):
     one.
     ``data["label"]``, if there and not None, is a path and comes out as a uint8 `MetaTensor` (1, H, W, D) with the
     values of `custom.data.label_scheme`. ``data["id"]`` is set to the study's name unless it is there already.
-    ``data["modalities"]`` names what was found.
+    ``data["modalities"]`` names what was found, ``data["look_like"]`` what that looks like, see
+    `custom.data.tell_modality.likely_order`.
     """
 
     def __init__(
@@ -86,21 +92,46 @@ class LoadStudyd(MapTransform):
                 study = check_study(study)
             loaded["id"] = study.id
             loaded["modalities"] = " ".join(study.images)  # text, which survives collating
-            loaded[key] = self._load_modalities(study)
+            loaded[key], loaded["look_like"] = self._load_modalities(study)
             if study.label is not None:
                 loaded[self.label_key] = load_mask(study.label, self.label_scheme)
         return loaded
 
-    def _load_modalities(self, study: Study) -> MetaTensor:
-        """Return the (modalities, H, W, D) float32 image of a study."""
+    def _load_modalities(self, study: Study) -> tuple[MetaTensor, str]:
+        """Return the (modalities, H, W, D) float32 image of a study, and what its images look like."""
         image = _load_files(study) if study.dicom is None else load_on_one_grid(study.dicom, list(study.images))
+        look_like = check_order(study, image)
         if self.fill:
             volumes = list(image.as_tensor())
             found = dict(zip(study.images, volumes, strict=True))
             zeros = torch.zeros_like(volumes[0])
             volumes = [found.get(modality, zeros) for modality in (*self.modalities, *self.optional)]
             image = MetaTensor(torch.stack(volumes), meta=image.meta)
-        return image
+        return image, look_like
+
+
+def check_order(study: Study, image: MetaTensor) -> str:
+    """Return the modalities that a study's images look like, in one text, with a warning if they are named otherwise.
+
+    Args:
+        study: the study, with its grid.
+        image: (modalities, H, W, D), the images of ``study`` in their order.
+    """
+    named = list(study.images)
+    found, times = likely_order(image.as_tensor().numpy(), grid_of(image).spacing, named)
+    wrong = [
+        f"{study.name_of(name)}, taken as {name}, looks like {looks}"
+        for name, looks in zip(named, found, strict=True)
+        if looks != name
+    ]
+    if wrong:
+        logger.warning(
+            "%s: %s (%.0f times as likely); check the names of the files or channel_order.",
+            study.id,
+            "; ".join(wrong),
+            min(times, 1000),
+        )
+    return " ".join(found)
 
 
 def load_mask(path: Path, label_scheme: str = AUTO) -> MetaTensor:
@@ -122,8 +153,9 @@ def _load_files(study: Study) -> MetaTensor:
     for modality, path in study.images.items():
         channel = study.channels.index(modality) if study.channels else 0
         image = files[path]
-        name = f"Channel {channel} ({modality}) of {path}" if study.channels else f"{path}"
-        volume = with_zero_background(image.as_tensor()[channel].numpy(), np.asarray(image.affine), name)
+        volume = with_zero_background(
+            image.as_tensor()[channel].numpy(), np.asarray(image.affine), study.name_of(modality)
+        )
         volumes.append(torch.from_numpy(volume))
     return MetaTensor(torch.stack(volumes), meta=files[study.reference].meta)
 

@@ -44,6 +44,13 @@ class Study:
         """The image, as a datalist names it: {modality: path}, or the path of the 4-D file."""
         return str(self.reference) if self.channels else {name: str(path) for name, path in self.images.items()}
 
+    def name_of(self, modality: str) -> str:
+        """Return what one of its images is called in messages; not the path of a DICOM file, which says nothing."""
+        if self.dicom:
+            return f"Series {self.dicom.series[modality].name}"
+        path = self.images[modality]
+        return f"Channel {self.channels.index(modality)} of {path}" if self.channels else str(path)
+
     @property
     def reference(self) -> Path:
         """The file whose grid and name stand for the study: the T1ce, or the first modality where there is none."""
