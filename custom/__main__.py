@@ -46,6 +46,7 @@ def check(
     channel_order: tuple[str, ...] = MSD_CHANNELS,
     masks: str = "optional",
     dicom_ids: str = "hash",
+    label_scheme: str = "auto",
 ) -> None:
     """Read every study of a dataset, or one study, and print what was found or what is wrong.
 
@@ -56,6 +57,7 @@ def check(
         channel_order: modality of each channel of a 4-D file.
         masks: "required" (every study must have one), "optional", or "none" (masks are ignored).
         dicom_ids: "hash", or "folder" to name a DICOM study after its folder.
+        label_scheme: meaning of mask values: auto, brats2013, brats2021, brats2023, brats2024, msd or whole_tumour.
     """
     import nibabel as nib
     import numpy as np
@@ -67,21 +69,25 @@ def check(
     from custom.data.load import LoadStudyd
     from custom.dicom.registration import MOVES
 
-    load: Any = LoadStudyd(channel_order=channel_order)
-    for study in studies:
-        image = load(study)["image"]
-        grid, dicom = study["image"].grid, study["image"].dicom
+    load: Any = LoadStudyd(channel_order=channel_order, label_scheme=label_scheme)
+    for item in studies:
+        study, loaded = item["image"], load(item)
+        grid = study.grid
         spacing = " x ".join(f"{size:g}" for size in np.round(grid.spacing, 3))
         orientation = "".join(nib.aff2axcodes(grid.affine))
         shape = " x ".join(map(str, grid.shape))
-        mask = "with a mask" if "label" in study else "without a mask"
-        print(f"{study['id']}: {', '.join(MODALITIES)}; {shape} voxels of {spacing} mm, {orientation}; {mask}")
-        if dicom:
-            print(*(f"  {line}" for line in dicom.lines(image.meta[MOVES])), sep="\n")
+        mask = "with a mask" if "label" in item else "without a mask"
+        print(f"{study.id}: {', '.join(MODALITIES)}; {shape} voxels of {spacing} mm, {orientation}; {mask}")
+        if study.dicom:
+            print(*(f"  {line}" for line in study.dicom.lines(loaded["image"].meta[MOVES])), sep="\n")
+        for modality, looks in zip(study.images, loaded["look_like"].split(), strict=True):
+            why = "" if study.dicom else " by the order of channels" if study.channels else " by its name"
+            content = "its intensities do not contradict" if looks == modality else f"BUT IT LOOKS LIKE {looks}"
+            print(f"  {modality} is {study.name_of(modality)}{why}; {content}")
     print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
 
 
-def dice(mask: str, truth: str) -> str:
+def dice(mask: str, truth: str, label_scheme: str = "auto") -> str:
     """Compare a mask with the ground truth of the same study; every label above 0 counts as tumour.
 
     Example: python -m custom dice demo/results/demo_000/demo_000_seg.nii.gz demo/demo_000/demo_000_seg.nii.gz
@@ -89,6 +95,7 @@ def dice(mask: str, truth: str) -> str:
     Args:
         mask: file of the mask.
         truth: file of the ground-truth mask.
+        label_scheme: what the values of both masks mean, see `check`; only brats2024 has values that are no tumour.
 
     Returns:
         Dice and both volumes in ml.
@@ -101,7 +108,9 @@ def dice(mask: str, truth: str) -> str:
     from custom.common.grid import grid_of, volume_ml
     from custom.data.load import load_mask
 
-    found, expected = (load_mask(as_path(file, option)) for file, option in ((mask, "mask"), (truth, "truth")))
+    found, expected = (
+        load_mask(as_path(file, option), label_scheme) for file, option in ((mask, "mask"), (truth, "truth"))
+    )
     if not grid_of(found).is_that_of(grid_of(expected)):
         raise BadInput(f"{mask} is not on the grid of {truth}, expected two masks of one study.")
     score = compute_dice(found[None] > 0, expected[None] > 0).item()
