@@ -116,8 +116,8 @@ def pack(output_dir: str, bundles_dir: str = str(REPOSITORY / "bundles"), portab
         portable: write recoseg_portable_v<version>.zip too, the whole chain as one program without Python.
     """
     folder, bundles = _path(output_dir, "output_dir"), _path(bundles_dir, "bundles_dir")
-    for path, manifest in pack_bundles(folder, bundles).items():
-        print(f"{path}: {len(manifest['files'])} files, SHA-256 {sha256(path)}, custom/ {manifest['custom_sha256']}")
+    for path, contents in pack_bundles(folder, bundles).items():
+        print(f"{path}: {contents.files} files, SHA-256 {sha256(path)}, custom/ {contents.custom_sha256}")
     if as_flag(portable, "portable"):
         path = pack_portable(folder, bundles)
         print(f"{path}: SHA-256 {sha256(path)}")
@@ -141,19 +141,23 @@ def sign(zip_file: str, key: str, certificate: str | None = None) -> str:
     return str(sign_zip(_path(zip_file, "zip_file"), _path(key, "key"), chain))
 
 
-def verify(zip_file: str, public_key: str | None = None, certificate: str | None = None) -> str:
-    """Verify a packed bundle before it is unpacked: who signed it, that it is whole, and what it could do.
+def verify(
+    zip_file: str, public_key: str | None = None, certificate: str | None = None, output_dir: str | None = None
+) -> str:
+    """Verify a packed bundle and unpack it: who signed it, that it is whole, and what it could do.
 
     Reads the zip and the signature beside it, <zip_file>.sig; nothing of the bundle is imported or evaluated.
     Exit status 0 verified, 2 refused (one sentence says which file and why), 1 anything else, which is not verified.
 
-    Example: python -m custom verify recoseg_seg_v0.5.0.zip --public_key hospital.pub
+    Example: python -m custom verify recoseg_seg_v0.5.0.zip --public_key hospital.pub --output_dir received
 
     Args:
         zip_file: the packed bundle.
         public_key: file of the signer's EC public key in PEM, which you have from the signer and not with the bundle.
         certificate: in place of it, file of the certificates in PEM that you trust: authorities, and the signers to
             be accepted if not everybody who has a certificate for signing code from these authorities.
+        output_dir: unpack exactly what was verified to a new folder in there, named after the bundle; without it
+            nothing is unpacked.
 
     Returns:
         What was verified.
@@ -162,9 +166,11 @@ def verify(zip_file: str, public_key: str | None = None, certificate: str | None
         raise BadInput("verify has both or neither of --public_key and --certificate, expected one: whom you trust.")
     trusted = {"public_key": public_key, "certificate": certificate}
     files = {name: _path(file, name) for name, file in trusted.items() if file is not None}
-    manifest, signer = verify_zip(_path(zip_file, "zip_file"), **files)
+    folder = None if output_dir is None else _path(output_dir, "output_dir")
+    contents, signer = verify_zip(_path(zip_file, "zip_file"), **files, output_dir=folder)
+    unpacked = "" if folder is None else f", unpacked to {folder}"
     return (
-        f"Verified: {zip_file}, signed by {signer}, {len(manifest['files'])} files, custom/ {manifest['custom_sha256']}"
+        f"Verified: {zip_file}, signed by {signer}, {contents.files} files{unpacked}, custom/ {contents.custom_sha256}"
     )
 
 
