@@ -60,13 +60,13 @@ class SynthesizeT1ced(MapTransform):
         check_synthesizer(root, version)
         parser = ConfigParser(check_config(root, "configs/inference.json"))
         self.device = torch.device(device)
-        # a parser evaluates text that begins with $ and follows text that begins with @ or %: it gets none but the path,
-        # which begins with the root of the disk
-        parser.update({"bundle_root": str(root.resolve()), "device": self.device, "amp": as_flag(amp, "amp")})
-        parser.update({"seed": _whole(seed, "seed"), "inferer#consistency": _whole(consistency, "synthesis#consistency")})
         if not callable(sampler):
             raise BadInput(f"sampler: found {sampler!r}, expected a function that samples.")
-        parser["sampler"] = sampler
+        # a parser evaluates text that begins with $ and follows text that begins with @ or %: it gets none but the
+        # path, which begins with the root of the disk
+        parser.update({"bundle_root": str(root.resolve()), "device": self.device, "amp": as_flag(amp, "amp")})
+        parser.update({"seed": _whole(seed, "seed"), "sampler": sampler})
+        parser.update({"inferer#consistency": _whole(consistency, "synthesis#consistency")})
         self.network = parser.get_parsed_content("network")
         self.inferer = parser.get_parsed_content("inferer")
         self.records = read_records(cross_fitted)

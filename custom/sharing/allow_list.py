@@ -189,22 +189,11 @@ LISTS = frozenset(("handlers",))
 
 # ---- what only the configs of earlier versions use, 0.2.0 to 0.5.0, besides the above
 EARLIER_COMPONENTS = {
-    "RandAffined": "mode",
     "StatsHandler": "tag_name output_transform",
     "UNet": "spatial_dims in_channels out_channels channels strides num_res_units act",
 }
-EARLIER_OWN_COMPONENTS = {
-    "BrainSliceInferer": "subsets",
-    "NextStep": "step folder evaluator bundle_root",
-    "prepare_brain_batch": "",
-}
-EARLIER_FUNCTIONS = frozenset(("prepare_brain_batch",))
 EARLIER_EXPRESSIONS = (
-    "$1 - @tumour_share",
-    "$@amp and torch.device(@device).type == 'cuda'",
-    "$@train#dataset.weights(@tumour_share)",
     "$@train#handlers[: -2 if dist.get_rank() > 0 else None]",
-    "$@train#handlers[: -4 if dist.get_rank() > 0 else None]",
     "$lambda output: output['loss'].item()",
 )
 

@@ -1,9 +1,9 @@
 """Whether a certificate may sign a bundle today, and whether somebody who is trusted vouches for it; without a network.
 
 model-signing checks a chain as of the first day of the signer's certificate, since its signatures carry no time, and
-takes certificates of any purpose and strength: one that has expired, that of an authority's web server, or one whose key
-can be broken would do. Here they are refused, and so is an authority that may issue none for signing code: extended key
-usages nest, as browsers and code signing ask for (CA/Browser Forum, Baseline Requirements for Code Signing, 7.1.2).
+takes certificates of any purpose and strength: one that has expired, that of an authority's web server, or one whose
+key can be broken would do. Here they are refused, and so is an authority that may issue none for signing code: extended
+key usages nest, as in Windows and browsers.
 """
 
 from __future__ import annotations

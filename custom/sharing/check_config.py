@@ -16,8 +16,6 @@ from custom.sharing.allow_list import (
     COMPONENTS,
     EARLIER_COMPONENTS,
     EARLIER_EXPRESSIONS,
-    EARLIER_FUNCTIONS,
-    EARLIER_OWN_COMPONENTS,
     EXPRESSIONS,
     FUNCTIONS,
     IMPORTS,
@@ -61,7 +59,7 @@ def check_config(bundle: Path, file: str) -> dict[str, Any]:
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{file}: found no readable JSON ({ascii(str(error))}), expected a config in ASCII.") from error
+        raise BadInput(f"{file}: found no readable JSON ({str(error)!a}), expected a config in ASCII.") from error
     return config
 
 
@@ -91,7 +89,7 @@ def _check_metadata(value: Any) -> None:
 
 def _check_value(bundle: Path, value: Any, name: str = "") -> None:
     """Check a value of a config, which stands under the key ``name``, and everything in it."""
-    if name in LISTS and not isinstance(value, list) or name in ROOTS and value not in ROOTS[name]:
+    if (name in LISTS and not isinstance(value, list)) or (name in ROOTS and value not in ROOTS[name]):
         expected = " or ".join(map(repr, ROOTS[name])) if name in ROOTS else "a list"
         raise BadInput(f"found {name} {value!r}, expected {expected}.")
     if isinstance(value, dict):
@@ -142,7 +140,7 @@ def _arguments(bundle: Path, component: Mapping[str, Any]) -> frozenset[str]:
     if name not in known:
         raise BadInput(f"found _target_ {target!r}, expected one in custom/sharing/allow_list.py.")
     mode = component.get("_mode_", "default")
-    if mode != "default" and not (mode == "callable" and name in FUNCTIONS | EARLIER_FUNCTIONS):
+    if mode != "default" and not (mode == "callable" and name in FUNCTIONS):
         raise BadInput(f"found _mode_ {mode!r} of {target}, which custom/sharing/allow_list.py does not list for it.")
     return known[name]
 
@@ -205,6 +203,6 @@ def _joined(*tables: Mapping[str, str]) -> dict[str, frozenset[str]]:
 
 
 ALLOWED = _joined(COMPONENTS, EARLIER_COMPONENTS)
-OWN_ALLOWED = _joined(OWN_COMPONENTS, EARLIER_OWN_COMPONENTS)
+OWN_ALLOWED = _joined(OWN_COMPONENTS)
 ARGUMENTS = frozenset().union(*ALLOWED.values(), *OWN_ALLOWED.values())
 FORMS = frozenset(map(_form, (*EXPRESSIONS, *EARLIER_EXPRESSIONS)))

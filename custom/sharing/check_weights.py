@@ -1,4 +1,4 @@
-"""What a model.pt would import, read from its pickle before anything is unpickled, and whether it holds anything else."""
+"""What a model.pt would import, read from its pickle before anything is unpickled, and whether it holds more."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def check_weights(path: Path, file: str) -> None:
     """Raise `BadInput` unless a file is a state dict saved by `torch.save`: names and tensors, and no more.
 
     It has exactly the records that the pickle refers to, and no byte between or behind them in which something else
-    could be handed on. `torch.load` with ``weights_only=True`` comes last. It would refuse code too, but it imports more
-    than tensors need, and only by unpickling; `torch.serialization.get_unsafe_globals_in_checkpoint` allows the same.
+    could be handed on. `torch.load` with ``weights_only=True`` comes last. It would refuse code too, but it imports
+    more than tensors need, and only by unpickling; `torch.serialization.get_unsafe_globals_in_checkpoint` allows the
+    same.
 
     Args:
         path: the file.

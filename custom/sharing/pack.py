@@ -17,9 +17,7 @@ from custom.sharing.check_bundle import Contents, check_contents
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def pack_bundles(
-    output_dir: str | Path, bundles_dir: str | Path = REPOSITORY / "bundles"
-) -> dict[Path, Contents]:
+def pack_bundles(output_dir: str | Path, bundles_dir: str | Path = REPOSITORY / "bundles") -> dict[Path, Contents]:
     """Write ``<bundle>_v<version>.zip`` of both bundles to ``output_dir`` and return zip -> what is in it.
 
     A zip has the files that `custom.sharing.allow_list` lists, and custom/ as a real folder; not what training and

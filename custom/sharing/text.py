@@ -27,6 +27,6 @@ def check_text(path: Path, file: str) -> None:
     except UnicodeDecodeError as error:
         raise BadInput(f"{file}: found bytes that are no UTF-8 ({error.reason}), expected a text.") from error
     for number, line in enumerate(text.split("\n"), start=1):
-        for letter in line:
+        for letter in line.removesuffix("\r"):  # as Windows ends a line
             if not letter.isprintable() and letter != "\t":
-                raise BadInput(f"{file}: found the letter {ascii(letter)} in line {number}, expected printable text.")
+                raise BadInput(f"{file}: found the letter {letter!a} in line {number}, expected printable text.")

@@ -1,8 +1,8 @@
 """Whether a packed bundle is what a known signer made, and can do no more than a bundle needs.
 
-The order is what makes it safe: a private copy of the zip and its signature, names and sizes in the zip, then the
-signature, then the contents, file by file. Nothing of the bundle is imported or evaluated, and its weights are unpickled
-last, as tensors only.
+The order is what makes it safe: a private copy of the zip, then names and sizes in it, then the signature, then the
+contents, file by file. Nothing of the bundle is imported or evaluated, and its weights are unpickled last, as tensors
+only.
 """
 
 from __future__ import annotations
