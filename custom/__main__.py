@@ -177,8 +177,8 @@ def pack(output_dir: str, bundles_dir: str = str(BUNDLES_DIR), portable: bool = 
     from custom.sharing.pack import pack_bundles
 
     folder, bundles = as_path(output_dir, "output_dir"), as_path(bundles_dir, "bundles_dir")
-    for path, manifest in pack_bundles(folder, bundles).items():
-        print(f"{path}: {len(manifest['files'])} files, SHA-256 {sha256(path)}, custom/ {manifest['custom_sha256']}")
+    for path, contents in pack_bundles(folder, bundles).items():
+        print(f"{path}: {contents.files} files, SHA-256 {sha256(path)}, custom/ {contents.custom_sha256}")
     if as_flag(portable, "portable"):
         from custom.export.portable_bundle import pack_portable
 
@@ -206,19 +206,23 @@ def sign(zip_file: str, key: str, certificate: str | None = None) -> str:
     return str(sign_zip(as_path(zip_file, "zip_file"), as_path(key, "key"), chain))
 
 
-def verify(zip_file: str, public_key: str | None = None, certificate: str | None = None) -> str:
-    """Verify a packed bundle before unpacking: its signer, its integrity, and its configs and weights.
+def verify(
+    zip_file: str, public_key: str | None = None, certificate: str | None = None, output_dir: str | None = None
+) -> str:
+    """Verify a packed bundle and unpack it: its signer, its integrity, and its configs and weights.
 
     Reads the zip and the signature beside it, <zip_file>.sig; nothing of the bundle is imported or evaluated.
     Exit status: 0 verified, 2 refused (one sentence with the file and the reason), 1 any other failure (not verified).
 
-    Example: python -m custom verify recoseg_seg_v0.5.0.zip --public_key hospital.pub
+    Example: python -m custom verify recoseg_seg_v0.5.0.zip --public_key hospital.pub --output_dir received
 
     Args:
         zip_file: the packed bundle.
         public_key: PEM file of the signer's EC public key, received through another channel than the bundle.
         certificate: instead of the public key, PEM file of trusted certificates: authorities and, to accept only some
             of the signers whom these authorities certified for code signing, the certificates of those.
+        output_dir: unpack exactly what was verified to a new folder in there, named after the bundle; without it
+            nothing is unpacked.
 
     Returns:
         One line: the file, its signer, the number of files, and the hash of custom/.
@@ -231,11 +235,13 @@ def verify(zip_file: str, public_key: str | None = None, certificate: str | None
     trusted = {"public_key": public_key, "certificate": certificate}
     files = {name: as_path(file, name) for name, file in trusted.items() if file is not None}
     archive = as_path(zip_file, "zip_file")
+    folder = None if output_dir is None else as_path(output_dir, "output_dir")
     from custom.sharing.verify import verify_zip
 
-    manifest, signer = verify_zip(archive, **files)
+    contents, signer = verify_zip(archive, **files, output_dir=folder)
+    unpacked = "" if folder is None else f", unpacked to {folder}"
     return (
-        f"Verified: {zip_file}, signed by {signer}, {len(manifest['files'])} files, custom/ {manifest['custom_sha256']}"
+        f"Verified: {zip_file}, signed by {signer}, {contents.files} files{unpacked}, custom/ {contents.custom_sha256}"
     )
 
 

@@ -44,7 +44,7 @@ def autocast_dtype(device: str | torch.device, amp: bool | str = AUTO) -> torch.
     return None  # on any other device nothing of this has been tried
 
 
-def precision(device: str | torch.device, amp: bool | str = AUTO) -> str:
+def computing_precision(device: str | torch.device, amp: bool | str = AUTO) -> str:
     """Return the name of what networks on ``device`` compute in, such as "float32", for reports."""
     return str(autocast_dtype(device, amp) or torch.float32).removeprefix("torch.")
 

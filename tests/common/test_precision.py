@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from custom.common import precision as module
-from custom.common.precision import autocast_dtype, check_amp, precision, scales_gradients
+from custom.common.precision import autocast_dtype, check_amp, computing_precision, scales_gradients
 from tests.studies import bad_input
 
 
@@ -53,7 +53,7 @@ def test_auto_on_cuda_is_bfloat16_where_the_card_has_it_and_float16_elsewhere(cu
 def test_false_is_float32_everywhere(cpu_has, device, amp):
     cpu_has(bf16=True)
     assert autocast_dtype(device, amp) is None
-    assert precision(device, amp) == "float32"
+    assert computing_precision(device, amp) == "float32"
 
 
 @pytest.mark.parametrize("amp", [True, "true", "True"])
@@ -62,7 +62,7 @@ def test_true_is_autocast_whatever_the_device_is_fast_in(cpu_has, cuda_has, amp)
     cuda_has(True)
     assert autocast_dtype("cpu", amp) == torch.bfloat16
     assert autocast_dtype("cuda", amp) == torch.float16
-    assert precision("cuda", amp) == "float16"
+    assert computing_precision("cuda", amp) == "float16"
 
 
 def test_only_float16_needs_its_gradients_scaled(cpu_has, cuda_has):
