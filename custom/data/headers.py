@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ FILE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd")
 COLOURS = np.dtype([(channel, np.uint8) for channel in "RGB"])  # as nibabel has them
 GZIP = b"\x1f\x8b"  # how every file that gzip wrote begins
 NIFTI = (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")  # and one of NIfTI 1 or 2
+# Where the text at the start of a MetaImage or NRRD file says that its voxels are. ITK opens whatever file it names.
+DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file\s*:)\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+HEADER_BYTES = 1_000_000
 
 
 class Header(NamedTuple):
@@ -64,12 +68,26 @@ def read_header(path: Path) -> Header:
 
 
 def require_image_file(path: Path) -> None:
-    """Raise `BadInput` unless ``path`` is a file with the suffix of an image."""
+    """Raise `BadInput` unless ``path`` is a file with the suffix of an image, and its voxels are in its folder."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise BadInput(f"{path} {found}, expected an image file.")
     if not path.name.lower().endswith(FILE_SUFFIXES):
         raise BadInput(f"{path} has the wrong file type, expected one of {', '.join(FILE_SUFFIXES)}.")
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        _require_own_voxels(path)
+
+
+def _require_own_voxels(path: Path) -> None:
+    """Raise `BadInput` if the voxels are in another folder: in another patient's file, or one that is no image."""
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    for match in DATA_FILE.finditer(header.partition(b"\n\n")[0]):
+        name = match[1].decode(errors="replace")
+        if name == ".." or re.search(r"[\\/:%]|^LIST|\s", name):
+            raise BadInput(
+                f"{path} has its voxels in {name!r}, expected them in it, or in one file in the same folder."
+            )
 
 
 def unreadable(path: Path, error: Exception) -> BadInput:

@@ -68,8 +68,10 @@ COMPONENTS = {
     "SegResNet": "spatial_dims in_channels out_channels init_filters blocks_down blocks_up dropout_prob",
     "SelectItemsd": "keys",
     "StatsHandler": "iteration_log",
-    "SupervisedEvaluator": "device val_data_loader network prepare_batch inferer postprocessing key_val_metric additional_metrics val_handlers decollate",
-    "SupervisedTrainer": "device max_epochs train_data_loader network optimizer loss_function prepare_batch inferer train_handlers decollate amp",
+    "SupervisedEvaluator": "device val_data_loader network prepare_batch inferer postprocessing key_val_metric"
+    " additional_metrics val_handlers decollate",
+    "SupervisedTrainer": "device max_epochs train_data_loader network optimizer loss_function prepare_batch inferer"
+    " train_handlers decollate amp",
     "ValidationHandler": "validator interval",
     "convert_to_onnx": "model inputs input_names output_names dynamic_axes opset_version dynamo filename",
     "monai.engines.default_prepare_batch": "",

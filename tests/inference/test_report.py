@@ -360,6 +360,22 @@ def test_results_without_a_mask_are_refused(study, tmp_path):
         write_report(results, study)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "3", '{"outputs": []}', '{"id": "a"}', "[" * 100_000, "\xff", "../elsewhere"],
+)
+def test_a_run_report_that_cannot_be_one_is_refused(study, tmp_path, text):
+    results = write_results(tmp_path, study)
+    file = results / "study1_run.json"
+    if text == "../elsewhere":  # a map of another study, or another file
+        run = json.loads(file.read_text())
+        run["outputs"]["seg"] = "../elsewhere/study2_seg.nii.gz"
+        text = json.dumps(run)
+    file.write_bytes(text.encode("latin-1"))
+    with bad_input(file, "cannot be read as a run report"):
+        write_report(results, study)
+
+
 def test_results_of_another_grid_are_refused_and_leave_nothing(study, tmp_path):
     results = write_results(tmp_path, study)
     other = write_study(tmp_path, "study2", shape=(24, 24, 12))

@@ -24,7 +24,7 @@ NAME = "recoseg_seg_v0.1.0.zip"
 
 
 def write_keys(folder: Path, name: str, password: bytes | None = None, key: Any = None) -> tuple[Path, Path]:
-    """Write a new pair of keys, on the curve P-256 unless ``key`` is given, and return both files, the private first."""
+    """Write a new pair of keys, P-256 unless ``key`` is given, and return the files of the private and the public."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     protection: Any = serialization.NoEncryption()
     if password is not None:
@@ -46,7 +46,6 @@ def write_certificate(
     purposes: Sequence[x509.ObjectIdentifier] | None = None,
     days: tuple[int, int] = (-1, 30),
     subject: str | None = None,
-    hash_algorithm: Any = None,
 ) -> Path:
     """Write a certificate for the key ``<name>.key``, issued by ``<issuer>``, and return its file ``<name>.crt``.
 
@@ -85,7 +84,7 @@ def write_certificate(
     if purposes:
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     path = folder / f"{name}.crt"
-    path.write_bytes(builder.sign(issuing, hash_algorithm or hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(builder.sign(issuing, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     return path
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -195,5 +194,10 @@ def test_a_key_that_can_be_broken_is_refused(tmp_path, key, strong, trusted):
 
 
 def test_a_certificate_signed_over_a_broken_hash_is_refused(tmp_path):
-    with bad_input("CN=authority", "sha1", "SHA-256"):
-        vouch(tmp_path, a_chain(tmp_path, hash_algorithm=hashes.SHA1()), ("root",))
+    write_keys(tmp_path, "old")
+    command = "openssl req -x509 -sha1 -key old.key -out old.crt -days 30 -subj /CN=old"
+    subprocess.run(
+        [*command.split(), "-addext", "extendedKeyUsage=codeSigning"], cwd=tmp_path, check=True, capture_output=True
+    )
+    with bad_input("CN=old", "sha1", "SHA-256"):
+        vouch(tmp_path, ("old",), ("old",))
