@@ -56,7 +56,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "fold": "The fold held out for validation, from 0; `$None` trains on every study, without validation.",
         "folds": "Number of folds that patients are assigned to, if no datalist defines folds.",
         "channel_order": "Modality of each channel of a 4-D file.",
-        "dicom_ids": "How DICOM studies are named: `hash`, the hash of their StudyInstanceUID, or `folder`, the folder's "
+        "dicom_ids": "How DICOM studies are named: `hash`, that of their StudyInstanceUID, or `folder`, the folder's "
         "name, which may name the patient.",
         "masks": "`required`: every training study needs a mask; `optional`: for the variant `mean_teacher`.",
         "pred_and_label": "The pair of masks that the metrics compare; do not change.",
