@@ -150,7 +150,7 @@ FUNCTIONS = frozenset(
     )
 )
 # What the key `a#b#name` may set besides an argument.
-SECTIONS = frozenset(("slices",))
+SECTIONS = frozenset(("loss", "slices"))
 
 # ---- `$` in configs: statements and whole expressions. The name of a section after an @ may be any other.
 IMPORTS = ("$import monai", "$import os", "$import torch", "$import torch.distributed as dist")
