@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def find_studies(
     modalities: Sequence[str] = MODALITIES,
     optional: Sequence[str] = (),
     masks: str = "required",
+    keep_broken: bool = False,
 ) -> list[dict[str, Any]]:
     """List the studies of one section of a dataset, each checked by its headers.
 
@@ -69,10 +71,11 @@ def find_studies(
         modalities: the modalities that every study must have.
         optional: modalities that a study may have.
         masks: "required" of every study, "optional", or "none" to leave them aside, read or not, right or wrong.
+        keep_broken: list a study that cannot be used too, with what is wrong with it, if there are others.
 
     Returns:
         Items for `LoadStudyd`, sorted by id: "id", "image" (a `Study`) and "label" (a path, absent if there is no
-        mask).
+        mask). Of a study that cannot be used "id" and "error", a sentence.
 
     Raises:
         BadInput: nothing is found, the datalist or a study cannot be used, two studies have one id, a patient is in two
@@ -83,7 +86,11 @@ def find_studies(
     if masks not in MASKS:
         raise BadInput(f"The masks {masks!r} are not known, expected one of {', '.join(MASKS)}.")
     origin = dataset_dir if datalist is None else datalist
-    find = partial(find_study, channel_order=channel_order, modalities=modalities, optional=optional)
+    find: Callable[..., Study] = partial(
+        find_study, channel_order=channel_order, modalities=modalities, optional=optional
+    )
+    if keep_broken:
+        find = partial(_find_or_say_why, find)
     entries = sorted(_find_entries(dataset_dir, datalist, find), key=lambda entry: entry.study.id)
     _require_distinct(entries, origin)
     if datalist is None and section == "testing":
@@ -91,7 +98,18 @@ def find_studies(
     chosen = [replace(entry.study, patient=entry.patient) for entry in _select(entries, section, fold, folds, origin)]
     if not chosen and section != "validation":
         raise BadInput(f"{origin} has no studies in its section {section}, expected at least one.")
-    return [_checked_item(study, masks) for study in chosen]
+    return [_checked_item(study, masks, keep_broken and len(chosen) > 1) for study in chosen]
+
+
+def _find_or_say_why(find: Callable[..., Study], image: ImageSpec, label: FilePath | None = None) -> Study:
+    """Return the study that ``find`` finds, or one with what is wrong with it."""
+    try:
+        return find(image, label)
+    except BadInput as error:
+        file = image if isinstance(image, str | PathLike) else next(iter(image.values()), "")  # type: ignore[union-attr]
+        path = Path(file)
+        name = path.name.split(".")[0] if path.is_file() else path.name
+        return Study(id=name, images={"": path}, channels=None, label=None, error=error)
 
 
 def _find_entries(dataset_dir: ImageSpec, datalist: FilePath | None, find: Callable[..., Study]) -> Iterator[Entry]:
@@ -174,7 +192,12 @@ def _study_folders(dataset_dir: Path) -> list[Path]:
 def _is_study(folder: Path) -> bool:
     """Return whether a folder holds a modality's file or one 4-D image, other than masks and results."""
     images = [file for file in image_files(folder) if modality_of(file) != "seg"]
-    return any(map(modality_of, images)) or (len(images) == 1 and read_header(images[0]).channels > 1)
+    if any(map(modality_of, images)):
+        return True
+    try:
+        return len(images) == 1 and read_header(images[0]).channels > 1
+    except BadInput:  # said of this study alone, when it is checked
+        return True
 
 
 def _require_distinct(entries: Sequence[Entry], origin: object) -> None:
@@ -232,14 +255,21 @@ def _held_out_patients(entries: Sequence[Entry], fold: int, folds: int, origin: 
     return set(partition_dataset(patients, num_partitions=folds, shuffle=True, seed=FOLD_SEED)[fold])
 
 
-def _checked_item(study: Study, masks: str) -> dict[str, Any]:
-    """Return a study as an item for `LoadStudyd`, once its headers have passed."""
-    if masks == "none":
-        study = replace(study, label=None)
-    if masks == "required" and study.label is None:
-        raise BadInput(
-            f"The study {study.id} at {study.reference.parent} has no mask, expected a file whose name ends in seg."
-        )
-    study = check_study(study)
+def _checked_item(study: Study, masks: str, keep_broken: bool = False) -> dict[str, Any]:
+    """Return a study as an item for `LoadStudyd`, once its headers have passed, or else with what is wrong with it."""
+    try:
+        if study.error:
+            raise study.error
+        if masks == "none":
+            study = replace(study, label=None)
+        if masks == "required" and study.label is None:
+            raise BadInput(
+                f"The study {study.id} at {study.reference.parent} has no mask, expected a file whose name ends in seg."
+            )
+        study = check_study(study)
+    except BadInput as error:
+        if keep_broken:
+            return {"id": study.id, "error": str(error)}
+        raise
     item = {"id": study.id, "image": study}
     return item if study.label is None else {**item, "label": str(study.label)}

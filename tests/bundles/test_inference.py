@@ -17,6 +17,7 @@ from scipy import ndimage
 import custom
 from custom.common.atomic_files import sha256
 from custom.common.modalities import MODALITIES
+from custom.common.precision import precision
 from custom.preprocessing.intensities import INTENSITY_RANGE
 from tests.bundles.command_line import (
     REPOSITORY,
@@ -132,7 +133,7 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
             "min_volume_mm3": 500,
             "seed": 0,
             "device": "cpu",
-            "amp": True,
+            "precision": precision("cpu"),
         },
         "versions": {
             "recoseg": custom.__version__,
@@ -186,7 +187,7 @@ def test_options_reach_the_segmenter_and_its_synthesizer(inferred, bundles, mixe
     run_bundle(bundles / SEG, "inference", "--dataset_dir", four_d, *options, cwd=tmp_path)
     results = tmp_path / "here"
     found = report(results, "four_d")
-    settings = {"sampler_steps": 5, "threshold": 0.3, "seed": 7, "device": "cpu", "amp": False}
+    settings = {"sampler_steps": 5, "threshold": 0.3, "seed": 7, "device": "cpu", "precision": "float32"}
     assert settings.items() <= found["settings"].items()
     assert found["weights"][SYNTH]["sha256"] == sha256(other / "models" / "model.pt")
     assert np.array_equal(result(results, "four_d", "seg"), result(results, "four_d", "prob") >= np.float32(0.3))
@@ -276,7 +277,7 @@ def test_options_reach_the_synthesizer(synthesized, bundles, partial_dataset, tm
     bundle = Path(os.path.relpath(bundles / SYNTH, REPOSITORY))
     run_bundle(bundle, "inference", "--dataset_dir", partial_dataset / "without", *options, cwd=REPOSITORY)
     found = report(tmp_path, "without")
-    assert found["settings"] == {"sampler_steps": 5, "seed": 3, "device": "cpu", "amp": False}
+    assert found["settings"] == {"sampler_steps": 5, "seed": 3, "device": "cpu", "precision": "float32"}
     assert {name: entry["sha256"] for name, entry in found["weights"].items()} == {
         SYNTH: sha256(bundles / SYNTH / "models" / "model.pt")
     }
