@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo/demo_000
 
-.PHONY: demo test test-federated test-monailabel lint clean
+.PHONY: demo test test-quick test-federated test-monailabel lint clean
 
 .venv/user: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -34,6 +34,9 @@ demo: $(DEMO)  ## segment a generated study with the weights in the repository
 
 test: .venv/developer  ## the whole test suite
 	$(BIN)/python -m pytest
+
+test-quick: .venv/developer  ## for whoever changes something: what needs no bundle's command line and no other program
+	$(BIN)/python -m pytest -m "not slow" --ignore tests/bundles --ignore tests/clients
 
 test-federated: .venv/federated  ## federated training in NVFlare's simulator; make test skips it where NVFlare is not there
 	$(BIN)/python -m pytest tests/clients/federated
