@@ -89,7 +89,8 @@ def failed(study_id: str, error: Exception) -> dict[str, str]:
 def join_processes() -> None:
     """Join the other processes of a ``torchrun``, where this is one of them; each then takes its share of the studies.
 
-    All that they tell each other is what became of their studies, so that gloo will do with GPUs, too.
+    All that they tell each other is what became of their studies, so that gloo will do with GPUs, too. Belongs first in
+    a config's "run": MONAI finds a bundle's own code only from then on, and not in its "initialize".
     """
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("gloo")
