@@ -103,9 +103,13 @@ def test_nrrd_and_metaimage_give_the_same_voxels_and_affine_as_nifti(tmp_path, s
 def test_a_4d_nrrd_file_is_a_study(tmp_path):
     # ITK writes a fourth dimension of a 4-D image as one more axis and a vector image as components of a voxel
     stacked = expected_image(modalities=MSD_CHANNELS)
-    itk.imwrite(itk.image_from_array(stacked.T.copy(), is_vector=True), str(tmp_path / "vector.nrrd"))
-    itk.imwrite(itk.image_from_array(stacked.transpose(0, 3, 2, 1).copy()), str(tmp_path / "axis.nrrd"))
-    for name in ("vector.nrrd", "axis.nrrd"):
+    images = {
+        "vector.nrrd": itk.image_from_array(stacked.T.copy(), is_vector=True),
+        "axis.nrrd": itk.image_from_array(stacked.transpose(0, 3, 2, 1).copy()),
+    }
+    for name, image in images.items():
+        image.SetSpacing([6.0] * image.GetImageDimension())
+        itk.imwrite(image, str(tmp_path / name))
         np.testing.assert_array_equal(LoadStudyd()({"image": tmp_path / name})["image"].numpy(), expected_image())
 
 
