@@ -76,7 +76,7 @@ def test_a_flat_folder_with_names_that_say_nothing_is_the_same_study(folder, tmp
 
 
 def test_thinner_slices_go_before_thicker_and_scanned_before_reformatted(folder):
-    add(folder, 7, "t1_se +gd", SliceThickness=5.0)
+    add(folder, 7, "t1_se +gd", SliceThickness=8.0)
     add(folder, 8, "t1_mprage cor", ImageType=["DERIVED", "SECONDARY", "MPR"], SliceThickness=0.5)
     study = find_dicom(folder, MODALITIES)
     assert names(study) == FOUND
