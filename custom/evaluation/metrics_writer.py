@@ -6,13 +6,13 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 
 from custom.common.atomic_files import written_beside
+from custom.common.cli_flags import as_path
 from custom.common.provenance import origin_of
 from custom.evaluation.calibration import expected_calibration_error, reliability_curve
 
@@ -41,7 +41,7 @@ class MetricsWriter:
         settings: Mapping[str, Any],
         classes: Sequence[str] = (),
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = as_path(output_dir, "output_dir")
         self.ids = [study["id"] for study in studies]
         self.suffixes = [f"_{name}" for name in classes] or [""]
         self.origin = origin_of(weights, settings)

@@ -24,8 +24,9 @@ from scipy import ndimage
 
 from custom.common.atomic_files import written_beside
 from custom.common.brain import brain_of, is_brain
-from custom.common.cli_flags import as_flag
+from custom.common.cli_flags import as_flag, as_path
 from custom.common.errors import BadInput
+from custom.common.file_names import require_file_name, require_path_inside
 from custom.common.grid import grid_of, voxel_mm3
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.common.pictures import fullest_section, in_window, radiological
@@ -76,7 +77,7 @@ class ReportWriter:
         channel_order: Sequence[str],
         enabled: bool | str,
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = as_path(output_dir, "output_dir")
         self.images = {study["id"]: study["image"] for study in studies}
         self.channel_order = channel_order
         self.enabled = as_flag(enabled, "report")
@@ -188,6 +189,9 @@ def _read_run(folder: Path) -> dict[str, Any]:
     if len(found) != 1:
         raise BadInput(f"{folder} has {len(found)} files *_run.json, expected the results of one study.")
     run = json.loads(found[0].read_text(encoding="utf-8"))
+    require_file_name(run["id"], f"{found[0]}: its id")
+    for name, file in run["outputs"].items():
+        require_path_inside(file, f"{found[0]}, for {name},")
     if not {"seg", "prob"} <= set(run["outputs"]):
         raise BadInput(f"{found[0]} names the maps {', '.join(run['outputs'])}, expected seg and prob among them.")
     return run

@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 from ignite.engine import Engine, Events
 
-from custom.common.cli_flags import as_flag
+from custom.common.cli_flags import as_flag, as_path
 from custom.common.grid import volume_ml
 from custom.common.modalities import MODALITIES
 from custom.common.provenance import origin_of
@@ -55,7 +55,7 @@ class ResultsWriter:
         classes: Sequence[str] = (),
         enabled: bool | str = True,
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = as_path(output_dir, "output_dir")
         self.maps = maps
         self.studies = {study["id"]: study for study in studies}
         self.origin = origin_of(weights, settings)

@@ -48,6 +48,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "fold": "The fold held out for validation, from 0; `$None` trains on every study and validates on none.",
         "folds": "How many folds patients are dealt into, where no datalist has folds.",
         "channel_order": "Modality of each channel of a 4-D file.",
+        "dicom_ids": "What a DICOM study is called: `hash` is `study_` and eight digits, `folder` after its folder, "
+        "which may tell who the patient is.",
         "masks": "`required` of every training study, or `optional`, for the variant `mean_teacher`.",
         "pred_and_label": "The pair of masks that figures compare; leave it.",
     },

@@ -360,6 +360,18 @@ def test_results_without_a_mask_are_refused(study, tmp_path):
         write_report(results, study)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"id": ".."}, {"id": "/a"}, {"outputs": {"seg": "../x", "prob": "y"}}, {"outputs": {"seg": "/x", "prob": "y"}}],
+)
+def test_a_run_report_that_leads_out_of_its_folder_is_refused(study_folder, tmp_path, changed):
+    results = write_results(tmp_path / "results", study_folder)
+    run = results / "study1_run.json"
+    run.write_text(json.dumps(json.loads(run.read_text()) | changed))
+    with bad_input(run, "expected"):
+        write_report(results, study_folder)
+
+
 def test_results_of_another_grid_are_refused_and_leave_nothing(study, tmp_path):
     results = write_results(tmp_path, study)
     other = write_study(tmp_path, "study2", shape=(24, 24, 12))
