@@ -13,6 +13,7 @@ import fire
 from custom.common.cli_flags import as_flag, as_path
 from custom.common.errors import BadInput
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
+from custom.data.label_scheme import AUTO
 
 if TYPE_CHECKING:
     from custom.data.find import ImageSpec
@@ -46,6 +47,7 @@ def check(
     channel_order: tuple[str, ...] = MSD_CHANNELS,
     masks: str = "optional",
     dicom_ids: str = "hash",
+    label_scheme: str = AUTO,
 ) -> None:
     """Read every study of a dataset, or one study, and say what is found or what is wrong with it.
 
@@ -56,6 +58,7 @@ def check(
         channel_order: modality of each channel of a 4-D file.
         masks: "required" of every study, "optional", or "none" to leave them aside.
         dicom_ids: "hash", or "folder" to call a DICOM study after its folder.
+        label_scheme: what the values of masks mean: brats2013, brats2021, brats2023, brats2024, msd or whole_tumour.
     """
     import nibabel as nib
     import numpy as np
@@ -67,21 +70,25 @@ def check(
     from custom.data.load import LoadStudyd
     from custom.dicom.registration import MOVES
 
-    load: Any = LoadStudyd(channel_order=channel_order)
-    for study in studies:
-        image = load(study)["image"]
-        grid, dicom = study["image"].grid, study["image"].dicom
+    load: Any = LoadStudyd(channel_order=channel_order, label_scheme=label_scheme)
+    for item in studies:
+        study, loaded = item["image"], load(item)
+        grid = study.grid
         spacing = " x ".join(f"{size:g}" for size in np.round(grid.spacing, 3))
         orientation = "".join(nib.aff2axcodes(grid.affine))
         shape = " x ".join(map(str, grid.shape))
-        mask = "with a mask" if "label" in study else "without a mask"
-        print(f"{study['id']}: {', '.join(MODALITIES)}; {shape} voxels of {spacing} mm, {orientation}; {mask}")
-        if dicom:
-            print(*(f"  {line}" for line in dicom.lines(image.meta[MOVES])), sep="\n")
+        mask = "with a mask" if "label" in item else "without a mask"
+        print(f"{study.id}: {', '.join(MODALITIES)}; {shape} voxels of {spacing} mm, {orientation}; {mask}")
+        if study.dicom:
+            print(*(f"  {line}" for line in study.dicom.lines(loaded["image"].meta[MOVES])), sep="\n")
+        for modality, looks in zip(study.images, loaded["look_like"].split(), strict=True):
+            why = "" if study.dicom else " by the order of channels" if study.channels else " by its name"
+            content = "its intensities do not contradict" if looks == modality else f"BUT IT LOOKS LIKE {looks}"
+            print(f"  {modality} is {study.name_of(modality)}{why}; {content}")
     print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
 
 
-def dice(mask: str, truth: str) -> str:
+def dice(mask: str, truth: str, label_scheme: str = AUTO) -> str:
     """Compare a mask with a true one of the same study: any label counts as tumour.
 
     Example: python -m custom dice demo/results/demo_000/demo_000_seg.nii.gz demo/demo_000/demo_000_seg.nii.gz
@@ -89,6 +96,7 @@ def dice(mask: str, truth: str) -> str:
     Args:
         mask: file of the mask.
         truth: file of the true mask.
+        label_scheme: what the values of both mean, see `check`; only in brats2024 are some of them no tumour.
 
     Returns:
         Dice and the two volumes.
@@ -98,7 +106,8 @@ def dice(mask: str, truth: str) -> str:
     from custom.common.grid import grid_of, volume_ml
     from custom.data.load import load_mask
 
-    found, expected = (load_mask(as_path(file, option)) for file, option in ((mask, "mask"), (truth, "truth")))
+    files = {"mask": mask, "truth": truth}
+    found, expected = (load_mask(as_path(file, option), label_scheme) for option, file in files.items())
     if not grid_of(found).is_that_of(grid_of(expected)):
         raise BadInput(f"{mask} is not on the grid of {truth}, expected two masks of one study.")
     score = compute_dice(found[None] > 0, expected[None] > 0).item()
