@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine
 from monai.engines import IterationEvents
 
-from custom.common.cli_flags import as_flag
+from custom.common.cli_flags import as_flag, as_path
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class ReportWriter:
         channel_order: Sequence[str],
         enabled: bool | str,
     ) -> None:
-        self.output_dir = Path(output_dir).expanduser()
+        self.output_dir = as_path(output_dir, "output_dir")
         self.images = {study["id"]: study["image"] for study in studies if "image" in study}
         self.channel_order = channel_order
         self.enabled = as_flag(enabled, "report")

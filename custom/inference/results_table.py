@@ -6,13 +6,13 @@ import csv
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from custom.common.atomic_files import folder_beside
+from custom.common.cli_flags import as_path
 from custom.common.errors import BadInput
 from custom.inference.batch import DONE, FAILED, SKIPPED
 from custom.inference.results_folder import read_run
@@ -36,7 +36,7 @@ class ResultsTable:
     """
 
     def __init__(self, output_dir: str, studies: Sequence[Mapping[str, Any]]) -> None:
-        self.output_dir = Path(output_dir).expanduser()
+        self.output_dir = as_path(output_dir, "output_dir")
         self.order = [study["id"] for study in studies]
         self.rows: list[dict[str, Any]] = []
         self.warnings = WarningsKept()

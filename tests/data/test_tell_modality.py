@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from custom.__main__ import check
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.datasets import find_studies
 from custom.data.load import LoadStudyd
 from custom.data.phantom import make_phantom
-from custom.data.study import MSD_CHANNELS
 from custom.data.tell_modality import compare, likely_order
 from tests.studies import write_study
 
