@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import ignite.distributed as idist
+import torch
 import torch.distributed as dist
-from monai.data import DistributedSampler
+from monai.data import DataLoader, DistributedSampler
 
 from custom.common.errors import BadInput
 
 Item = TypeVar("Item")
 
 
-def study_sampler(dataset: Any) -> DistributedSampler:
-    """Return the sampler with which process k of N gets the studies k, k + N, k + 2N, ..., each study once.
+def join() -> None:
+    """Join the other processes of a ``torchrun``, where this is one of them; each has its own GPU, if there are enough.
+
+    A step of ``run`` and not of ``initialize``, at which MONAI does not find a bundle's custom/ from another folder.
+    """
+    if "LOCAL_RANK" not in os.environ or dist.is_initialized():
+        return
+    own_gpu = torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    if own_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # which `cuda` then means
+    dist.init_process_group("nccl" if own_gpu else "gloo")
+    atexit.register(leave)
+
+
+def leave() -> None:
+    """Part from the other processes, unless this one has done so."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def study_loader(dataset: Any) -> DataLoader:
+    """Return a loader of one study at a time, of several processes each its share: 0, N, 2N, ... to the first of N.
 
     Args:
-        dataset: the studies, the same in every process.
+        dataset: the studies, the same ones in every process; none at all in a training that validates nothing.
 
     Raises:
         BadInput: there are fewer studies than processes; a process without a study would block the others.
     """
     processes = idist.get_world_size()
+    if processes == 1 or not len(dataset):
+        return DataLoader(dataset)
     if len(dataset) < processes:
         raise BadInput(f"Found {len(dataset)} studies for {processes} processes, expected at least one for each.")
-    return DistributedSampler(
-        dataset, num_replicas=processes, rank=idist.get_rank(), even_divisible=False, shuffle=False
+    return DataLoader(
+        dataset,
+        sampler=DistributedSampler(
+            dataset, num_replicas=processes, rank=idist.get_rank(), even_divisible=False, shuffle=False
+        ),
     )
 
 
@@ -39,16 +67,3 @@ def in_order_of_processes(items: Sequence[Item]) -> list[Item]:
     """
     processes = idist.get_world_size()
     return [item for process in range(processes) for item in items[process::processes]]
-
-
-def gathered(items: Sequence[Item]) -> list[Item]:
-    """Return the items of all processes, those of the first one first; every process must call this.
-
-    Args:
-        items: objects that can be pickled; their number may differ between processes.
-    """
-    if idist.get_world_size() == 1:
-        return list(items)
-    parts: list[list[Item]] = [[]] * idist.get_world_size()
-    dist.all_gather_object(parts, list(items))
-    return [item for part in parts for item in part]

@@ -28,9 +28,9 @@ class MetricsWriter:
     with all metrics.
 
     Args:
-        output_dir: folder of the two files.
-        studies: the studies in the order of the evaluation, from `custom.data.datasets.find_studies`. Several processes
-            share them by `custom.common.processes.study_sampler`, and the first one writes.
+        output_dir: folder that the two files go to.
+        studies: the studies in the order of the evaluation, as `custom.data.datasets.find_studies` gives them. Several
+            processes share them as `custom.common.processes.study_loader` does, and the first one writes.
         weights: name -> path of the weights; their SHA-256 goes into ``metrics.json``.
         settings: name -> value of the settings, written to ``metrics.json``.
         classes: names of a mask's channels, such as wt, tc and et; empty for a mask with one channel.

@@ -42,22 +42,26 @@ class Residuald(MapTransform):
         >>> residual = Residuald()(study)["residual"]
         >>> residual.shape, residual.unique()
         (torch.Size([1, 8, 8, 8]), tensor([0.2500]))
+
+    Args:
+        target: the synthesized modality; the text above has T1ce.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, target: str = "t1ce") -> None:
         super().__init__("image")
+        self.target = target
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with ``residual`` (1, H, W, D), in [0, 1]."""
-        channel = MODALITIES.index("t1ce")
-        image, synthetic = data["image"], data["t1ce_synthetic"]
-        t1ce = image[channel : channel + 1]
-        if not len(t1ce):
+        channel = MODALITIES.index(self.target)
+        image, synthetic = data["image"], data[f"{self.target}_synthetic"]
+        real = image[channel : channel + 1]
+        if not len(real):
             return dict(data)
-        if t1ce.any() and synthetic.any():
-            return {**data, "residual": residual_map(t1ce, synthetic, data["brain"])}
-        result = {**data, "residual": torch.zeros_like(t1ce)}
-        if not t1ce.any():
+        if real.any() and synthetic.any():
+            return {**data, "residual": residual_map(real, synthetic, data["brain"])}
+        result = {**data, "residual": torch.zeros_like(real)}
+        if not real.any():
             result["image"] = image.clone()
             result["image"][channel] = synthetic[0]
         return result

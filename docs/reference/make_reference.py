@@ -56,6 +56,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "fold": "The fold held out for validation, from 0; `$None` trains on every study, without validation.",
         "folds": "Number of folds that patients are assigned to, if no datalist defines folds.",
         "channel_order": "Modality of each channel of a 4-D file.",
+        "dicom_ids": "How DICOM studies are named: `hash` (of their StudyInstanceUID) or `folder` (its name, which may "
+        "name the patient).",
         "masks": "`required`: every training study needs a mask; `optional`: for the variant `mean_teacher`.",
         "pred_and_label": "The pair of masks that the metrics compare; do not change.",
     },
@@ -155,6 +157,11 @@ VARIANTS: dict[str, dict[str, str]] = {
         "samples": "Draws eight images; the output is their mean and standard deviation.",
         "torchscript": "Adds `export`, which writes the network as TorchScript.",
         "onnx": "Adds `export`, which writes the network as ONNX.",
+        "uptake": "What any modality (`--target`) adds to the one most like it, in three planes, from those that are "
+        "there, with the deviation to expect. Its weights are `models/uptake.pt`.",
+        "uptake_train": "Training only: give it after `uptake`.",
+        "uptake_inference": "Inference only: give it after `uptake`. Adds the difference on the study's own grid, and "
+        "writes the uptake map.",
     },
     "recoseg_seg": {
         "no_residual": "The same segmenter without the residual.",

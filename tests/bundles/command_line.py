@@ -46,13 +46,13 @@ def parsed(bundle: Path, section: str, config: str = "inference", **changes: obj
     return parser.get_parsed_content(section)
 
 
-def python(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def python(*arguments: object, cwd: Path, timeout: int = 300) -> subprocess.CompletedProcess[str]:
     """Run Python in another process, which finds this project's code only where the command itself looks."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["CUDA_VISIBLE_DEVICES"] = ""  # two processes cannot share one GPU under nccl
     environment["OMP_NUM_THREADS"] = "1"  # small networks gain nothing from more
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
 def succeeded(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:

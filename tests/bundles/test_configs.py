@@ -74,10 +74,6 @@ def test_several_processes_train_the_network_that_one_trains(bundle):
     assert several["module"] == one
 
 
-def test_both_bundles_share_out_studies_in_the_same_way():
-    assert config_of(BUNDLES[SYNTH], "multi_gpu_inference") == config_of(BUNDLES[SEG], "multi_gpu_inference")
-
-
 @pytest.mark.parametrize("config", ["train", "inference"])
 def test_the_segmenter_asks_for_the_synthesizer_beside_it_with_its_sampler_and_version(config):
     segmenter, synthesizer = (config_of(BUNDLES[name], config) for name in (SEG, SYNTH))

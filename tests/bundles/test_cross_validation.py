@@ -15,7 +15,7 @@ def test_every_study_is_scored_once_by_a_network_that_has_not_seen_it(bundles, d
     output = tmp_path / "out"
     few = ("--max_epochs", 1, "--train#trainer#epoch_length", 1, "--batch_size", 4, "--device", "cpu")
     command = ("-m", "custom", "cross_validate", bundles / SEG, dataset, output, "--folds", 2, *few)
-    said = succeeded(python(*command, cwd=REPOSITORY)).stdout
+    said = succeeded(python(*command, cwd=REPOSITORY, timeout=1200)).stdout  # it starts four commands
     assert str(output / "metrics.json") in said
     pooled = json.loads((output / "metrics.json").read_text())
     folds = [json.loads((output / f"fold_{fold}" / "metrics.json").read_text()) for fold in range(2)]

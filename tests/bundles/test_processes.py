@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.bundles.command_line import SEG, config_files, files_in, image, python, result, succeeded
+from tests.bundles.command_line import SEG, files_in, image, python, result, run_command, succeeded
 
 pytestmark = pytest.mark.slow
 STUDIES = ("oblique", "phantom_0", "turned")  # one process has two of them
@@ -18,9 +18,8 @@ def shared(bundles, mixed_dataset, tmp_path_factory):
     """The folder of an evaluation that two processes have done, with the maps of every study."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "list.json").write_text(json.dumps({"testing": [{"image": study} for study in STUDIES]}))
-    configs = [*config_files(bundles / SEG, "evaluate"), *config_files(bundles / SEG, "multi_gpu_inference")]
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    command = ("-m", "monai.bundle", "run", "--config_file", configs, "--bundle_root", bundles / SEG)
+    command = run_command(bundles / SEG, "evaluate")
     options = ("--dataset_dir", mixed_dataset, "--datalist", folder / "list.json", "--save_maps", "true")
     succeeded(python(*launch, *command, *options, "--output_dir", folder / "out", cwd=folder))
     return folder / "out"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from pathlib import Path
+
 import ignite.distributed as idist
 import pytest
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from custom.common.processes import gathered, in_order_of_processes, study_sampler
+from custom.common.processes import in_order_of_processes, join, leave, study_loader
 from tests.studies import bad_input
 
 STUDIES = ("a", "b", "c", "d", "e")
@@ -29,7 +33,7 @@ def test_every_study_goes_to_one_process_and_their_order_is_known(as_process, pr
     found = []
     for rank in range(processes):
         as_process(rank, processes)
-        found += [STUDIES[number] for number in study_sampler(STUDIES)]
+        found += [study for (study,) in study_loader(STUDIES)]
     assert sorted(found) == list(STUDIES)
     assert in_order_of_processes(STUDIES) == found
 
@@ -37,20 +41,38 @@ def test_every_study_goes_to_one_process_and_their_order_is_known(as_process, pr
 def test_fewer_studies_than_processes_are_refused(as_process):
     as_process(0, 3)
     with bad_input("2 studies", "3 processes"):
-        study_sampler(STUDIES[:2])
+        study_loader(STUDIES[:2])
 
 
-def test_one_process_has_all_items():
-    assert gathered(["a", "b"]) == ["a", "b"]
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_training_that_validates_nothing_has_nothing_to_share(as_process, processes):
+    as_process(0, processes)
+    assert list(study_loader([])) == []
 
 
-def gather(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    found = gathered([{"id": study} for study in STUDIES[rank::2]])
-    assert [row["id"] for row in found] == in_order_of_processes(STUDIES) == ["a", "c", "e", "b", "d"]
-    dist.destroy_process_group()
+def test_a_process_on_its_own_joins_and_leaves_nobody(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    join()
+    assert not dist.is_initialized()
+    leave()
+
+
+def take(rank: int, folder: str) -> None:
+    """Be one of two processes: look at what it is given."""
+    environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    os.environ |= {name: str(value) for name, value in environment.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": Path(folder, "port").read_text()}
+    join()
+    Path(folder, str(rank)).write_text(" ".join(study for (study,) in study_loader(STUDIES)))
+    leave()
+    assert not dist.is_initialized()
 
 
 @pytest.mark.slow
-def test_every_process_gets_the_items_of_all(tmp_path):
-    mp.spawn(gather, args=(str(tmp_path),), nprocs=2)
+def test_the_processes_of_a_torchrun_find_each_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        (tmp_path / "port").write_text(str(free.getsockname()[1]))
+    mp.spawn(take, args=(str(tmp_path),), nprocs=2)
+    assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["a c e", "b d"]

@@ -1,0 +1,108 @@
+"""What a synthetic image is anchored on: the present modality that is most like it, to which a difference is added.
+
+T1ce is T1 plus what took up contrast. A network that predicts that difference need not paint again what T1 shows
+already, and its answer, smooth and at 2 mm, can be added to T1 on the study's own grid, with every detail that T1 has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.transforms import MapTransform
+
+from custom.common.brain import is_brain
+from custom.common.modalities import MODALITIES
+from custom.preprocessing.intensities import INTENSITY_RANGE
+
+# Of each target, what it is anchored on, the best first: those whose correlation with it inside the brain is above one
+# half, so that the difference varies less than the image itself. T2 has none: its correlations are at most 0.47.
+ANCHORS: Mapping[str, Sequence[str]] = {
+    "flair": ("t1", "t1ce"),
+    "t1": ("t1ce", "flair"),
+    "t2": (),
+    "t1ce": ("t1", "flair"),
+}
+# the mean inside the brain of every modality, see `custom.preprocessing.intensities.ScaleIntensityInBraind`
+NO_ANCHOR = 0.4
+
+
+def anchor_channel(target: int, present: Sequence[bool]) -> int | None:
+    """Return the channel that a target's channel is anchored on, None where nothing like it is present.
+
+    Args:
+        target: number of the target among `custom.common.modalities.MODALITIES`.
+        present: whether each modality is there.
+    """
+    candidates = (MODALITIES.index(name) for name in ANCHORS[MODALITIES[target]])
+    return next((channel for channel in candidates if present[channel]), None)
+
+
+def anchor_image(image: torch.Tensor, target: int, present: Sequence[bool]) -> torch.Tensor:
+    """Return the anchor (1, ...) of a target's channel in an image (4, ...) of flair, t1, t2, t1ce in [0, 1].
+
+    Where nothing like the target is present, it is the mean of a brain: what is added is the image itself.
+    """
+    channel = anchor_channel(target, present)
+    return torch.full_like(image[:1], NO_ANCHOR) if channel is None else image[channel : channel + 1]
+
+
+def present_modalities(image: torch.Tensor, target: int) -> list[bool]:
+    """Tell which modalities of an image (4, ...) are there, not zero everywhere, other than the target."""
+    return [channel != target and bool(volume.any()) for channel, volume in enumerate(image)]
+
+
+class SubtractAnchord(MapTransform):
+    """Split what the synthesizer gives into parts that go back to the study's grid each in its own way.
+
+    Takes ``pred`` (2, H, W, D), a synthetic image in [0, 1] and its deviation, on the grid of ``image`` (4, H, W, D).
+    Gives ``<target>_synthetic`` and ``deviation``, its two channels, and ``difference``, the image less its anchor; all
+    (1, H, W, D), with the metadata of ``image``, so that MONAI's `Invertd` can bring them back.
+
+    Args:
+        target: the modality that was synthesized.
+    """
+
+    def __init__(self, target: str = "t1ce") -> None:
+        super().__init__("pred")
+        self.target = target
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with the parts."""
+        image, target = data["image"], MODALITIES.index(self.target)
+        synthetic, deviation = torch.as_tensor(data["pred"]).split(1)
+        anchor = anchor_image(image, target, present_modalities(image, target))
+        parts = {
+            f"{self.target}_synthetic": synthetic,
+            "deviation": deviation,
+            "difference": (synthetic - anchor) * data["brain"],
+        }
+        return {**data, **{name: torch.zeros_like(image[:1]).copy_(part) for name, part in parts.items()}}
+
+
+class AddAnchord(MapTransform):
+    """Add a difference, back on the study's own grid, to its anchor there: a synthetic image with every detail of it.
+
+    Takes ``difference`` (1, X, Y, Z); ``original`` (4, X, Y, Z), the study's images as they were read, a missing one
+    zero; and the scales of ``image``. Gives ``<target>_synthetic`` (1, X, Y, Z) in the target's own intensities, zero
+    outside the brain, or in [0, 1] where the study has no such image.
+
+    Args:
+        target: the modality that was synthesized.
+    """
+
+    def __init__(self, target: str = "t1ce") -> None:
+        super().__init__("difference")
+        self.target = target
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with the synthetic image."""
+        original, target = torch.as_tensor(data["original"]), MODALITIES.index(self.target)
+        low, high = data["image"].meta[INTENSITY_RANGE].view(-1, 2, 1, 1, 1).unbind(dim=1)
+        unit = ((original - low) / (high - low)).clamp(0, 1)
+        anchor = anchor_image(unit, target, present_modalities(original, target))
+        brain = is_brain(original).any(dim=0, keepdim=True)
+        synthetic = (anchor + torch.as_tensor(data["difference"])).clamp(0, 1)
+        own = (synthetic * (high[target] - low[target]) + low[target]) * brain
+        return {**data, f"{self.target}_synthetic": torch.zeros_like(data["difference"]).copy_(own)}

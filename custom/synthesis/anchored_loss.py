@@ -1,0 +1,49 @@
+"""The loss of the anchored synthesizer's training."""
+
+from __future__ import annotations
+
+import torch
+from monai.losses import SSIMLoss
+from torch import nn
+
+LOG_VARIANCE = (-9.0, 3.0)  # from a hundredth of the scale to five times the scale
+
+
+class AnchoredLoss(nn.Module):
+    """Gaussian negative log likelihood of the difference, weighted by variance ** beta, and the structural similarity.
+
+    Seitzer et al., "On the Pitfalls of Heteroscedastic Uncertainty Estimation with Probabilistic Neural Networks",
+    arXiv 2203.09168, equation 5. With beta 0, what is hard to predict is given up early, its variance being raised
+    instead; with 1, the difference is learned as from the squared error. PyTorch's `GaussianNLLLoss` is beta 0.
+
+    Args:
+        beta: from 0 to 1; the paper recommends 0.5.
+        structural_weight: weight of one minus the structural similarity (Wang et al. 2004) of anchor and difference
+            together with the real image; 0 leaves it out.
+    """
+
+    def __init__(self, beta: float = 0.5, structural_weight: float = 0.2) -> None:
+        super().__init__()
+        self.beta = beta
+        self.structural_weight = structural_weight
+        self.dissimilarity = SSIMLoss(spatial_dims=2)
+
+    def forward(self, prediction: torch.Tensor, target: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the mean over the brains of a batch, a scalar.
+
+        Args:
+            prediction: the difference and the log of its variance, (B, 2, h, w); at least 11 x 11 pixels where the
+                structural similarity counts.
+            target: what `custom.synthesis.anchored_batch.PrepareAnchoredBatch` gives.
+        """
+        with torch.autocast(prediction.device.type, enabled=False):
+            mean, log_variance = prediction.float().chunk(2, dim=1)
+            log_variance = log_variance.clamp(*LOG_VARIANCE)
+            likelihood = 0.5 * ((mean - target["x0"]).square() * (-log_variance).exp() + log_variance)
+            weighted = likelihood * (self.beta * log_variance).exp().detach()
+            brain, anchor = target["brain"], target["anchor"]
+            loss = ((weighted * brain).sum(dim=(1, 2, 3)) / brain.sum(dim=(1, 2, 3)).clamp(min=1)).mean()
+            if self.structural_weight == 0:
+                return loss
+            images = (((mean + anchor) * brain).clamp(0, 1), (target["x0"] + anchor) * brain)
+            return loss + self.structural_weight * self.dissimilarity(*images)
