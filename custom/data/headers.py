@@ -13,8 +13,9 @@ from monai.data.utils import orientation_ras_lps
 
 from custom.common.errors import BadInput
 
-# Where the text at the start of a MetaImage or NRRD file says that its voxels are. ITK opens whatever file it names.
-DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file\s*:)\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+# Where the text at the start of a file says that its voxels are. ITK opens whatever file is named there.
+META_IMAGE_DATA = re.compile(rb"^[ \t]*ElementDataFile\s*[=:][ \t]*(.*?)\s*$", re.MULTILINE)
+NRRD_DATA = re.compile(rb"^data ?file\s*:[ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 HEADER_BYTES = 1_000_000
 FILE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -66,11 +67,14 @@ def require_image_file(path: Path) -> None:
 
 
 def _require_own_voxels(path: Path) -> None:
-    """Raise `BadInput` where the voxels are in a file elsewhere, which may be of another patient, or no image at all."""
+    """Raise `BadInput` where the voxels are in a file elsewhere, which may be another patient's, or no image at all."""
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
-    for match in DATA_FILE.finditer(header.partition(b"\n\n")[0]):
-        name = match[1].decode(errors="replace")
+    if path.name.lower().endswith((".mha", ".mhd")):
+        names = META_IMAGE_DATA.findall(header)[:1]  # the last line of the header
+    else:
+        names = NRRD_DATA.findall(re.split(rb"\r?\n\r?\n", header, maxsplit=1)[0])
+    for name in (name.decode(errors="replace") for name in names):
         if name == ".." or re.search(r"[\\/:%]|^LIST|\s", name):
             raise BadInput(
                 f"{path} has its voxels in {name!r}, expected them in it, or in one file in the same folder."

@@ -1,3 +1,13 @@
+"""What a header says, and what it must not. test_study.py and test_load.py have whole studies."""
+
+from __future__ import annotations
+
+import pytest
+
+from custom.data.headers import read_header
+from tests.studies import bad_input
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "../other/t1.raw", "..", "LIST", "C:\\t1.raw", "t1_%03d.raw 1 9 1"])
 @pytest.mark.parametrize(
     ("suffix", "header"),
