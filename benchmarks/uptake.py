@@ -158,7 +158,10 @@ def parse(*variants: str, **changes: Any) -> tuple[Any, Any]:
     """Return network and inferer of the bundle."""
     parser = ConfigParser()
     parser.read_config(
-        [BUNDLE / "configs" / "inference.json", *(BUNDLE / "configs" / "variants" / f"{name}.json" for name in variants)]
+        [
+            BUNDLE / "configs" / "inference.json",
+            *(BUNDLE / "configs" / "variants" / f"{name}.json" for name in variants),
+        ]
     )
     parser.update({"bundle_root": str(BUNDLE), "device": "cpu", "amp": False, **changes})
     return parser.get_parsed_content("network").eval(), parser.get_parsed_content("inferer")
