@@ -3,15 +3,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo/demo_000
 
-.PHONY: demo test test-federated test-monailabel lint clean
+# Packages are those of PyPI whose hashes are in the lock files. LOCKED=no takes the same versions without hashes, for a
+# pip that is given wheels from elsewhere, such as PyTorch's own for the CPU.
+LOCKED ?= yes
+packages = $(if $(filter yes,$(LOCKED)),--require-hashes --requirement $(1).lock,--requirement $(1).txt)
 
-.venv/user: requirements.txt
+LOCK_OPTIONS := --universal --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --no-config
+
+.PHONY: demo test test-federated test-monailabel lint lock pack clean
+
+.venv/user: requirements.txt requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --requirement requirements.txt
+	$(BIN)/pip install --quiet $(call packages,requirements)
 	touch $@
 
-.venv/developer: .venv/user requirements-dev.txt
-	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+.venv/developer: .venv/user requirements-dev.txt requirements-dev.lock
+	$(BIN)/pip install --quiet $(call packages,requirements-dev)
 	touch $@
 
 .venv/federated: .venv/developer requirements-federated.txt
@@ -46,6 +53,14 @@ lint: .venv/developer  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lock:  ## versions and hashes of all packages, after a change of requirements.txt or requirements-dev.txt; needs uv
+	uv pip compile requirements.txt --python-version 3.10 $(LOCK_OPTIONS) --output-file requirements.lock
+	uv pip compile requirements-dev.txt --python-version 3.11 $(LOCK_OPTIONS) --output-file requirements-dev.lock
+
+pack: .venv/developer  ## both bundles as zips, and beside them the packages they run with, as CycloneDX
+	$(BIN)/python -m custom pack --output_dir packed
+	$(BIN)/cyclonedx-py requirements requirements.lock --output-reproducible --output-file packed/packages.cdx.json
 
 clean:  ## remove what the targets above made
 	rm -rf .venv .clients demo

@@ -46,6 +46,7 @@ def check(
     channel_order: tuple[str, ...] = MSD_CHANNELS,
     masks: str = "optional",
     dicom_ids: str = "hash",
+    label_scheme: str = "auto",
 ) -> None:
     """Read every study of a dataset, or one study, and print what was found or what is wrong.
 
@@ -56,6 +57,7 @@ def check(
         channel_order: modality of each channel of a 4-D file.
         masks: "required" (every study must have one), "optional", or "none" (masks are ignored).
         dicom_ids: "hash", or "folder" to name a DICOM study after its folder.
+        label_scheme: meaning of mask values: auto, brats2013, brats2021, brats2023, brats2024, msd or whole_tumour.
     """
     import nibabel as nib
     import numpy as np
@@ -67,21 +69,25 @@ def check(
     from custom.data.load import LoadStudyd
     from custom.dicom.registration import MOVES
 
-    load: Any = LoadStudyd(channel_order=channel_order)
-    for study in studies:
-        image = load(study)["image"]
-        grid, dicom = study["image"].grid, study["image"].dicom
+    load: Any = LoadStudyd(channel_order=channel_order, label_scheme=label_scheme)
+    for item in studies:
+        study, loaded = item["image"], load(item)
+        grid = study.grid
         spacing = " x ".join(f"{size:g}" for size in np.round(grid.spacing, 3))
         orientation = "".join(nib.aff2axcodes(grid.affine))
         shape = " x ".join(map(str, grid.shape))
-        mask = "with a mask" if "label" in study else "without a mask"
-        print(f"{study['id']}: {', '.join(MODALITIES)}; {shape} voxels of {spacing} mm, {orientation}; {mask}")
-        if dicom:
-            print(*(f"  {line}" for line in dicom.lines(image.meta[MOVES])), sep="\n")
+        mask = "with a mask" if "label" in item else "without a mask"
+        print(f"{study.id}: {', '.join(MODALITIES)}; {shape} voxels of {spacing} mm, {orientation}; {mask}")
+        if study.dicom:
+            print(*(f"  {line}" for line in study.dicom.lines(loaded["image"].meta[MOVES])), sep="\n")
+        for modality, looks in zip(study.images, loaded["look_like"].split(), strict=True):
+            why = "" if study.dicom else " by the order of channels" if study.channels else " by its name"
+            content = "its intensities do not contradict" if looks == modality else f"BUT IT LOOKS LIKE {looks}"
+            print(f"  {modality} is {study.name_of(modality)}{why}; {content}")
     print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
 
 
-def dice(mask: str, truth: str) -> str:
+def dice(mask: str, truth: str, label_scheme: str = "auto") -> str:
     """Compare a mask with the ground truth of the same study; every label above 0 counts as tumour.
 
     Example: python -m custom dice demo/results/demo_000/demo_000_seg.nii.gz demo/demo_000/demo_000_seg.nii.gz
@@ -89,6 +95,7 @@ def dice(mask: str, truth: str) -> str:
     Args:
         mask: file of the mask.
         truth: file of the ground-truth mask.
+        label_scheme: what the values of both masks mean, see `check`; only brats2024 has values that are no tumour.
 
     Returns:
         Dice and both volumes in ml.
@@ -101,7 +108,9 @@ def dice(mask: str, truth: str) -> str:
     from custom.common.grid import grid_of, volume_ml
     from custom.data.load import load_mask
 
-    found, expected = (load_mask(as_path(file, option)) for file, option in ((mask, "mask"), (truth, "truth")))
+    found, expected = (
+        load_mask(as_path(file, option), label_scheme) for file, option in ((mask, "mask"), (truth, "truth"))
+    )
     if not grid_of(found).is_that_of(grid_of(expected)):
         raise BadInput(f"{mask} is not on the grid of {truth}, expected two masks of one study.")
     score = compute_dice(found[None] > 0, expected[None] > 0).item()
@@ -168,8 +177,8 @@ def pack(output_dir: str, bundles_dir: str = str(BUNDLES_DIR), portable: bool = 
     from custom.sharing.pack import pack_bundles
 
     folder, bundles = as_path(output_dir, "output_dir"), as_path(bundles_dir, "bundles_dir")
-    for path, manifest in pack_bundles(folder, bundles).items():
-        print(f"{path}: {len(manifest['files'])} files, SHA-256 {sha256(path)}, custom/ {manifest['custom_sha256']}")
+    for path, contents in pack_bundles(folder, bundles).items():
+        print(f"{path}: {contents.files} files, SHA-256 {sha256(path)}, custom/ {contents.custom_sha256}")
     if as_flag(portable, "portable"):
         from custom.export.portable_bundle import pack_portable
 
@@ -197,19 +206,23 @@ def sign(zip_file: str, key: str, certificate: str | None = None) -> str:
     return str(sign_zip(as_path(zip_file, "zip_file"), as_path(key, "key"), chain))
 
 
-def verify(zip_file: str, public_key: str | None = None, certificate: str | None = None) -> str:
-    """Verify a packed bundle before unpacking: its signer, its integrity, and its configs and weights.
+def verify(
+    zip_file: str, public_key: str | None = None, certificate: str | None = None, output_dir: str | None = None
+) -> str:
+    """Verify a packed bundle and unpack it: its signer, its integrity, and its configs and weights.
 
     Reads the zip and the signature beside it, <zip_file>.sig; nothing of the bundle is imported or evaluated.
     Exit status: 0 verified, 2 refused (one sentence with the file and the reason), 1 any other failure (not verified).
 
-    Example: python -m custom verify recoseg_seg_v0.5.0.zip --public_key hospital.pub
+    Example: python -m custom verify recoseg_seg_v0.5.0.zip --public_key hospital.pub --output_dir received
 
     Args:
         zip_file: the packed bundle.
         public_key: PEM file of the signer's EC public key, received through another channel than the bundle.
         certificate: instead of the public key, PEM file of trusted certificates: authorities and, to accept only some
             of the signers whom these authorities certified for code signing, the certificates of those.
+        output_dir: unpack exactly what was verified to a new folder in there, named after the bundle; without it
+            nothing is unpacked.
 
     Returns:
         One line: the file, its signer, the number of files, and the hash of custom/.
@@ -222,11 +235,13 @@ def verify(zip_file: str, public_key: str | None = None, certificate: str | None
     trusted = {"public_key": public_key, "certificate": certificate}
     files = {name: as_path(file, name) for name, file in trusted.items() if file is not None}
     archive = as_path(zip_file, "zip_file")
+    folder = None if output_dir is None else as_path(output_dir, "output_dir")
     from custom.sharing.verify import verify_zip
 
-    manifest, signer = verify_zip(archive, **files)
+    contents, signer = verify_zip(archive, **files, output_dir=folder)
+    unpacked = "" if folder is None else f", unpacked to {folder}"
     return (
-        f"Verified: {zip_file}, signed by {signer}, {len(manifest['files'])} files, custom/ {manifest['custom_sha256']}"
+        f"Verified: {zip_file}, signed by {signer}, {contents.files} files{unpacked}, custom/ {contents.custom_sha256}"
     )
 
 

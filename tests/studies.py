@@ -19,8 +19,9 @@ from custom.data.find import find_study
 
 BRATS_2021 = {"flair": "flair", "t1": "t1", "t2": "t2", "t1ce": "t1ce", "seg": "seg"}
 BRATS_2023 = {"flair": "t2f", "t1": "t1n", "t2": "t2w", "t1ce": "t1c", "seg": "seg"}
-BRATS_AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
+BRATS_AFFINE = np.array([[-6.0, 0, 0, 0], [0, -6, 0, 239], [0, 0, 6, 0], [0, 0, 0, 1]])  # of a head in few voxels
 SHAPE = (24, 24, 10)
+VOXEL_ML = 0.216  # of `BRATS_AFFINE`
 
 
 def blob(shape: tuple[int, ...], radius: float, offset: float = 0.0) -> np.ndarray:

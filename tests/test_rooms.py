@@ -20,8 +20,8 @@ ROOMS: dict[str, set[str]] = {
     "inference": {"common", "dicom", "data", "preprocessing"},
     "training": {"common", "preprocessing"},
     "synthesis": {"common", "preprocessing", "inference"},
-    "segmentation": {"common", "preprocessing", "inference"},
     "sharing": {"common"},
+    "segmentation": {"common", "preprocessing", "inference", "sharing"},
     "export": {"common", "preprocessing", "inference", "synthesis", "segmentation", "sharing"},
     "federated": {"common"},
 }

@@ -70,10 +70,10 @@ def find_study(
         origin = "The mapping of a study's files"
         if unknown := sorted(map(str, set(image) - set(MODALITIES))):
             raise BadInput(f"{origin} has the unknown key {unknown[0]!r}, expected the keys {', '.join(modalities)}.")
-        found = {modality: as_path(file, modality) for modality, file in image.items()}
+        found = {modality: _image_path(file, str(modality)) for modality, file in image.items()}
         name = study_name(next(iter(found.values()))) if found else ""
     else:
-        path = as_path(image, "dataset_dir")
+        path = _image_path(image, "dataset_dir")
         require_target(path)
         if not path.exists():
             raise BadInput(f"{path} does not exist, expected a study's folder, a 4-D image or one modality's image.")
@@ -96,7 +96,7 @@ def find_study(
         id=require_file_name(study_id or name, f"{origin}: its id"),
         images=images,
         channels=None if volume is None else tuple(channel_order),
-        label=mask if label is None else Path(label).expanduser(),
+        label=mask if label is None else as_path(label, "label"),
         dicom=dicom,
     )
     files = [] if study.dicom else list(study.images.values())
@@ -118,6 +118,17 @@ def image_files(folder: Path) -> list[Path]:
     return [image for image in images if image.is_file()]
 
 
+def _image_path(value: FilePath, option: str) -> Path:
+    """Return a path; MONAI Label passes an empty one for an image that it does not know.
+
+    Raises:
+        BadInput: it is empty: an empty path would mean the working folder.
+    """
+    if not str(value):
+        raise BadInput("The path of the image is empty: there is no such image, expected a study's folder or image.")
+    return as_path(value, option)
+
+
 def _with_modalities(
     study: Study, label: FilePath | None, study_id: str | None, modalities: Sequence[str], optional: Sequence[str]
 ) -> Study:
@@ -125,7 +136,7 @@ def _with_modalities(
 
     Where the mask is another one, the study is to be checked again.
     """
-    mask = study.label if label is None else Path(label).expanduser()
+    mask = study.label if label is None else as_path(label, "label")
     return replace(
         study,
         id=study_id or study.id,
@@ -140,10 +151,10 @@ def _dicom_in(
 ) -> DicomStudy | None:
     """Return the study if ``image`` is DICOM, else None; a folder with other images in it is not."""
     if isinstance(image, Mapping):
-        paths = {modality: as_path(file, str(modality)) for modality, file in image.items()}
+        paths = {modality: _image_path(file, str(modality)) for modality, file in image.items()}
         named = set(paths) <= set(MODALITIES) and any(map(holds_dicom, paths.values()))
         return find_dicom(paths, modalities, optional, dicom_ids) if named else None
-    path = as_path(image, "dataset_dir")
+    path = _image_path(image, "dataset_dir")
     if path.is_dir() and not image_files(path) and holds_dicom(path):
         return find_dicom(path, modalities, optional, dicom_ids)
     return None

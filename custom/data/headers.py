@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import itk
+import nibabel as nib
 import numpy as np
 
 from custom.common.errors import BadInput
 from custom.common.grid import Grid
+from custom.data.check_geometry import nifti_affine, nifti_doubts
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 FILE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd")
+COLOURS = np.dtype([(channel, np.uint8) for channel in "RGB"])  # as nibabel has them
+GZIP = b"\x1f\x8b"  # how every file that gzip wrote begins
+NIFTI = (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")  # and one of NIfTI 1 or 2
+# Where the text at the start of a MetaImage or NRRD file says that its voxels are. ITK opens whatever file it names.
+DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file\s*:)\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+HEADER_BYTES = 1_000_000
 
 
 class Header(NamedTuple):
@@ -21,21 +30,31 @@ class Header(NamedTuple):
     Attributes:
         grid: where its voxels are.
         channels: size of the fourth dimension, 1 for a 3-D image.
+        doubts: what of its place is not sure, see `custom.data.check_geometry.nifti_doubts`.
     """
 
     grid: Grid
     channels: int
+    doubts: str = ""
 
 
 def read_header(path: Path) -> Header:
-    """Read shape and affine of an image, but no voxels.
+    """Read grid and channels of an image, but no voxels.
 
     Raises:
-        BadInput: the file does not exist, cannot be read, is not 3-D or 4-D, or its affine cannot be inverted.
+        BadInput: the file does not exist, cannot be read, is of another kind than its name says, does not hold one real
+            number a voxel, is not 3-D or 4-D, contradicts itself, or its affine cannot be inverted.
     """
     require_image_file(path)
+    doubts = ""
     try:
-        shape, affine = _nifti_header(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _itk_header(path)
+        if path.name.lower().endswith(NIFTI_SUFFIXES):
+            _require_compression_of_name(path)
+            shape, affine, doubts = _nifti_header(path)
+        else:
+            shape, affine = _itk_header(path)
+    except BadInput:
+        raise
     except Exception as error:  # nibabel, gzip and ITK raise a dozen unrelated types for a broken file
         raise unreadable(path, error) from error
 
@@ -45,16 +64,30 @@ def read_header(path: Path) -> Header:
         raise BadInput(f"{path} has the shape {shape}, expected a 3-D image, or a 4-D one with its modalities last.")
     if not np.isfinite(affine).all() or np.linalg.det(affine) == 0:
         raise BadInput(f"{path} has an affine that cannot be inverted, expected one with three axes of finite length.")
-    return Header(Grid(shape[:3], affine), shape[3] if len(shape) == 4 else 1)
+    return Header(Grid(shape[:3], affine), shape[3] if len(shape) == 4 else 1, doubts)
 
 
 def require_image_file(path: Path) -> None:
-    """Raise `BadInput` unless ``path`` is a file with the suffix of an image."""
+    """Raise `BadInput` unless ``path`` is a file with the suffix of an image, and its voxels are in its folder."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise BadInput(f"{path} {found}, expected an image file.")
     if not path.name.lower().endswith(FILE_SUFFIXES):
         raise BadInput(f"{path} has the wrong file type, expected one of {', '.join(FILE_SUFFIXES)}.")
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        _require_own_voxels(path)
+
+
+def _require_own_voxels(path: Path) -> None:
+    """Raise `BadInput` if the voxels are in another folder: in another patient's file, or one that is no image."""
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    for match in DATA_FILE.finditer(header.partition(b"\n\n")[0]):
+        name = match[1].decode(errors="replace")
+        if name == ".." or re.search(r"[\\/:%]|^LIST|\s", name):
+            raise BadInput(
+                f"{path} has its voxels in {name!r}, expected them in it, or in one file in the same folder."
+            )
 
 
 def unreadable(path: Path, error: Exception) -> BadInput:
@@ -67,13 +100,32 @@ def unreadable(path: Path, error: Exception) -> BadInput:
     )
 
 
-def _nifti_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
-    """Return shape and affine as MONAI reads them, who mends a qform or sform that contradicts the voxel size."""
-    # not at the top: MONAI takes seconds to import, and what is wrong with names can be said before
-    from monai.data import NibabelReader
+def _require_compression_of_name(path: Path) -> None:
+    """Raise `BadInput` if a NIfTI file is compressed and its name says that it is not, or the other way round."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if path.name.lower().endswith(".gz"):
+        if start in NIFTI:
+            raise BadInput(f"{path} is not compressed, expected a compressed file or a name that ends in .nii.")
+    elif start.startswith(GZIP):
+        raise BadInput(f"{path} is compressed, expected a plain file or a name that ends in .nii.gz.")
 
-    image = NibabelReader().read(path)  # nibabel reads voxels only when asked for them
-    return tuple(map(int, image.shape)), np.asarray(image.affine, dtype=np.float64)
+
+def _nifti_header(path: Path) -> tuple[tuple[int, ...], np.ndarray, str]:
+    """Return shape, affine, and what of its place is not sure."""
+    image: Any = nib.load(path)  # nibabel reads voxels only when asked for them
+    _require_real_numbers(path, image.get_data_dtype())
+    shape = tuple(map(int, image.shape))
+    if len(shape) not in (3, 4):  # said by the caller; nibabel has no sizes for three axes
+        return shape, np.eye(4), ""
+    return shape, nifti_affine(image, path), nifti_doubts(image)
+
+
+def _require_real_numbers(path: Path, dtype: np.dtype) -> None:
+    """Raise `BadInput` for colours and complex numbers, of which MONAI's readers keep a part without a word."""
+    if dtype.fields or dtype.kind == "c":
+        found = "colours" if dtype.fields else "complex numbers"
+        raise BadInput(f"{path} holds {found}, expected one real number a voxel, such as the magnitude of the signal.")
 
 
 def _itk_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
@@ -85,6 +137,9 @@ def _itk_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
         raise ValueError("no reader knows this format")
     image.SetFileName(str(path))
     image.ReadImageInformation()
+    kind = image.GetPixelType()
+    if kind in (itk.CommonEnums.IOPixel_COMPLEX, itk.CommonEnums.IOPixel_RGB, itk.CommonEnums.IOPixel_RGBA):
+        _require_real_numbers(path, np.dtype(complex) if kind == itk.CommonEnums.IOPixel_COMPLEX else COLOURS)
     shape = tuple(int(image.GetDimensions(axis)) for axis in range(image.GetNumberOfDimensions()))
     if image.GetNumberOfComponents() > 1:
         shape = (*shape, int(image.GetNumberOfComponents()))

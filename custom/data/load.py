@@ -9,22 +9,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform
 
-from custom.common.errors import BadInput
+from custom.common.background import with_zero_background
+from custom.common.grid import grid_of
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.find import find_study
-from custom.data.headers import unreadable
+from custom.data.headers import read_header, unreadable
+from custom.data.label_scheme import AUTO, check_scheme, read_labels
 from custom.data.study import Study, check_study
+from custom.data.tell_modality import likely_order
 from custom.dicom.registration import load_on_one_grid
 
 # `LoadImage` sets up every reader there is, and one of them warns each time that it lacks NVIDIA's decoder for DICOM.
 logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
 
-LABEL_VALUES = (0, 1, 2, 3, 4)  # 3 occurs in MSD and BraTS 2023, 4 in BraTS up to 2021
+
+logger = logging.getLogger(__name__)
 
 
 class LoadStudyd(MapTransform):
@@ -34,9 +39,10 @@ class LoadStudyd(MapTransform):
     it, and comes out as a float32 `MetaTensor` of shape (modalities, H, W, D), intensities as in the files, with the
     affine and file name of `Study.reference`. Series of a DICOM study that lie on other grids are registered to that
     one.
-    ``data["label"]``, if there and not None, is a path and comes out as a uint8 `MetaTensor` (1, H, W, D) of the
-    values in the file. ``data["id"]`` is set to the study's name unless it is there already. ``data["modalities"]``
-    names what was found.
+    ``data["label"]``, if there and not None, is a path and comes out as a uint8 `MetaTensor` (1, H, W, D) with the
+    values of `custom.data.label_scheme`. ``data["id"]`` is set to the study's name unless it is there already.
+    ``data["modalities"]`` names what was found, ``data["look_like"]`` what that looks like, see
+    `custom.data.tell_modality.likely_order`.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class LoadStudyd(MapTransform):
         modalities: Sequence[str] = MODALITIES,
         optional: Sequence[str] = (),
         fill: bool = False,
+        label_scheme: str = AUTO,
     ) -> None:
         """Set what is loaded.
 
@@ -57,6 +64,7 @@ class LoadStudyd(MapTransform):
             modalities: the modalities that are loaded and demanded, in the order of the channels that come out.
             optional: modalities that are loaded too if they are there, as the channels after those.
             fill: give a channel of zeros to each optional modality that is not there.
+            label_scheme: what the values of masks mean, see `custom.data.label_scheme.read_labels`.
         """
         super().__init__(keys)
         self.label_key = label_key
@@ -64,13 +72,15 @@ class LoadStudyd(MapTransform):
         self.modalities = tuple(modalities)
         self.optional = tuple(optional)
         self.fill = fill
+        self.label_scheme = check_scheme(label_scheme)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load the study.
 
         Raises:
-            BadInput: the study cannot be found or does not pass `check_study`, a file is cut short, a modality has NaN,
-                infinite or no non-zero voxels, or the mask has other values than 0 to 4.
+            BadInput: the study cannot be found or does not pass `check_study`, a file is cut short, a modality is no
+                skull-stripped brain, see `custom.common.background.with_zero_background`, or the mask has other values
+                than its scheme.
         """
         loaded = dict(data)
         label = loaded.pop(self.label_key, None)
@@ -82,38 +92,58 @@ class LoadStudyd(MapTransform):
                 study = check_study(study)
             loaded["id"] = study.id
             loaded["modalities"] = " ".join(study.images)  # text, which survives collating
-            loaded[key] = self._load_modalities(study)
+            loaded[key], loaded["look_like"] = self._load_modalities(study)
             if study.label is not None:
-                loaded[self.label_key] = load_mask(study.label)
+                loaded[self.label_key] = load_mask(study.label, self.label_scheme)
         return loaded
 
-    def _load_modalities(self, study: Study) -> MetaTensor:
-        """Return the (modalities, H, W, D) float32 image of a study."""
+    def _load_modalities(self, study: Study) -> tuple[MetaTensor, str]:
+        """Return the (modalities, H, W, D) float32 image of a study, and what its images look like."""
         image = _load_files(study) if study.dicom is None else load_on_one_grid(study.dicom, list(study.images))
+        look_like = check_order(study, image)
         if self.fill:
             volumes = list(image.as_tensor())
             found = dict(zip(study.images, volumes, strict=True))
             zeros = torch.zeros_like(volumes[0])
             volumes = [found.get(modality, zeros) for modality in (*self.modalities, *self.optional)]
             image = MetaTensor(torch.stack(volumes), meta=image.meta)
-        return image
+        return image, look_like
 
 
-def load_mask(path: Path) -> MetaTensor:
-    """Return the (1, H, W, D) uint8 voxels of a mask.
+def check_order(study: Study, image: MetaTensor) -> str:
+    """Return the modalities that a study's images look like, in one text, with a warning if they are named otherwise.
+
+    Args:
+        study: the study, with its grid.
+        image: (modalities, H, W, D), the images of ``study`` in their order.
+    """
+    named = list(study.images)
+    found, times = likely_order(image.as_tensor().numpy(), grid_of(image).spacing, named)
+    wrong = [
+        f"{study.name_of(name)}, taken as {name}, looks like {looks}"
+        for name, looks in zip(named, found, strict=True)
+        if looks != name
+    ]
+    if wrong:
+        logger.warning(
+            "%s: %s (%.0f times as likely); check the names of the files or channel_order.",
+            study.id,
+            "; ".join(wrong),
+            min(times, 1000),
+        )
+    return " ".join(found)
+
+
+def load_mask(path: Path, label_scheme: str = AUTO) -> MetaTensor:
+    """Return the (1, H, W, D) uint8 voxels of a mask: 0, 1 (necrotic core), 2 (oedema) and 4 (enhancing).
 
     Raises:
-        BadInput: the file cannot be read, or has other values than 0 to 4.
+        BadInput: the file cannot be read, or has other values than ``label_scheme``, see
+            `custom.data.label_scheme.read_labels`.
     """
     mask = _load_volumes(path)
-    values = mask.as_tensor()
-    allowed = torch.isin(values, torch.tensor(LABEL_VALUES, dtype=values.dtype))
-    if not allowed.all():
-        raise BadInput(
-            f"{path} has the value {values[~allowed][0].item():g}, expected a mask with the values "
-            f"{', '.join(map(str, LABEL_VALUES))}."
-        )
-    return MetaTensor(values.to(torch.uint8), meta=mask.meta)
+    values = read_labels(mask.as_tensor().numpy(), label_scheme, str(path))
+    return MetaTensor(torch.from_numpy(values), meta=mask.meta)
 
 
 def _load_files(study: Study) -> MetaTensor:
@@ -122,19 +152,21 @@ def _load_files(study: Study) -> MetaTensor:
     volumes = []
     for modality, path in study.images.items():
         channel = study.channels.index(modality) if study.channels else 0
-        volume = files[path].as_tensor()[channel]
-        name = f"Channel {channel} ({modality}) of {path}" if study.channels else f"{path}"
-        if not torch.isfinite(volume).all():
-            raise BadInput(f"{name} has NaN or infinite voxels, expected finite intensities.")
-        if not volume.any():
-            raise BadInput(f"{name} is zero in every voxel, expected an image of the head.")
-        volumes.append(volume)
+        image = files[path]
+        volume = with_zero_background(
+            image.as_tensor()[channel].numpy(), np.asarray(image.affine), study.name_of(modality)
+        )
+        volumes.append(torch.from_numpy(volume))
     return MetaTensor(torch.stack(volumes), meta=files[study.reference].meta)
 
 
 def _load_volumes(path: Path) -> MetaTensor:
-    """Return the (channels, H, W, D) float32 voxels of one file."""
+    """Return the (channels, H, W, D) float32 voxels of one file, with the affine of `read_header`."""
+    affine = read_header(path).grid.affine
     try:
-        return LoadImage(ensure_channel_first=True)(path)
+        image: Any = LoadImage(ensure_channel_first=True)(path)
     except Exception as error:  # as in `read_header`
         raise unreadable(path, error) from error
+    image.affine = torch.from_numpy(affine)
+    image.meta["original_affine"] = affine
+    return image

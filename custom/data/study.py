@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from custom.common.errors import BadInput
 from custom.common.grid import Grid
+from custom.data.check_geometry import require_size_of_head
 from custom.data.headers import Header, read_header
 from custom.dicom.study import DicomStudy
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,13 @@ class Study:
         """The image, as a datalist names it: {modality: path}, or the path of the 4-D file."""
         return str(self.reference) if self.channels else {name: str(path) for name, path in self.images.items()}
 
+    def name_of(self, modality: str) -> str:
+        """Return what one of its images is called in messages; not the path of a DICOM file, which says nothing."""
+        if self.dicom:
+            return f"Series {self.dicom.series[modality].name}"
+        path = self.images[modality]
+        return f"Channel {self.channels.index(modality)} of {path}" if self.channels else str(path)
+
     @property
     def reference(self) -> Path:
         """The file whose grid and name stand for the study: the T1ce, or the first modality where there is none."""
@@ -51,7 +62,8 @@ def check_study(study: Study) -> Study:
         The study with that grid.
 
     Raises:
-        BadInput: a file is missing or unreadable, has the wrong number of channels, or lies on another grid.
+        BadInput: a file is missing or unreadable, has the wrong number of channels, lies on another grid, or has one
+            that no image of a head can have.
     """
     expected_channels = len(study.channels) if study.channels else 1
     if study.dicom:  # each series has been checked, and is brought to one grid when it is loaded
@@ -73,7 +85,8 @@ def check_study(study: Study) -> Study:
             raise BadInput(f"{study.label} has {headers[study.label].channels} channels, expected one 3-D mask.")
 
     reference = headers[study.reference].grid
-    for path, (grid, _) in headers.items():
+    require_size_of_head(reference, study.reference)
+    for path, (grid, _, _) in headers.items():
         if grid.shape != reference.shape:
             raise BadInput(
                 f"{path} has the shape {grid.shape}, expected {reference.shape} as {study.reference.name} has."
@@ -83,4 +96,7 @@ def check_study(study: Study) -> Study:
                 f"{path} has an affine that differs by {grid.difference(reference):.3g} from that of "
                 f"{study.reference.name}, expected all files of a study on one voxel grid."
             )
+    for doubts in dict.fromkeys(header.doubts for header in headers.values() if header.doubts):
+        files = ", ".join(str(path) for path, header in headers.items() if header.doubts == doubts)
+        logger.warning("%s: %s.", files, doubts)
     return replace(study, grid=reference)

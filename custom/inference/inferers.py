@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
+from monai.utils import convert_to_tensor
 from tqdm import tqdm
 
 from custom.common.cli_flags import as_flag
 from custom.common.errors import BadInput
+from custom.common.precision import AUTO, autocast_dtype, check_amp
 from custom.preprocessing.channels import channel_numbers
 from custom.preprocessing.slicing import brain_box, check_planes, pad_to_multiple, to_plane, with_neighbours
 
@@ -22,18 +24,19 @@ class AutocastInferer(SimpleInferer):
     MONAI's engines autocast for CUDA only; on a CPU with bfloat16 instructions a training step takes half the time.
 
     Args:
-        amp: whether to autocast (bfloat16 on a CPU, float16 on CUDA).
+        amp: whether to autocast, see `custom.common.precision.autocast_dtype`.
     """
 
-    def __init__(self, amp: bool = True) -> None:
+    def __init__(self, amp: bool | str = AUTO) -> None:
         super().__init__()
-        self.amp = as_flag(amp, "amp")
+        self.amp = check_amp(amp)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Return ``network(inputs, *args, **kwargs)`` in float32."""
-        with torch.autocast(inputs.device.type, enabled=self.amp):
+        dtype = autocast_dtype(inputs.device, self.amp)
+        with torch.autocast(inputs.device.type, dtype, enabled=dtype is not None):
             return super().__call__(inputs, network, *args, **kwargs).float()
 
 
@@ -61,7 +64,7 @@ class BrainSliceInferer(Inferer):
         planes: Sequence[str] = ("axial",),
         flip: bool = False,
         batch_size: int = 16,
-        amp: bool = True,
+        amp: bool | str = AUTO,
         multiple: int = 16,
         outside: float = 0.0,
     ) -> None:
@@ -79,7 +82,8 @@ class BrainSliceInferer(Inferer):
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Return the network's output for a volume: inputs (1, C, H, W, D), output (1, channels, H, W, D), float32."""
-        volume = torch.as_tensor(inputs)[0, self.channels]
+        # without its metadata, which MONAI would copy at each step of the network
+        volume = convert_to_tensor(inputs, track_meta=False)[0, self.channels]
         if not volume.any():
             raise BadInput("the study: found nothing but zeros after preprocessing, expected a brain.")
         views = self.run_planes(volume, network)
@@ -127,7 +131,7 @@ class BrainVolumeInferer(SlidingWindowInferer):
     """
 
     def __init__(
-        self, channels: Sequence[str], roi_size: Sequence[int], amp: bool = True, outside: float = 0.0
+        self, channels: Sequence[str], roi_size: Sequence[int], amp: bool | str = AUTO, outside: float = 0.0
     ) -> None:
         super().__init__(roi_size, overlap=0.25, mode="gaussian")
         self.channels = channel_numbers(channels)
@@ -138,6 +142,6 @@ class BrainVolumeInferer(SlidingWindowInferer):
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Return the network's output for a volume: inputs (1, C, H, W, D), output (1, channels, H, W, D), float32."""
-        volume = torch.as_tensor(inputs)[:, self.channels]
+        volume = convert_to_tensor(inputs, track_meta=False)[:, self.channels]
         result = torch.as_tensor(super().__call__(volume, partial(self.autocast, network=network)))
         return torch.where((volume != 0).any(dim=1, keepdim=True), result, self.outside)

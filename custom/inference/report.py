@@ -187,7 +187,16 @@ def _read_run(folder: Path) -> dict[str, Any]:
     found = list(folder.glob("*_run.json"))
     if len(found) != 1:
         raise BadInput(f"{folder} has {len(found)} files *_run.json, expected the results of one study.")
-    run = json.loads(found[0].read_text(encoding="utf-8"))
+    try:
+        run = json.loads(found[0].read_text(encoding="utf-8"))
+        outputs = dict(run["outputs"])
+        said = (run["id"], *outputs.values())  # names of files in this folder, and of no other
+        complete = all(isinstance(name, str) and name == Path(name).name for name in said)
+        complete = complete and 0 < float(run["settings"]["threshold"]) < 1
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        complete = False
+    if not complete:
+        raise BadInput(f"{found[0]} cannot be read as a run report, expected the one that inference has written.")
     if not {"seg", "prob"} <= set(run["outputs"]):
         raise BadInput(f"{found[0]} names the maps {', '.join(run['outputs'])}, expected seg and prob among them.")
     return run

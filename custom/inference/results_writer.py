@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
 
+from custom.common.atomic_files import folder_beside, require_writable, sha256
 from custom.common.cli_flags import as_flag
 from custom.common.grid import volume_ml
 from custom.common.modalities import MODALITIES
 from custom.common.provenance import origin_of
 from custom.data.study import Study
 from custom.dicom.registration import MOVES
+from custom.inference.nifti import save_map
+from custom.inference.results_folder import is_finished, relative_names, require_free
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,8 @@ class ResultsWriter:
     channel for each of several classes becomes a file for each: ``<id>_seg_wt.nii.gz``.
 
     MONAI's `SaveImaged` writes straight to the final name and makes a header of its own. Here all files of a study are
-    written beside and renamed into place together, with the header of the study's file: the same affine, bit for bit.
+    written beside and renamed into place together, the run report last, with the affine of the study's file, bit for
+    bit. Nothing is written over a study's images, over a result that has been edited, or over what no run wrote.
 
     Args:
         output_dir: where results go.
@@ -42,7 +46,15 @@ class ResultsWriter:
         weights: name -> path of the weights; their SHA-256 goes into the report.
         settings: what was asked for; goes into the report.
         classes: names of a mask's channels, such as wt, tc and et; none for a mask of one.
+        dataset_dir: the dataset, as it was given; the report names images relative to it.
+        skip_existing: leave out studies whose results are there from the same weights and settings, see ``finished``.
         enabled: whether to write at all, as a bool or as a command line passes it on, "true" or "false".
+
+    Attributes:
+        finished: ids of the studies that are left out.
+
+    Raises:
+        BadInput: nothing can be written to ``output_dir``, or results would overwrite what they must not.
     """
 
     def __init__(
@@ -53,14 +65,21 @@ class ResultsWriter:
         weights: Mapping[str, str],
         settings: Mapping[str, Any],
         classes: Sequence[str] = (),
+        dataset_dir: object = None,
+        skip_existing: bool | str = False,
         enabled: bool | str = True,
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = Path(output_dir).expanduser()
         self.maps = maps
         self.studies = {study["id"]: study for study in studies}
         self.origin = origin_of(weights, settings)
         self.classes = classes
+        self.dataset_dir = dataset_dir
         self.enabled = as_flag(enabled, "save_maps")
+        skip_existing = as_flag(skip_existing, "skip_existing")
+        self.finished = {study for study in self.studies if skip_existing and self._is_finished(study)}
+        if self.enabled:
+            self._require_free()
         self.started = self.read = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -68,7 +87,18 @@ class ResultsWriter:
         if self.enabled:
             engine.add_event_handler(Events.GET_BATCH_STARTED, self._start)
             engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._batch_read)
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+            # and not when the iteration is over, so that an evaluator sees what goes wrong here as the study's fault
+            engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
+
+    def _is_finished(self, study_id: str) -> bool:
+        return is_finished(self.output_dir / study_id, study_id, self.origin)
+
+    def _require_free(self) -> None:
+        """Raise `BadInput` before anything is computed if results cannot be written."""
+        require_writable(self.output_dir)
+        for study_id, study in self.studies.items():
+            if "image" in study and study_id not in self.finished:
+                require_free(self.output_dir / study_id, study["image"], self.maps)
 
     def _start(self, engine: Engine) -> None:
         self.started = time.perf_counter()
@@ -91,7 +121,7 @@ class ResultsWriter:
         source: Study = self.studies[study_id]["image"]
         report = {
             "id": study_id,
-            "inputs": source.files,
+            "inputs": relative_names(source, self.dataset_dir),
             "modalities": _origin_of_modalities(data),
             "outputs": {name: f"{study_id}_{name}.nii.gz" for name in maps},
         }
@@ -99,28 +129,32 @@ class ResultsWriter:
             report["tumour_volume_ml" + name.removeprefix("seg")] = round(volume_ml(mask), 3)
         if source.dicom:
             report |= source.dicom.report(data["image"].meta[MOVES])
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
-            for name, image in maps.items():
-                save_map(
-                    image, Path(temporary) / f"{study_id}_{name}.nii.gz", np.uint8 if name in masks else np.float32
-                )
+        with folder_beside(folder) as temporary:
+            files = {name: temporary / file for name, file in report["outputs"].items()}
+            dtypes = [np.uint8 if name in masks else np.float32 for name in maps]
+            with ThreadPoolExecutor() as pool:  # compression, which is most of it, runs beside other threads
+                list(pool.map(save_map, maps.values(), files.values(), dtypes))
+            report["outputs_sha256"] = {name: sha256(file) for name, file in files.items()}
             if source.dicom and "seg" in maps:
                 # not at the top: only a study in DICOM needs highdicom, which MONAI Label's older pydicom rules out
                 from custom.dicom.seg_writer import write_segmentation
 
                 report["dicom_seg"] = f"{study_id}_seg.dcm"
-                files = source.dicom.reference.files
-                write_segmentation(maps["seg"], files, Path(temporary) / report["dicom_seg"], self.origin["weights"])
+                slices = source.dicom.reference.files
+                write_segmentation(maps["seg"], slices, temporary / report["dicom_seg"], self.origin["weights"])
             report["seconds"] = {
                 "read_and_prepare": round(self.read - self.started, 2),
                 "network_and_back": round(computed - self.read, 2),
                 "write": round(time.perf_counter() - computed, 2),
             }
             report |= self.origin
-            (Path(temporary) / f"{study_id}_run.json").write_text(json.dumps(report, indent=2) + "\n")
-            written = sorted(file.name for file in Path(temporary).iterdir())
-            for name in written:
-                os.replace(Path(temporary) / name, folder / name)
+            written = sorted(file.name for file in temporary.iterdir())
+            run = f"{study_id}_run.json"
+            (temporary / run).write_text(json.dumps(report, indent=2) + "\n")
+            (folder / run).unlink(missing_ok=True)  # it says that all others are there, which is not true for a moment
+            for name in (*written, run):
+                os.replace(temporary / name, folder / name)
+            written.append(run)
         volume = f"tumour {report['tumour_volume_ml']:.1f} ml, " if "seg" in maps else ""
         logger.info("%s: %s%.1f s", study_id, volume, sum(report["seconds"].values()))
         if source.dicom:
@@ -147,21 +181,3 @@ def _origin_of_modalities(data: Mapping[str, Any]) -> dict[str, str]:
     if origins["t1ce"] == "missing" and data["t1ce_synthetic"].any():
         origins["t1ce"] = "synthesized"
     return origins
-
-
-def save_map(image: Any, path: Path, dtype: type) -> None:
-    """Save a map (1, H, W, D), a `MetaTensor` on a study's grid, with that study's affine and codes of space."""
-    voxels = image.as_tensor()[0].cpu().numpy()
-    if np.issubdtype(dtype, np.integer):
-        voxels = voxels.round()
-    source = Path(image.meta["filename_or_obj"])
-    if source.name.endswith((".nii", ".nii.gz")):
-        header: Any = nib.load(source).header.copy()
-        header["cal_max"] = header["cal_min"] = 0  # the display window of another image
-        header["descrip"] = b"ReCoSeg, research use"
-        result = nib.Nifti1Image(voxels.astype(dtype), None, header)
-    else:
-        result = nib.Nifti1Image(voxels.astype(dtype), np.asarray(image.meta["original_affine"]))
-    result.set_data_dtype(dtype)
-    result.header.set_slope_inter(1, 0)
-    nib.save(result, path)

@@ -15,8 +15,10 @@ from monai.transforms import MapTransform
 import custom
 from custom.common.code_hash import code_hash
 from custom.common.errors import BadInput
+from custom.common.precision import AUTO, check_amp
 from custom.common.weights import load_weights
 from custom.segmentation.cross_fitting import read_records, unseen_weights
+from custom.sharing.check_config import check_config
 
 
 class SynthesizeT1ced(MapTransform):
@@ -31,15 +33,16 @@ class SynthesizeT1ced(MapTransform):
         sampler: `custom.synthesis.sampler.sample` with its settings.
         seed: seed of the noise, see `custom.synthesis.inferer.SynthesisInferer`.
         device: device of the network.
-        amp: whether to autocast.
+        amp: whether to autocast, see `custom.common.precision.autocast_dtype`.
         consistency: see `custom.synthesis.inferer.SynthesisInferer`; not used if T1ce is missing.
         cross_fitted: for training: weights of the same network, each trained on different studies, with the record that
             its training wrote. A study that some of them were trained on gets its image from the first that was not,
             see `custom.segmentation.cross_fitting`; any other study gets it from the bundle's own weights.
 
     Raises:
-        BadInput: when the folder is not the synthesizer's bundle, the bundle is of another version, weights of
-            ``cross_fitted`` have no record, or all of them were trained on one study.
+        BadInput: when the folder is not the synthesizer's bundle, the bundle is of another version, its config does
+            what `custom.sharing.check_config` refuses, a setting is of the wrong kind, weights of ``cross_fitted`` have
+            no record, or all of them were trained on one study.
 
     Example:
         >>> from functools import partial
@@ -61,20 +64,24 @@ class SynthesizeT1ced(MapTransform):
         sampler: Callable[..., torch.Tensor],
         seed: int = 0,
         device: str | torch.device = "cpu",
-        amp: bool = True,
+        amp: bool | str = AUTO,
         consistency: int = 0,
         cross_fitted: Sequence[str] = (),
     ) -> None:
         super().__init__("image")
         root = Path(synth_bundle_root)
         check_synthesizer(root, version)
-        parser = ConfigParser()
-        parser.read_config(root / "configs" / "inference.json")
-        parser.update({"bundle_root": str(root), "device": str(device), "amp": amp, "seed": seed, "sampler": sampler})
-        parser.update({"inferer#consistency": consistency})
+        parser = ConfigParser(check_config(root, "configs/inference.json"))
+        self.device = torch.device(device)
+        if not callable(sampler):
+            raise BadInput(f"sampler: found {sampler!r}, expected a function that samples.")
+        # a parser evaluates text that begins with $ and follows text that begins with @ or %: it gets none but the
+        # path, which begins with the root of the disk
+        parser.update({"bundle_root": str(root.resolve()), "device": self.device, "amp": check_amp(amp)})
+        parser.update({"seed": _whole(seed, "seed"), "sampler": sampler})
+        parser.update({"inferer#consistency": _whole(consistency, "synthesis#consistency")})
         if checkpoint is not None:
-            parser.update({"checkpoint": str(checkpoint)})
-        self.device = device
+            parser.update({"checkpoint": str(Path(checkpoint).resolve())})
         self.network = parser.get_parsed_content("network")
         self.inferer = parser.get_parsed_content("inferer")
         self.records = read_records(cross_fitted)
@@ -95,6 +102,13 @@ class SynthesizeT1ced(MapTransform):
         return {**data, "t1ce_synthetic": torch.zeros_like(image[:1]).copy_(synthetic)}
 
 
+def _whole(value: object, option: str) -> int:
+    """Return ``value`` if it is a whole number, or raise `BadInput`."""
+    if not isinstance(value, int):
+        raise BadInput(f"--{option} has the value {value!r}, expected a whole number.")
+    return int(value)
+
+
 def check_synthesizer(root: Path, version: str) -> None:
     """Raise `BadInput` unless ``root`` is the synthesizer's bundle of ``version``, with the same code as is running.
 
@@ -104,7 +118,10 @@ def check_synthesizer(root: Path, version: str) -> None:
     metadata = root / "configs" / "metadata.json"
     if not metadata.is_file():
         raise BadInput(f"{root}: found no synthesizer bundle there (no configs/metadata.json), {advice}.")
-    found = json.loads(metadata.read_text())["version"]
+    try:
+        found = json.loads(metadata.read_bytes())["version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadInput(f"{metadata}: found no version in it, expected the metadata of the synthesizer.") from error
     if found != version:
         raise BadInput(f"{root}: found version {found} of the synthesizer bundle, expected {version}, {advice}.")
     running = Path(custom.__file__).parent

@@ -1,9 +1,10 @@
 """What a bundle may be made of. `pack` and `verify` refuse everything that is not stated here.
 
 A config is code: MONAI calls whatever a ``_target_`` names and passes whatever follows a ``$`` to ``eval``
-(https://github.com/Project-MONAI/MONAI/security/advisories/GHSA-873f-pvrv-4x83). Before adding a name, look at all that
-it can do with arguments that an attacker chooses: nothing here may run a command or code, download, unpickle, or import
-by name.
+(https://github.com/Project-MONAI/MONAI/security/advisories/GHSA-873f-pvrv-4x83). So the lists hold what the project's
+own configs use, and no more: components with the arguments that are set, and whole expressions. Before adding to them,
+look at all that it can do with values that an attacker chooses: nothing here may run a command or code, download,
+unpickle, import by name, or return text that a config could be made of.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from custom.common.code_hash import CODE
 BUNDLES = ("recoseg_synth", "recoseg_seg")
 
 # Paths inside a bundle. None of them is a name that Python imports when the bundle's folder is on its path, but custom.
+# Nothing reads manifest.json, which bundles had up to 0.5.0.
 FILES = re.compile(
     rf"{CODE.pattern}|LICENSE|manifest\.json|configs/(variants/)?[\w-]+\.json|configs/logging\.conf"
     r"|docs/[\w-]+\.(md|txt|png)|models/(model|uptake)\.pt",
@@ -28,51 +30,208 @@ def largest(file: str) -> int:
     return 200_000_000 if file.startswith("models/") else 5_000_000
 
 
-# `_target_` in configs, besides classes and functions that the bundle's own custom/ defines.
-TARGETS = frozenset(
+# ---- `_target_` in configs -> the arguments that a config may set. An argument that is not there may do anything: with
+# the trainer's `compile_kwargs`, torch would start a program of the config's choice as its C++ compiler.
+COMPONENTS = {
+    "Activationsd": "keys sigmoid",
+    "AsDiscreted": "keys threshold allow_missing_keys",
+    "CacheDataset": "data transform num_workers progress",
+    "CheckpointSaver": "save_dir save_dict save_key_metric key_metric_filename",
+    "Compose": "transforms",
+    "ConcatItemsd": "keys name",
+    "ConvertToMultiChannelBasedOnBratsClassesd": "keys",
+    "CopyItemsd": "keys names",
+    "CropForegroundd": "keys source_key k_divisible",
+    "DDPMScheduler": "num_train_timesteps schedule prediction_type",
+    "DataLoader": "dataset batch_size sampler shuffle drop_last num_workers persistent_workers",
+    "Dataset": "data transform",
+    "DiceCELoss": "sigmoid batch",
+    "DiceMetric": "ignore_empty",
+    "DiffusionModelUNet": "spatial_dims in_channels out_channels channels attention_levels num_res_blocks",
+    "DistributedSampler": "dataset even_divisible shuffle",
+    "DistributedWeightedRandomSampler": "dataset weights even_divisible",
+    "DynUNet": "spatial_dims in_channels out_channels filters kernel_size strides upsample_kernel_size",
+    "EnsureTyped": "keys track_meta",
+    "IgniteMetricHandler": "metric_fn output_transform",
+    "Invertd": "keys orig_keys transform nearest_interp allow_missing_keys",
+    "LrScheduleHandler": "lr_scheduler print_lr",
+    "MeanDice": "output_transform",
+    "MeanIoU": "ignore_empty",
+    "MeanIoUHandler": "output_transform",
+    "RFlowScheduler": "num_train_timesteps",
+    "RandAdjustContrastd": "keys prob gamma",
+    "RandAffined": "keys prob rotate_range scale_range translate_range padding_mode",
+    "RandCropByPosNegLabeld": "keys label_key spatial_size pos neg num_samples allow_smaller",
+    "RandFlipd": "keys prob spatial_axis",
+    "RandScaleIntensityd": "keys prob factors channel_wise",
+    "RemoveSmallObjectsd": "keys min_size by_measure",
+    "SegResNet": "spatial_dims in_channels out_channels init_filters blocks_down blocks_up dropout_prob",
+    "SelectItemsd": "keys",
+    "StatsHandler": "iteration_log",
+    "SupervisedEvaluator": "device val_data_loader network prepare_batch inferer postprocessing key_val_metric"
+    " additional_metrics val_handlers decollate",
+    "SupervisedTrainer": "device max_epochs train_data_loader network optimizer loss_function prepare_batch inferer"
+    " train_handlers decollate amp",
+    "ValidationHandler": "validator interval",
+    "convert_to_onnx": "model inputs input_names output_names dynamic_axes opset_version dynamo filename",
+    "monai.engines.default_prepare_batch": "",
+    "torch.nn.parallel.DistributedDataParallel": "module device_ids",
+    "torch.optim.Adam": "params lr",
+    "torch.optim.AdamW": "params lr fused",
+    "torch.optim.lr_scheduler.CosineAnnealingLR": "optimizer T_max",
+    "torch.utils.data.RandomSampler": "data_source num_samples",
+    "torch.utils.data.WeightedRandomSampler": "weights num_samples",
+}
+# The same for custom/, by the last part of the name: modules have moved, and no two of them define the same one.
+OWN_COMPONENTS = {
+    "AddAnchord": "target",
+    "AnchoredInferer": "amp neighbours planes sampler samples schedule seed target",
+    "AnchoredLoss": "structural_weight",
+    "AutocastInferer": "amp",
+    "AverageFromStart": "ema",
+    "BrainSliceInferer": "channels neighbours planes flip amp outside",
+    "BrainVolumeInferer": "channels roi_size amp outside",
+    "CalibrationMetric": "",
+    "EngineLog": "log_dir",
+    "FigurePerClass": "figure",
+    "LoadStudyd": "channel_order modalities optional fill",
+    "MarkUnlabelledd": "",
+    "MaskedPSNRMetric": "mask",
+    "MaskedSSIMMetric": "",
+    "MetricsWriter": "output_dir studies weights settings classes",
+    "ModalityUNet": "channels in_channels",
+    "PrepareAnchoredBatch": "schedule",
+    "PrepareDiffusionBatch": "schedule steps start",
+    "PrepareSegmentationBatch": "channels missing teacher",
+    "ReportWriter": "output_dir studies channel_order enabled",
+    "Residuald": "target",
+    "ResultsWriter": "output_dir maps studies weights settings classes enabled",
+    "ResumableCheckpoint": "folder objects resume",
+    "SelectChannelsd": "keys channels",
+    "SliceDataset": "studies keys neighbours planes transform tumour_free",
+    "SpaceToDepthUNet": "in_channels out_channels channels num_res_blocks haar",
+    "StudyToSlicesd": "label_key",
+    "SubtractAnchord": "target",
+    "SynthesisInferer": "schedule sampler start samples seed amp",
+    "SynthesisLoss": "schedule structural_weight",
+    "SynthesizeT1ced": "synth_bundle_root version sampler seed device amp consistency cross_fitted checkpoint",
+    "ToStudyIntensitiesd": "keys channel",
+    "Uptaked": "",
+    "ValidationPictures": "log_dir pictures",
+    "check_options": "",
+    "computing_precision": "amp device",
+    "expect_share": "network share",
+    "find_studies": "dataset_dir section datalist fold folds channel_order modalities optional masks dicom_ids",
+    "has_terminal": "",
+    "hd95_mm": "",
+    "join": "",
+    "lesionwise_dice": "",
+    "load_weights": "network path",
+    "precision": "",
+    "prepare_synthesis_batch": "",
+    "record_studies": "folder studies",
+    "sample": "steps eta",
+    "sample_flow": "steps",
+    "say_evaluate": "folder evaluator bundle_root dataset_dir datalist fold folds",
+    "say_train_segmenter": "bundle_root datalist dataset_dir evaluator folder",
+    "scales_gradients": "amp device",
+    "segmentation_pictures": "",
+    "sensitivity": "",
+    "slice_dice": "",
+    "study_loader": "dataset",
+    "synthesis_pictures": "",
+    "weight_average": "network",
+}
+# Those that may be handed on as functions (`_mode_`: callable). Others call them, with arguments that no config names.
+FUNCTIONS = frozenset(
     (
-        *("Activationsd", "AsDiscreted", "Compose", "ConcatItemsd", "CopyItemsd", "EnsureTyped", "Invertd"),
-        *("ConvertToMultiChannelBasedOnBratsClassesd", "CropForegroundd", "RemoveSmallObjectsd", "SelectItemsd"),
-        *("RandAdjustContrastd", "RandAffined", "RandCropByPosNegLabeld", "RandFlipd", "RandScaleIntensityd"),
-        *("CacheDataset", "DataLoader", "Dataset", "DistributedSampler", "DistributedWeightedRandomSampler"),
-        *("torch.utils.data.RandomSampler", "torch.utils.data.WeightedRandomSampler"),
-        *("DiceCELoss", "DiceMetric", "MeanIoU"),
-        *("DiffusionModelUNet", "DynUNet", "SegResNet", "UNet", "DDPMScheduler", "RFlowScheduler"),
-        *("torch.nn.parallel.DistributedDataParallel",),
-        *("torch.optim.Adam", "torch.optim.AdamW", "torch.optim.lr_scheduler.CosineAnnealingLR"),
-        *("SupervisedEvaluator", "SupervisedTrainer", "monai.engines.default_prepare_batch"),
-        *("convert_to_onnx",),  # as torch.jit.save below, it writes a network to a file
-        *("CheckpointSaver", "IgniteMetricHandler", "LrScheduleHandler", "MeanDice", "MeanIoUHandler", "StatsHandler"),
-        *("ValidationHandler",),
+        *("hd95_mm", "lesionwise_dice", "monai.engines.default_prepare_batch", "precision", "prepare_synthesis_batch"),
+        *("sample", "sample_flow", "segmentation_pictures", "sensitivity", "slice_dice", "synthesis_pictures"),
     )
 )
-MODES = ("default", "callable")  # `_mode_`; not "debug", which waits for a debugger
+# What the key `a#b#name` may set besides an argument.
+SECTIONS = frozenset(("loss", "slices"))
 
-# `$` in configs: statements, then what an expression is made of.
-IMPORTS = ("import monai", "import os", "import torch", "import torch.distributed as dist")
-NAMES = frozenset(
-    (
-        *("len", "min", "str"),
-        *("dist.destroy_process_group", "dist.get_rank", "dist.init_process_group", "dist.is_initialized"),
-        *("monai.handlers.from_engine", "monai.utils.set_determinism"),
-        *("torch.cuda.is_available", "torch.cuda.set_device", "torch.device"),
-        *("torch.jit.save", "torch.jit.trace", "torch.long", "torch.zeros"),
-    )
+# ---- `$` in configs: statements and whole expressions. The name of a section after an @ may be any other.
+IMPORTS = ("$import monai", "$import os", "$import torch", "$import torch.distributed as dist")
+SIBLING = "$@bundle_root + '/../recoseg_synth'"  # the only folder in which the segmenter looks for a synthesizer
+EXPRESSIONS = (
+    SIBLING,
+    "$@bundle_root + '/eval'",
+    "$@bundle_root + '/models/model.onnx'",
+    "$@bundle_root + '/models/model.pt'",
+    "$@bundle_root + '/models/model.ts'",
+    "$@bundle_root + '/models/uptake.pt'",
+    "$@bundle_root + '/runs'",
+    "$'required' if @tumour_free else 'none'",
+    "$('image', 'label') if @tumour_free else ('image',)",
+    "$len(@inputs)",
+    "$min(@val_interval, @train#trainer#max_epochs)",
+    "$len(@inputs) * (2 * @neighbours + 1)",
+    "$str(@amp).lower() == 'true'",
+    "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+    "$@network_def.to(@device)",
+    "$@network.parameters()",
+    "$@ema.ema_model",
+    "$@evaluator.run()",
+    "$@train#slices.weights(@tumour_share, @partial_share)",
+    "$monai.handlers.from_engine(['pred', 'label'])",
+    "$monai.handlers.from_engine(['prob', 'label_and_brain'])",
+    "$monai.utils.set_determinism(seed=@seed)",
+    # several processes, each with its own GPU
+    "$torch.device('cuda:' + os.environ['LOCAL_RANK'] if torch.cuda.is_available() else 'cpu')",
+    "$torch.cuda.is_available() and torch.cuda.set_device(@device)",
+    "$[@device] if torch.cuda.is_available() else None",
+    "$dist.is_initialized() or dist.init_process_group(backend='nccl' if torch.cuda.is_available() else 'gloo')",
+    "$dist.is_initialized() and dist.destroy_process_group()",
+    "$monai.utils.set_determinism(seed=@seed + dist.get_rank())",
+    # exports
+    "$torch.zeros(1, 4, 120, 120, device=@device)",
+    "$torch.zeros(1, dtype=torch.long, device=@device)",
+    "$torch.jit.save(torch.jit.trace(@network, (torch.zeros(1, 4, 120, 120, device=@device), "
+    "torch.zeros(1, dtype=torch.long, device=@device))), @torchscript)",
 )
-# what of the above takes no other arguments than these; init_method would name a machine to connect to
-ARGUMENTS = {"dist.init_process_group": frozenset(("backend",))}
-ENVIRONMENT = frozenset(("LOCAL_RANK",))  # os.environ[...]: no others, some hold secrets
-# attributes of references and of what the above return
-MEMBERS = frozenset(("ema_model", "item", "lower", "parameters", "run", "to", "type", "weights"))
+# Sections that an expression above cuts: they must be lists, since of a text it would make another text.
+LISTS = frozenset(("handlers",))
 
-# logging.conf, of which logging.config evaluates class, args and more.
-LOGGING_OPTIONS = frozenset(
-    ("keys", "level", "handlers", "qualname", "class", "args", "formatter", "format", "datefmt")
+# ---- what only the configs of earlier versions use, 0.2.0 to 0.5.0, besides the above
+EARLIER_COMPONENTS = {
+    "CheckpointSaver": "save_final final_filename",
+    "StatsHandler": "output_transform tag_name",
+    "TensorBoardStatsHandler": "log_dir iteration_log tag_name output_transform",
+    "UNet": "act channels in_channels num_res_units out_channels spatial_dims strides",
+    "ValidationHandler": "epoch_level",
+    "ignite.handlers.EMAHandler": "model momentum momentum_warmup warmup_iters",
+}
+EARLIER_OWN_COMPONENTS = {
+    "LossAsOutput": "",
+    "ProgressBars": "",
+    "say_install": "folder evaluator bundle_root",
+}
+EARLIER_EXPRESSIONS = (
+    "$@train#handlers[: -3 if dist.get_rank() > 0 else None]",
+    "$monai.handlers.from_engine(['loss'], first=True)",
+    "$@val_interval if @val_interval < @train#trainer#max_epochs else @train#trainer#max_epochs",
+    "$str(@amp).lower() == 'true' and torch.device(@device).type == 'cuda'",
+    "$@train#handlers[: -2 if dist.get_rank() > 0 else None]",
+    "$lambda output: output['loss'].item()",
 )
-LOGGING_CLASSES = frozenset(("StreamHandler", "logging.StreamHandler", "logging.Formatter"))
-LOGGING_STREAMS = frozenset(("sys.stdout", "sys.stderr"))
 
-# What the pickle in model.pt may import: all that torch.save needs for a state dict.
+# ---- logging.conf, of which logging.config evaluates class, args and more
+LOGGING_OPTIONS = {
+    "keys": re.compile(r"\w+(, ?\w+)*", re.ASCII),
+    "level": re.compile("DEBUG|INFO|WARNING|ERROR|CRITICAL"),
+    "handlers": re.compile(r"\w*", re.ASCII),
+    "class": re.compile(r"StreamHandler|logging\.StreamHandler|logging\.Formatter"),
+    "qualname": re.compile(r"\w+(\.\w+)*", re.ASCII),
+    "args": re.compile(r"\(\)|\(sys\.(stdout|stderr),\)"),
+    "formatter": re.compile(r"\w+", re.ASCII),
+    # no widths, with which one line could fill the memory
+    "format": re.compile(r"([\w ,;:.|\[\]-]|%\((asctime|name|levelname|filename|lineno|message)\)[sd])*", re.ASCII),
+    "datefmt": re.compile(r"([\w ,:./-]|%[YmdHMS])*", re.ASCII),
+}
+
+# ---- what the pickle in model.pt may import: all that torch.save needs for a state dict
 PICKLE_GLOBALS = frozenset(
     ["collections OrderedDict", "torch._utils _rebuild_tensor_v2"]
     + [f"torch {kind}Storage" for kind in ("BFloat16", "Bool", "Double", "Float", "Half", "Int", "Long")]

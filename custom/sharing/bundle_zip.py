@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import re
+import shutil
 import stat
 import tempfile
 import zipfile
@@ -13,9 +14,11 @@ from pathlib import Path
 
 from custom.common.errors import BadInput
 from custom.sharing.allow_list import BUNDLES, FILES, MOST_FILES, largest
+from custom.sharing.text import printable
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 MODE = stat.S_IFREG | 0o644
+LARGEST = 300_000_000  # bytes of a zip; those of the project have 20 million
 DEVICES = re.compile(r"(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)", re.IGNORECASE)
 
 
@@ -45,24 +48,34 @@ def unpacked(path: Path) -> Iterator[Path]:
     """
     if not path.is_file():
         raise BadInput(f"{path}: found no such file, expected a packed bundle.")
-    with tempfile.TemporaryDirectory() as temporary:
+    if path.stat().st_size > LARGEST:
+        raise BadInput(f"{path}: found {path.stat().st_size} bytes, expected at most {LARGEST}.")
+    with tempfile.TemporaryDirectory() as temporary:  # which nobody else may write to
+        copy = Path(temporary) / "copy.zip"  # who can write to the zip could change it while it is read
+        shutil.copyfile(path, copy)
         try:
-            with zipfile.ZipFile(path) as archive:
-                top = _check_entries(path, archive.infolist())
+            with zipfile.ZipFile(copy) as archive:
+                top = _check_entries(path, archive.infolist(), copy.stat().st_size)
                 archive.extractall(temporary)
         except BadInput:
             raise
         except Exception as error:  # a damaged file makes the reader raise nearly anything
-            raise BadInput(f"{path}: found no readable zip ({error}), expected a packed bundle.") from error
+            raise BadInput(f"{path}: found no readable zip ({printable(error)}), expected a packed bundle.") from error
         again = Path(temporary) / "again.zip"
         write_zip(Path(temporary) / top, again)
-        if not filecmp.cmp(path, again, shallow=False):
+        if not filecmp.cmp(copy, again, shallow=False):
             raise BadInput(f"{path}: found a zip with hidden or rearranged parts, expected one as `pack` writes it.")
         yield Path(temporary) / top
 
 
-def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> str:
-    """Return the one folder at the top of a zip, or raise `BadInput` for the first entry that must not be."""
+def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> str:
+    """Return the one folder at the top of a zip, or raise `BadInput` for the first entry that must not be.
+
+    Args:
+        path: the zip's name in the message.
+        entries: what its list of contents says.
+        size: bytes of the zip.
+    """
     if len(entries) > MOST_FILES:
         raise BadInput(f"{path}: found {len(entries)} entries, expected at most {MOST_FILES}.")
     seen: set[str] = set()
@@ -88,7 +101,7 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> str:
         if entry.compress_type != zipfile.ZIP_STORED:
             raise BadInput(f"{found}, which is compressed, expected it stored as it is.")
         seen.add(entry.filename.lower())
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+    if sum(entry.file_size for entry in entries) > size:
         raise BadInput(f"{path}: found entries that are larger together than the zip, expected no bytes shared.")
     tops = {entry.filename.partition("/")[0] for entry in entries}
     if len(tops) != 1:

@@ -1,8 +1,9 @@
 """Whether a certificate may sign a bundle today, and whether somebody who is trusted vouches for it; without a network.
 
 model-signing checks a chain as of the first day of the signer's certificate, since its signatures carry no time, and
-takes certificates of any purpose: one that has expired, or that of an authority's web server, would do. Here both are
-refused.
+takes certificates of any purpose and strength: one that has expired, that of an authority's web server, or one whose
+key can be broken would do. Here they are refused, and so is an authority that may issue none for signing code: extended
+key usages nest, as in Windows and browsers.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from custom.common.errors import BadInput
+from custom.sharing.text import printable
+
+RSA_BITS, EC_BITS = 2048, 256  # below, a key can be broken (NIST SP 800-57 part 1, table 2)
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:
@@ -37,7 +42,7 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
 
 def name_of(certificate: x509.Certificate) -> str:
     """Return a certificate's subject and its SHA-256, in one line of what a terminal can print."""
-    subject = "".join(letter if letter.isprintable() else "?" for letter in certificate.subject.rfc4514_string())
+    subject = printable(certificate.subject.rfc4514_string())
     return f"{subject or 'nobody'} (certificate SHA-256 {certificate.fingerprint(SHA256()).hex()})"
 
 
@@ -49,12 +54,13 @@ def check_chain(chain: Sequence[x509.Certificate], file: str) -> Sequence[x509.C
         file: where they are from, for the message.
 
     Raises:
-        BadInput: when one was not issued by the next, is not valid now, or the first one is not for signing code.
+        BadInput: when one was not issued by the next, is not valid now, has a weak key, or is not for signing code.
     """
     if not chain:
         raise BadInput(f"{file}: found no certificate, expected at least the signer's.")
     now = datetime.now(timezone.utc)
     for certificate in chain:
+        _check_strength(certificate, file)
         first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if not first <= now <= last:
             raise BadInput(
@@ -74,6 +80,8 @@ def check_chain(chain: Sequence[x509.Certificate], file: str) -> Sequence[x509.C
             f"{file}: found {name_of(chain[0])}, not for signing code, expected one with the extended key usage"
             " codeSigning."
         )
+    for authority in chain[1:]:
+        _check_purpose(authority, file)
     return chain
 
 
@@ -97,17 +105,48 @@ def check_trust(
         store.add_cert(crypto.X509.from_cryptography(certificate))
     signer, *others = map(crypto.X509.from_cryptography, chain)
     try:
-        crypto.X509StoreContext(store, signer, others).verify_certificate()
+        context = crypto.X509StoreContext(store, signer, others)
+        whole = [certificate.to_cryptography() for certificate in context.get_verified_chain()]
     except crypto.X509StoreContextError as error:
         raise BadInput(
             f"{file}: found {name_of(chain[0])}, for which {trusted_file} does not vouch ({error}), expected a signer"
             " with a certificate from an authority in it."
         ) from error
+    for authority in whole[1:]:
+        _check_strength(authority, trusted_file)
+        _check_purpose(authority, trusted_file)
     signers = [certificate for certificate in trusted if not _is_authority(certificate)]
     if signers and chain[0] not in signers:
         raise BadInput(
             f"{file}: found {name_of(chain[0])}, who is another signer than those in {trusted_file}, expected one of"
             " them."
+        )
+
+
+def _check_strength(certificate: x509.Certificate, file: str) -> None:
+    """Raise `BadInput` for a key that can be broken, or a signature over a hash of which two texts can be found."""
+    key = certificate.public_key()
+    strong = isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey))
+    if isinstance(key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey)):
+        strong = key.key_size >= (RSA_BITS if isinstance(key, rsa.RSAPublicKey) else EC_BITS)
+    if not strong:
+        raise BadInput(
+            f"{file}: found {name_of(certificate)} with a key of {getattr(key, 'key_size', 'unknown')} bits, expected"
+            f" RSA of at least {RSA_BITS}, an elliptic curve of at least {EC_BITS}, or EdDSA."
+        )
+    hashed = certificate.signature_hash_algorithm  # EdDSA has none
+    if hashed is not None and hashed.digest_size < SHA256.digest_size:
+        raise BadInput(f"{file}: found {name_of(certificate)}, signed over {hashed.name}, expected SHA-256 or longer.")
+
+
+def _check_purpose(authority: x509.Certificate, file: str) -> None:
+    """Raise `BadInput` for an authority whose certificate limits it to other purposes than signing code."""
+    purposes = _extension(authority, x509.ExtendedKeyUsage)
+    allowed = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+    if purposes is not None and not allowed & set(purposes):
+        raise BadInput(
+            f"{file}: found {name_of(authority)}, which may not vouch for signers of code, expected an authority with"
+            " the extended key usage codeSigning or none."
         )
 
 

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import NamedTuple
 
+from custom.common.code_hash import code_hash
 from custom.common.errors import BadInput
 from custom.sharing.allow_list import largest
-from custom.sharing.check_config import check_config
+from custom.sharing.check_config import METADATA, check_config
 from custom.sharing.check_logging import check_logging
 from custom.sharing.check_weights import check_weights
+from custom.sharing.text import check_text
 
 REQUIRED = ("LICENSE", "configs/inference.json", "configs/metadata.json", "custom/__init__.py", "models/model.pt")
 
 
-def check_contents(bundle: Path) -> None:
-    """Raise `BadInput` for the first file of a bundle that could do more than a bundle needs.
+class Contents(NamedTuple):
+    """What is in a bundle's folder: version as in its metadata, the number of files, and the hash of custom/."""
+
+    version: str
+    files: int
+    custom_sha256: str
+
+
+def check_contents(bundle: Path) -> Contents:
+    """Return what is in a bundle's folder, or raise `BadInput` for the first file that could do more than it needs.
 
     Python in custom/ is not judged: it is code, and is as good as who signed it.
     """
     for file in REQUIRED:
         if not (bundle / file).is_file():
             raise BadInput(f"{file}: found no such file, expected one in every bundle.")
-    for path in filter(Path.is_file, bundle.rglob("*")):
-        file = path.relative_to(bundle).as_posix()
-        if path.stat().st_size > largest(file):
-            raise BadInput(f"{file}: found {path.stat().st_size} bytes, expected at most {largest(file)}.")
-    for path in sorted((bundle / "configs").rglob("*")):
-        file = path.relative_to(bundle).as_posix()
-        if path.suffix == ".json":
+    files = sorted(path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file())
+    for file in files:
+        size = (bundle / file).stat().st_size
+        if size > largest(file):
+            raise BadInput(f"{file}: found {size} bytes, expected at most {largest(file)}.")
+        if not file.endswith((".pt", ".png")):
+            check_text(bundle / file, file)
+    for file in files:
+        if file.startswith("configs/") and file.endswith(".json"):
             check_config(bundle, file)
-        elif path.is_file():
-            check_logging(path, file)
+        elif file.startswith("configs/"):
+            check_logging(bundle / file, file)
     for path in sorted((bundle / "models").glob("*.pt")):
         check_weights(path, path.relative_to(bundle).as_posix())
+    version = check_config(bundle, METADATA).get("version")
+    if not (isinstance(version, str) and re.fullmatch(r"\d+\.\d+\.\d+", version, re.ASCII)):
+        raise BadInput(f"{METADATA}: found version {version!r}, expected one such as 1.2.3.")
+    return Contents(version, len(files), code_hash(bundle / "custom"))

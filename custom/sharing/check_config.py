@@ -5,27 +5,44 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser, ReferenceResolver
+from monai.bundle import ReferenceResolver
 
 from custom.common.errors import BadInput
-from custom.sharing.allow_list import ARGUMENTS, ENVIRONMENT, IMPORTS, MEMBERS, MODES, NAMES, TARGETS
-
-LONGEST_EXPRESSION = 500  # characters; a deeply nested one can exhaust Python's parser
-METADATA = "configs/metadata.json"  # the only config that may have addresses of web pages in it
-ADDRESS = re.compile(r"://|:/?$|^[\\/]{2}|^[\\/]$")
-REFERENCES = "__local_refs"  # what MONAI makes of @id in an expression: __local_refs['id']
-PLAIN_NODES = (  # whose parts alone decide
-    *(ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp, ast.Add, ast.Mult),
-    *(ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.IfExp, ast.List, ast.Tuple),
-    *(ast.Load, ast.keyword),
+from custom.sharing.allow_list import (
+    COMPONENTS,
+    EARLIER_COMPONENTS,
+    EARLIER_EXPRESSIONS,
+    EARLIER_OWN_COMPONENTS,
+    EXPRESSIONS,
+    FUNCTIONS,
+    IMPORTS,
+    LISTS,
+    OWN_COMPONENTS,
+    SECTIONS,
+    SIBLING,
 )
 
+LONGEST_EXPRESSION = 500  # characters; a deeply nested one can exhaust Python's parser
+METADATA = "configs/metadata.json"  # nothing in it is built or evaluated, and it may have addresses of web pages in it
+KEY = re.compile(r"\w+(#\w+)*", re.ASCII)
+REFERENCE = re.compile(r"@(?!_meta_)\w+(#\w+)*", re.ASCII)
+OWN = re.compile(r"(custom(?:\.\w+)+)\.(\w+)", re.ASCII)
+# TensorBoard's writer takes ftp://... for a folder, and would send there whatever is logged; Windows takes
+# //machine/share, with slashes of either kind, and would log in there. Expressions put folders together.
+ADDRESS = re.compile(r"://|:/?$|^[\\/]{2}|^[\\/]$")
+# The folders that the code of a bundle, or of the bundle beside it, is looked for in.
+ROOTS = {"bundle_root": (".", "@bundle_root"), "synth_bundle_root": (SIBLING, "@synth_bundle_root")}
 
-def check_config(bundle: Path, file: str) -> None:
-    """Raise `BadInput` unless all that a JSON config names and evaluates is on the allow-list.
+
+def check_config(bundle: Path, file: str) -> dict[str, Any]:
+    """Return a JSON config, or raise `BadInput` unless all that it names and evaluates is on the allow-list.
+
+    Each file is judged for itself, whatever it is laid over: a component is stated whole in one place, and what is set
+    in it from elsewhere is an argument that is harmless in every component.
 
     Args:
         bundle: the bundle's folder.
@@ -36,51 +53,101 @@ def check_config(bundle: Path, file: str) -> None:
         config = json.loads((bundle / file).read_bytes().decode("ascii"), object_pairs_hook=_without_duplicates)
         if not isinstance(config, dict):
             raise BadInput(f"found a {type(config).__name__}, expected a JSON object.")
-        _check_value(bundle, config, links=file == METADATA)
+        if file == METADATA:
+            _check_metadata(config)
+        else:
+            _check_value(bundle, config)
     except BadInput as error:
         raise BadInput(f"{file}: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{file}: found no readable JSON ({error}), expected a config in ASCII.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{file}: found no readable JSON ({str(error)!a}), expected a config in ASCII.") from error
+    return config
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return ``pairs`` as a dict; of a key that comes twice, readers take one or the other."""
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) < len(keys):
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} comes twice")
-    return dict(pairs)
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise BadInput(f"found the key {key!r} twice in one object, expected it once.")
+        found[key] = value
+    return found
 
 
-def _check_value(bundle: Path, value: Any, links: bool) -> None:
-    """Check a value of a config and everything in it; ``links`` tells whether it may have addresses in it."""
+def _check_metadata(value: Any) -> None:
+    """Check that metadata holds nothing that MONAI, which puts it into the config, takes for more than text."""
     if isinstance(value, dict):
         for key, part in value.items():
-            # "network_def#_target_" sets the target of another section, in another file even
-            name = ReferenceResolver.split_id(key, last=True)[1].lstrip("+")
-            if name == "_target_":
-                _check_target(bundle, part)
-            elif name == "_mode_" and part not in MODES:
-                raise BadInput(f"found _mode_ {part!r}, expected one of {', '.join(MODES)}.")
-            _check_value(bundle, part, links)
+            if key.startswith(("_", "+")) or not key.isprintable():
+                raise BadInput(f"found the key {key!r}, expected the name of a property.")
+            _check_metadata(part)
     elif isinstance(value, list):
         for part in value:
-            _check_value(bundle, part, links)
+            _check_metadata(part)
+    elif isinstance(value, str) and (value.startswith(("$", "@", "%")) or not value.isprintable()):
+        raise BadInput(f"found {value!r}, expected printable text that does not begin with $, @ or %.")
+
+
+def _check_value(bundle: Path, value: Any, name: str = "") -> None:
+    """Check a value of a config, which stands under the key ``name``, and everything in it."""
+    if (name in LISTS and not isinstance(value, list)) or (name in ROOTS and value not in ROOTS[name]):
+        expected = " or ".join(map(repr, ROOTS[name])) if name in ROOTS else "a list"
+        raise BadInput(f"found {name} {value!r}, expected {expected}.")
+    if isinstance(value, dict):
+        arguments = _arguments(bundle, value) if {"_target_", "_mode_"} & value.keys() else None
+        for key, part in value.items():
+            if key in ("_target_", "_mode_") or key in (arguments or ()):
+                _check_value(bundle, part, key)
+            elif arguments is not None:
+                raise BadInput(
+                    f"found the argument {key!r} of {value['_target_']}, expected one of those in"
+                    f" custom/sharing/allow_list.py: {' '.join(sorted(arguments)) or 'none'}."
+                )
+            else:
+                _check_value(bundle, part, _name_of(key, part))
+    elif isinstance(value, list):
+        for part in value:
+            _check_value(bundle, part)
     elif isinstance(value, str):
-        _check_text(value, links)
+        _check_text(value)
 
 
-def _check_target(bundle: Path, target: Any) -> None:
-    """Check what a ``_target_`` names: something on the allow-list, or that the bundle's custom/ itself defines."""
+def _name_of(key: str, value: Any) -> str:
+    """Return the last part of a key outside a component, such as c of ``a#b#c``, which sets it in another section."""
+    path = key.removeprefix("+")
+    name = path.rpartition("#")[2]
+    if not KEY.fullmatch(path) or name.startswith("_"):
+        raise BadInput(f"found the key {key!r}, expected names, with # between them.")
+    if path != key and not isinstance(value, list):
+        raise BadInput(f"found the key {key!r} with a {type(value).__name__}, expected a list behind a +.")
+    if name != path and name not in SECTIONS | ARGUMENTS:
+        raise BadInput(f"found the key {key!r}, expected an argument in custom/sharing/allow_list.py at its end.")
+    return name
+
+
+def _arguments(bundle: Path, component: Mapping[str, Any]) -> frozenset[str]:
+    """Return the arguments that a component may have, once its ``_target_`` and its ``_mode_`` are on the allow-list.
+
+    Of custom/ a component is what a module itself defines, not what it imports.
+    """
+    target = component.get("_target_")
     name = target if isinstance(target, str) else ""
-    own = re.fullmatch(r"custom\.(\w+)\.(\w+)\.(\w+)", name, re.ASCII)
-    if name not in TARGETS and (own is None or own[3] not in _defined(bundle / "custom" / own[1] / f"{own[2]}.py")):
-        raise BadInput(
-            f"found _target_ {target!r}, expected one in custom/sharing/allow_list.py or one that custom/ defines."
-        )
+    known = ALLOWED
+    own = OWN.fullmatch(name)
+    if own is not None:
+        module, name = own.groups()
+        defined = _defined(bundle / f"{module.replace('.', '/')}.py")
+        known = {component: OWN_ALLOWED[component] for component in defined & OWN_ALLOWED.keys()}
+    if name not in known:
+        raise BadInput(f"found _target_ {target!r}, expected one in custom/sharing/allow_list.py.")
+    mode = component.get("_mode_", "default")
+    if mode != "default" and not (mode == "callable" and name in FUNCTIONS):
+        raise BadInput(f"found _mode_ {mode!r} of {target}, which custom/sharing/allow_list.py does not list for it.")
+    return known[name]
 
 
 def _defined(module: Path) -> set[str]:
-    """Return the classes and functions that a module itself defines: what it imports is not its own."""
+    """Return the classes and functions that a module itself defines."""
     try:
         body = ast.parse(module.read_bytes()).body
     except (OSError, SyntaxError, ValueError):
@@ -88,78 +155,55 @@ def _defined(module: Path) -> set[str]:
     return {node.name for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
 
 
-def _check_text(text: str, links: bool) -> None:
-    """Check a string of a config: plain text, a reference, or an expression."""
-    text = ReferenceResolver.normalize_id(text)
-    if text.startswith("%"):
-        raise BadInput(f"found {text!r}, which includes other text or another file, expected no % there.")
-    # such ids are filled in with the names of sections, which would become part of an expression
-    if ConfigParser.relative_id_prefix.search(text):
-        raise BadInput(f"found the relative reference {text!r}, expected references from the config's root.")
-    if text.startswith("$") and text[1:] not in IMPORTS:
-        check_expression(text)
-    elif text.startswith("@_meta_"):
-        raise BadInput(f"found the reference {text!r}, expected none to {METADATA}.")
-    elif not links and _is_address(text):
+def _check_text(text: str) -> None:
+    """Check a string of a config: plain text, a reference, a statement or an expression."""
+    if text.startswith("$"):
+        if text not in IMPORTS:
+            check_expression(text)
+    elif text.startswith("@"):
+        if not REFERENCE.fullmatch(text):
+            raise BadInput(f"found the reference {text!r}, expected the names of a section, and none of {METADATA}.")
+    elif not text.isprintable() or any(sign in text for sign in "$@%"):
+        raise BadInput(f"found {text!r}, expected printable text without $, @ and %.")
+    elif ADDRESS.search(text):
         raise BadInput(f"found {text!r}, which is or begins an address, expected folders and files of this machine.")
 
 
-def _is_address(text: str) -> bool:
-    """Return whether a text is an address on a network, or a part from which one could be put together.
-
-    TensorBoard's writer takes ``ftp://...`` for a folder, and would send there whatever is logged; Windows takes
-    ``//machine/share``, with slashes of either kind, and would log in there.
-    """
-    return ADDRESS.search(text) is not None
-
-
 def check_expression(text: str) -> None:
-    """Raise `BadInput` unless every part of an expression (with its ``$``) is on the allow-list."""
+    """Raise `BadInput` unless an expression (with its ``$``) is on the allow-list, whatever sections it refers to."""
     if len(text) > LONGEST_EXPRESSION:
         raise BadInput(f"found an expression of {len(text)} characters, expected at most {LONGEST_EXPRESSION}.")
-    # MONAI fills references into the text of the expression: what is checked is what it evaluates then
-    references = dict.fromkeys(ReferenceResolver.match_refs_pattern(text))
-    code = ReferenceResolver.update_refs_pattern(text, references)[1:]
     try:
-        tree = ast.parse(code, mode="eval")
+        form = _form(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise BadInput(f"found {text!r}, expected one expression or one of {', '.join(IMPORTS)}.") from None
-    refused = _first_refused(tree, frozenset())
-    if refused is not None:
-        part = ast.unparse(refused) if isinstance(refused, ast.expr) else type(refused).__name__
-        raise BadInput(
-            f"found {part!r} in the expression {text!r}, expected only what custom/sharing/allow_list.py lists."
-        )
+    if form not in FORMS:
+        raise BadInput(f"found the expression {text!r}, expected one of those in custom/sharing/allow_list.py.")
 
 
-def _first_refused(node: ast.AST, arguments: frozenset[str]) -> ast.AST | None:
-    """Return the first part of a syntax tree that is not allowed; ``arguments`` are those of a lambda around it."""
-    children = list(ast.iter_child_nodes(node))
-    match node:
-        case ast.Constant(value=str(value)) if "$" in value or "%" in value:
-            return node  # code for a parser that comes after this one
-        case ast.Constant(value=str(value)) if _is_address(value) and value != "cuda:":
-            return node
-        case ast.Constant():
-            return None
-        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(section))) if name == REFERENCES:
-            return node if section.startswith("_meta_") else None
-        case ast.Subscript(value=owner, slice=ast.Constant(value=name)) if ast.unparse(owner) == "os.environ":
-            return None if name in ENVIRONMENT else node
-        case ast.Name(id=name) if name in arguments:
-            return None
-        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str())) if name in arguments:
-            return None
-        case ast.Name() | ast.Attribute() if ast.unparse(node) in NAMES:
-            return None
-        case ast.Attribute(value=owner, attr=name) if name in MEMBERS:
-            children = [owner]
-        case ast.Call(func=ast.Name() | ast.Attribute() as function) if ast.unparse(function) not in arguments:
-            only = ARGUMENTS.get(ast.unparse(function))
-            if only is not None and (node.args or not {keyword.arg for keyword in node.keywords} <= only):
-                return node
-        case ast.Lambda(args=ast.arguments(args=[ast.arg(arg=name)]) as given, body=body) if ast.unparse(given) == name:
-            arguments, children = arguments | {name}, [body]
-        case _ if not isinstance(node, PLAIN_NODES):
-            return node
-    return next((refused for child in children if (refused := _first_refused(child, arguments)) is not None), None)
+def _form(text: str) -> str:
+    """Return an expression as Python writes it, with an @ in the place of every reference.
+
+    MONAI fills references into the text of an expression, with quotes: what is looked at is what it evaluates then.
+    """
+    references = dict.fromkeys(ReferenceResolver.match_refs_pattern(text))
+    code = ReferenceResolver.update_refs_pattern(text, references)[1:]
+    written = ast.unparse(ast.parse(code, mode="eval"))
+    return re.sub(r"__local_refs\['(?!_meta_)(?:\w+::)*(\w+)'\]", _placeholder, written, flags=re.ASCII)
+
+
+def _placeholder(reference: re.Match[str]) -> str:
+    """Return what stands for a reference: @, and behind it the name where that says what the section is."""
+    return f"@{reference[1]}" if reference[1] in LISTS else "@"
+
+
+def _joined(*tables: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Return name -> arguments of all tables together."""
+    names: Iterable[str] = {name for table in tables for name in table}
+    return {name: frozenset(" ".join(table.get(name, "") for table in tables).split()) for name in names}
+
+
+ALLOWED = _joined(COMPONENTS, EARLIER_COMPONENTS)
+OWN_ALLOWED = _joined(OWN_COMPONENTS, EARLIER_OWN_COMPONENTS)
+ARGUMENTS = frozenset().union(*ALLOWED.values(), *OWN_ALLOWED.values())
+FORMS = frozenset(map(_form, (*EXPRESSIONS, *EARLIER_EXPRESSIONS)))

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from custom.common.atomic_files import written_beside
 from custom.common.code_hash import code_hash
 from custom.common.errors import BadInput
 from custom.sharing.allow_list import BUNDLES, FILES
 from custom.sharing.bundle_zip import write_zip
-from custom.sharing.check_bundle import check_contents
-from custom.sharing.manifest import write_manifest
+from custom.sharing.check_bundle import Contents, check_contents
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def pack_bundles(
-    output_dir: str | Path, bundles_dir: str | Path = REPOSITORY / "bundles"
-) -> dict[Path, dict[str, Any]]:
-    """Write ``<bundle>_v<version>.zip`` of both bundles to ``output_dir`` and return zip -> manifest.
+def pack_bundles(output_dir: str | Path, bundles_dir: str | Path = REPOSITORY / "bundles") -> dict[Path, Contents]:
+    """Write ``<bundle>_v<version>.zip`` of both bundles to ``output_dir`` and return zip -> what is in it.
 
-    A zip has the files that `custom.sharing.allow_list` lists, custom/ as a real folder, and a manifest; not what
-    training and inference leave behind. The same files make the same zip, bit for bit.
+    A zip has the files that `custom.sharing.allow_list` lists, and custom/ as a real folder; not what training and
+    inference leave behind. The same files make the same zip, bit for bit. Nothing in it repeats the hashes of the
+    files: the zip itself notices damage, and a signature says who vouches for what.
 
     Args:
         output_dir: where the zips go; made if need be.
@@ -50,23 +46,19 @@ def pack_bundles(
             copy = Path(temporary) / bundle.name
             _copy_files(bundle, copy)
             try:
-                check_contents(copy)
-                manifest = write_manifest(copy)
+                packed[copy] = check_contents(copy)
             except BadInput as error:
                 raise BadInput(f"{bundle}/{error}") from None
-            if not re.fullmatch(r"\d+\.\d+\.\d+", str(manifest["version"]), re.ASCII):
-                raise BadInput(f"{bundle}/configs/metadata.json: found version {manifest['version']}, expected 1.2.3.")
-            packed[copy] = manifest
-        versions = sorted({manifest["version"] for manifest in packed.values()})
+        versions = sorted({contents.version for contents in packed.values()})
         if len(versions) > 1:
             raise BadInput(f"{bundles_dir}: found bundles of versions {' and '.join(versions)}, expected one version.")
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         written = {}
-        for copy, manifest in packed.items():
-            path = Path(output_dir) / f"{copy.name}_v{manifest['version']}.zip"
+        for copy, contents in packed.items():
+            path = Path(output_dir) / f"{copy.name}_v{contents.version}.zip"
             with written_beside(path) as beside:
                 write_zip(copy, beside)
-            written[path] = manifest
+            written[path] = contents
     return written
 
 

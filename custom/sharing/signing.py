@@ -11,6 +11,7 @@ import base64
 import getpass
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from custom.common.atomic_files import written_beside
 from custom.common.errors import BadInput
 from custom.sharing.certificates import check_chain, check_trust, name_of, read_certificates
+from custom.sharing.text import printable
 
 # model_signing is imported where it is used: that takes seconds, and no other verb needs it
 
@@ -105,7 +107,8 @@ def check_signature(
         anchors = read_certificates(certificate)
         config.use_certificate_verifier(certificate_chain=[certificate])
 
-    said = _read(signature)
+    content = _read(signature)
+    said = _parse(content, signature)
     if kind not in said["verificationMaterial"]:
         made = {KEY: "a key", CHAIN: "a certificate"}
         other = CHAIN if kind == KEY else KEY
@@ -122,14 +125,17 @@ def check_signature(
             raise _unreadable(signature) from error
         signer = name_of(chain[0])
     try:
-        config.verify(bundle, signature)
+        with tempfile.TemporaryDirectory() as private:  # what was read above, whatever has become of the file meanwhile
+            copy = Path(private) / "copy.sig"
+            copy.write_bytes(content)
+            config.verify(bundle, copy)
     except InvalidSignature as error:
         raise BadInput(f"{signature}: found a signature that the key of {signer} did not make.") from error
     except ValueError as error:
         if "Key mismatch" in str(error):
             raise BadInput(f"{signature}: found an unknown signer, expected {signer}.") from error
         if "Signature mismatch" in str(error):
-            difference = str(error).removeprefix("Signature mismatch: ").strip("[]")
+            difference = printable(error).removeprefix("Signature mismatch: ").strip("[]")
             raise BadInput(f"{signature}: found other files than were signed ({difference}).") from error
         raise _unreadable(signature) from error
     except Exception as error:  # a damaged file makes the readers raise nearly anything
@@ -142,16 +148,23 @@ def check_signature(
     return signer
 
 
-def _read(signature: Path) -> Any:
+def _read(signature: Path) -> bytes:
+    """Return the bytes of a signature, of which there are not more than a signature has."""
+    _check_file(signature, "expected the signature that came with the bundle")
+    with signature.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise BadInput(f"{signature}: found more than {LARGEST} bytes, expected a signature.")
+    return content
+
+
+def _parse(content: bytes, signature: Path) -> Any:
     """Return what a signature says, none of it verified, in the one form that is written by `sign_folder`.
 
     model-signing knows more than one name of some keys, so that it could read another part than is read here.
     """
-    _check_file(signature, "expected the signature that came with the bundle")
-    if signature.stat().st_size > LARGEST:
-        raise BadInput(f"{signature}: found {signature.stat().st_size} bytes, expected at most {LARGEST}.")
     try:
-        said = json.loads(signature.read_text(encoding="utf-8"))
+        said = json.loads(content.decode("utf-8"))
         whole, envelope, material = map(set, (said, said["dsseEnvelope"], said["verificationMaterial"]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _unreadable(signature) from error

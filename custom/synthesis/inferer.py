@@ -9,6 +9,7 @@ import torch
 from monai.networks.schedulers import Scheduler
 
 from custom.common.errors import BadInput
+from custom.common.precision import AUTO
 from custom.inference.inferers import BrainSliceInferer
 from custom.synthesis.sampler import sample, starting_image, to_signed, to_unit
 
@@ -44,7 +45,7 @@ class SynthesisInferer(BrainSliceInferer):
         consistency: int = 0,
         seed: int = 0,
         batch_size: int = 16,
-        amp: bool = True,
+        amp: bool | str = AUTO,
         multiple: int = 16,
     ) -> None:
         super().__init__(batch_size=batch_size, amp=amp, multiple=multiple)

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 
 import pytest
 
-from custom.common.atomic_files import sha256, written_beside
+from custom.common.atomic_files import folder_beside, require_writable, sha256, written_beside
+from tests.studies import bad_input
+
+
+@pytest.fixture
+def umask():
+    """Set the umask, and set it back afterwards."""
+    before = os.umask(0)
+    os.umask(before)
+    yield os.umask
+    os.umask(before)
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
@@ -15,7 +27,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
     with written_beside(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
-        assert temporary.parent == tmp_path  # a rename within one file system is atomic
+        assert temporary.parent.parent == tmp_path  # a rename within one file system is atomic
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -34,11 +46,63 @@ def test_an_error_leaves_everything_as_it_was(tmp_path, before, written):
 
 
 @pytest.mark.parametrize("name", ["seg.nii.gz", "metrics.csv", "model.pt"])
-def test_the_temporary_name_is_hidden_and_keeps_its_ending(tmp_path, name):
-    with written_beside(tmp_path / name) as temporary:
-        assert temporary.name.startswith(".")
-        assert temporary.name.endswith(f".{name}")
-        temporary.touch()
+def test_the_temporary_file_has_the_same_name_in_a_hidden_folder_that_nobody_can_guess_or_enter(tmp_path, name):
+    folders = []
+    for _ in range(2):
+        with written_beside(tmp_path / name) as temporary:
+            assert temporary.name == name
+            folders.append(temporary.parent.name)
+            assert stat.S_IMODE(temporary.parent.stat().st_mode) == 0o700
+            temporary.touch()
+    assert all(folder.startswith(".") for folder in folders)
+    assert folders[0] != folders[1]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o077, 0o600), (0o027, 0o640), (0o022, 0o644)])
+def test_who_may_read_a_file_is_what_the_umask_says(tmp_path, umask, mask, mode):
+    umask(mask)
+    with written_beside(tmp_path / "run.json") as temporary:
+        temporary.write_text("{}")
+    assert stat.S_IMODE((tmp_path / "run.json").stat().st_mode) == mode
+
+
+def test_what_a_killed_run_left_is_cleared_by_the_next_and_nothing_else(tmp_path):
+    with pytest.raises(KeyboardInterrupt), folder_beside(tmp_path) as temporary:
+        left = temporary.with_name(temporary.name + "_of_a_killed_run")
+        left.mkdir()
+        (left / "study_seg.nii.gz").write_text("half")
+        raise KeyboardInterrupt
+    for name in ("study_seg.nii.gz", ".hidden"):
+        (tmp_path / name).touch()
+    with folder_beside(tmp_path):
+        assert not left.exists()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".hidden", "study_seg.nii.gz"]
+
+
+def test_a_folder_that_can_be_made_or_written_to_passes_and_nothing_is_made(tmp_path):
+    for folder in (tmp_path, tmp_path / "new" / "deep"):
+        assert require_writable(folder) == folder
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("below", [(), ("results",)])
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path, below):
+    file = tmp_path / "results.txt"
+    file.touch()
+    with bad_input("--output_dir", file, "expected a folder"):
+        require_writable(file.joinpath(*below))
+
+
+def test_a_dangling_link_is_refused(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with bad_input("--output_dir", tmp_path / "link"):
+        require_writable(tmp_path / "link")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that not even root may write to")
+def test_a_folder_that_nobody_may_write_to_is_refused():
+    with bad_input("--output_dir", "/proc/results", "nothing can be written to /proc"):
+        require_writable("/proc/results")
 
 
 @pytest.mark.parametrize(

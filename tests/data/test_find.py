@@ -111,6 +111,13 @@ def test_a_given_mask_goes_before_the_studys_own(study_folder, tmp_path):
 
 
 # What is said of a study that is wrong: by find_study
+@pytest.mark.parametrize("image", ["", {"flair": ""}])
+def test_an_empty_path_is_no_image_and_not_the_current_folder(study_folder, monkeypatch, image):
+    monkeypatch.chdir(study_folder)
+    with bad_input("path", "is empty", "no such image"):
+        find_study(image)
+
+
 def test_a_path_that_does_not_exist_is_named(tmp_path):
     with bad_input(tmp_path / "nowhere", "does not exist", "expected a study's folder"):
         find_study(tmp_path / "nowhere")

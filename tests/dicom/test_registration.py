@@ -110,13 +110,22 @@ def test_brains_that_cover_each_other_badly_are_refused(tmp_path, phantom):
 
 
 @pytest.mark.parametrize(
-    ("background", "parts"), [(5, ["ml that are not zero", "without skull"]), (None, ["zero in every voxel"])]
+    ("background", "parts"), [(50, ["along the edges", "without skull"]), (0, ["zero in every voxel"])]
 )
 def test_what_is_no_skull_stripped_brain_is_refused(tmp_path, phantom, background, parts):
     volumes, affine = phantom
-    flair = np.zeros_like(volumes["flair"]) if background is None else np.maximum(volumes["flair"], background)
+    noise = np.random.default_rng(0).integers(0, background + 1, volumes["flair"].shape, dtype=np.int16)
+    flair = np.maximum(volumes["flair"], noise) if background else noise
     with bad_input("8 'flair'", *parts):
         load(write_pair(tmp_path, phantom, flair, affine))
+
+
+def test_a_background_of_one_value_is_zero_before_registration(tmp_path, phantom, caplog):
+    volumes, affine = phantom
+    flair = np.where(volumes["flair"] == 0, np.int16(-7), volumes["flair"])
+    image = load(write_pair(tmp_path, phantom, flair, affine))
+    np.testing.assert_array_equal(image[0].numpy(), volumes["flair"])
+    assert "8 'flair' has the value -7 around the brain" in caplog.text
 
 
 def test_a_file_without_all_of_its_pixels_is_refused(tmp_path):

@@ -24,7 +24,7 @@ from custom.data.phantom import make_study
 from custom.inference.report import MASK_COLOUR, ReportWriter, largest_sections, levels_reached, write_report
 from tests.bundles.command_line import REPOSITORY, SEG, run_bundle, small_bundles
 from tests.dicom.write_dicom import write_dicom_study
-from tests.studies import BRATS_2021, BRATS_AFFINE, bad_input, tiny_volumes, write_results, write_study
+from tests.studies import BRATS_2021, BRATS_AFFINE, VOXEL_ML, bad_input, tiny_volumes, write_results, write_study
 
 
 class Page(HTMLParser):
@@ -150,18 +150,18 @@ def test_volumes_are_those_of_the_files(folder, page):
     voxels = int(np.asarray(nib.load(results / "study1_seg.nii.gz").dataobj).sum())
     possible = int((np.asarray(nib.load(results / "study1_prob.nii.gz").dataobj) > 0).sum())
     text = " ".join(page.text.split())
-    assert f"Whole tumour{voxels / 1000:.1f} ml" in text.replace("Whole tumour ", "Whole tumour")
+    assert f"Whole tumour{voxels * VOXEL_ML:.1f} ml" in text.replace("Whole tumour ", "Whole tumour")
     for label, expected in (
         ("0.3 or more", voxels),
         ("0.5 or more (the mask)", voxels),
         ("0.7 or more", 0),
         ("from 0.1 to below 0.9", possible),
     ):
-        assert f"{label}{expected / 1000:.1f} ml" in text
+        assert f"{label}{expected * VOXEL_ML:.1f} ml" in text
     volumes = dict(zip(page.data["levels"], page.data["level_volumes"], strict=True))
     assert len(volumes) == 99
-    assert volumes[0.2] == pytest.approx(possible / 1000)
-    assert volumes[0.21] == volumes[0.6] == pytest.approx(voxels / 1000)
+    assert volumes[0.2] == pytest.approx(possible * VOXEL_ML)
+    assert volumes[0.21] == volumes[0.6] == pytest.approx(voxels * VOXEL_ML)
     assert volumes[0.61] == 0
 
 
@@ -193,7 +193,7 @@ def test_at_its_own_threshold_the_mask_is_the_file_s(study, tmp_path):
     mask[10:12, 10:13, 5] = 2
     nib.save(nib.Nifti1Image(mask, nib.load(study / "study1_seg.nii.gz").affine), results / "study1_seg.nii.gz")
     page = Page(write_report(results, study))
-    assert page.data["level_volumes"][page.data["level"]] == pytest.approx(0.006)
+    assert page.data["level_volumes"][page.data["level"]] == pytest.approx(6 * VOXEL_ML)
     assert np.asarray(page.image("seg").dataobj).sum() == 6
 
 
@@ -282,9 +282,9 @@ def test_how_a_study_is_stored_changes_no_image_and_no_picture(study, page, tmp_
 
 
 def test_pictures_are_to_scale_whatever_the_voxels(tmp_path):
-    affine = np.diag([2.0, 1.0, 5.0, 1.0])
+    affine = np.diag([6.0, 3.0, 12.0, 1.0])
     for picture in report(tmp_path, write_study(tmp_path, "flat", affine=affine)).pictures():
-        assert picture.shape == (24 * 3, 48 * 3, 3)
+        assert picture.shape == (72 * 3, 144 * 3, 3)
 
 
 # ---- studies that lack something
@@ -357,6 +357,22 @@ def test_results_without_a_mask_are_refused(study, tmp_path):
     del run["outputs"]["seg"]
     (results / "study1_run.json").write_text(json.dumps(run))
     with bad_input("study1_run.json", "expected seg and prob"):
+        write_report(results, study)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "3", '{"outputs": []}', '{"id": "a"}', "[" * 100_000, "\xff", "../elsewhere"],
+)
+def test_a_run_report_that_cannot_be_one_is_refused(study, tmp_path, text):
+    results = write_results(tmp_path, study)
+    file = results / "study1_run.json"
+    if text == "../elsewhere":  # a map of another study, or another file
+        run = json.loads(file.read_text())
+        run["outputs"]["seg"] = "../elsewhere/study2_seg.nii.gz"
+        text = json.dumps(run)
+    file.write_bytes(text.encode("latin-1"))
+    with bad_input(file, "cannot be read as a run report"):
         write_report(results, study)
 
 

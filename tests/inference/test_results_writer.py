@@ -1,18 +1,22 @@
 """Maps on the study's own grid, and the report beside them."""
 
 import json
+import os
+import stat
 
-import itk
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
 from monai.transforms import LoadImage
 
+from custom.common.atomic_files import TEMPORARY, sha256
 from custom.common.grid import volume_ml
+from custom.data.find import find_study
 from custom.data.study import Study
-from custom.inference.results_writer import ResultsWriter, save_map
+from custom.inference.results_writer import ResultsWriter
+from tests.inference.engines import run_one_study
+from tests.studies import bad_input, write_study
 
 AFFINE = np.array([[-1.2, 0.1, 0, 90], [0.1, 1.3, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]])
 
@@ -34,53 +38,7 @@ def items(source):
 
 def evaluate(writer, **data):
     """Let the writer see one study that an evaluator completes."""
-
-    def step(engine, batch):
-        engine.state.batch, engine.state.output = [{"id": "study", "modalities": "flair t1 t2 t1ce"}], [data]
-        return engine.state.output
-
-    engine = Engine(step)
-    writer.attach(engine)
-    engine.run([0])
-
-
-def test_a_map_has_the_affine_and_the_codes_of_the_study_bit_for_bit(source, tmp_path):
-    image = LoadImage(ensure_channel_first=True)(source)
-    save_map(image, tmp_path / "map.nii.gz", np.float32)
-    saved, original = nib.load(tmp_path / "map.nii.gz"), nib.load(source)
-    assert np.array_equal(saved.affine, original.affine)
-    for code in ("sform_code", "qform_code", "xyzt_units"):
-        assert saved.header[code] == original.header[code]
-    assert saved.shape == original.shape
-    assert saved.get_data_dtype() == np.float32
-
-
-def test_a_map_of_a_channel_of_a_4d_file_is_3d(tmp_path):
-    nib.save(nib.Nifti1Image(np.ones((12, 10, 6, 4), np.float32), AFFINE), tmp_path / "study.nii.gz")
-    image = LoadImage(ensure_channel_first=True)(tmp_path / "study.nii.gz")[:1]
-    save_map(image, tmp_path / "map.nii.gz", np.uint8)
-    saved = nib.load(tmp_path / "map.nii.gz")
-    assert saved.shape == (12, 10, 6)
-    assert np.array_equal(saved.affine, nib.load(tmp_path / "study.nii.gz").affine)
-
-
-def test_a_map_of_another_format_has_its_affine(tmp_path):
-    itk.imwrite(itk.image_from_array(np.ones((6, 10, 12), np.float32)), tmp_path / "study.mha")
-    image = LoadImage(ensure_channel_first=True)(tmp_path / "study.mha")
-    save_map(image, tmp_path / "map.nii.gz", np.float32)
-    assert np.allclose(nib.load(tmp_path / "map.nii.gz").affine, image.affine.numpy(), atol=1e-5)
-
-
-def test_voxel_values_are_written_unscaled(source, tmp_path):
-    image = LoadImage(ensure_channel_first=True)(source) * 0.125
-    save_map(image, tmp_path / "map.nii.gz", np.float32)
-    assert np.all(nib.load(tmp_path / "map.nii.gz").get_fdata() == 0.125)
-
-
-def test_volume_counts_voxels_times_their_size(source):
-    image = LoadImage(ensure_channel_first=True)(source)
-    expected = 12 * 10 * 6 * abs(np.linalg.det(AFFINE[:3, :3])) / 1000
-    assert volume_ml(image > 0) == pytest.approx(expected, rel=1e-5)
+    run_one_study(writer, {"id": "study", "modalities": "flair t1 t2 t1ce"}, data)
 
 
 def test_results_and_report_lie_under_the_study_name(source, tmp_path):
@@ -124,22 +82,78 @@ def test_nothing_is_written_unless_asked_for(source, tmp_path, enabled):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_write_that_fails_leaves_nothing_and_keeps_what_was_there(source, tmp_path, monkeypatch):
+def test_a_write_that_fails_leaves_nothing_and_keeps_what_was_there(source, tmp_path):
     image = LoadImage(ensure_channel_first=True)(source)
     folder = tmp_path / "out" / "study"
-    folder.mkdir(parents=True)
-    (folder / "study_seg.nii.gz").write_bytes(b"of an earlier run")
     writer = ResultsWriter(tmp_path / "out", {"seg": "pred", "prob": "prob"}, items(source), {}, {})
+    evaluate(writer, pred=image, prob=image)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
     broken = image.clone()
     broken.meta["filename_or_obj"] = str(tmp_path / "gone.nii.gz")
     with pytest.raises(FileNotFoundError):
-        evaluate(writer, pred=image, prob=broken)
-    assert [file.name for file in folder.iterdir()] == ["study_seg.nii.gz"]
-    assert (folder / "study_seg.nii.gz").read_bytes() == b"of an earlier run"
+        evaluate(writer, pred=image * 0, prob=broken)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
-def test_a_mask_is_rounded_not_truncated(source, tmp_path):
-    image = LoadImage(ensure_channel_first=True)(source) * 0.99
-    save_map(image, tmp_path / "map.nii.gz", np.uint8)
-    assert nib.load(tmp_path / "map.nii.gz").get_fdata().min() == 1
-    assert torch.as_tensor(image).max() < 1
+def test_the_report_has_the_hash_of_each_map_as_it_was_written(source, tmp_path):
+    image = LoadImage(ensure_channel_first=True)(source)
+    evaluate(ResultsWriter(tmp_path / "out", {"seg": "pred", "prob": "prob"}, items(source), {}, {}), pred=image)
+    folder = tmp_path / "out" / "study"
+    report = json.loads((folder / "study_run.json").read_text())
+    assert report["outputs_sha256"] == {"seg": sha256(folder / "study_seg.nii.gz")}
+
+
+def test_no_path_of_an_input_is_in_the_report(source, tmp_path):
+    image = LoadImage(ensure_channel_first=True)(source)
+    writer = ResultsWriter(tmp_path / "out", {"seg": "pred"}, items(source), {}, {}, dataset_dir=str(tmp_path))
+    evaluate(writer, pred=image)
+    text = (tmp_path / "out" / "study" / "study_run.json").read_text()
+    assert json.loads(text)["inputs"] == {"t1ce": "source.nii.gz"}
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize(("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o022, 0o644, 0o755)])
+def test_who_may_read_results_is_what_the_umask_says(source, tmp_path, mask, file, folder):
+    image = LoadImage(ensure_channel_first=True)(source)
+    before = os.umask(mask)
+    try:
+        evaluate(ResultsWriter(tmp_path / "out", {"seg": "pred"}, items(source), {}, {}), pred=image)
+    finally:
+        os.umask(before)
+    results = tmp_path / "out" / "study"
+    assert {stat.S_IMODE(each.stat().st_mode) for each in results.iterdir()} == {file}
+    assert stat.S_IMODE(results.stat().st_mode) == folder
+
+
+def test_what_a_killed_run_left_is_gone_after_the_next(source, tmp_path):
+    image = LoadImage(ensure_channel_first=True)(source)
+    left = tmp_path / "out" / "study" / f"{TEMPORARY}ztl844_q"
+    left.mkdir(parents=True)
+    (left / "study_seg.nii.gz").write_bytes(b"half")
+    (left.parent / "study_seg.nii.gz").write_bytes(b"whole, but its report is not there yet")
+    evaluate(ResultsWriter(tmp_path / "out", {"seg": "pred"}, items(source), {}, {}), pred=image)
+    assert sorted(file.name for file in left.parent.iterdir()) == ["study_run.json", "study_seg.nii.gz"]
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_computed(source, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with bad_input("--output_dir", tmp_path / "out"):
+        ResultsWriter(tmp_path / "out", {"seg": "pred"}, items(source), {}, {})
+
+
+def test_results_among_the_images_are_refused_before_anything_is_computed(tmp_path):
+    study = find_study(write_study(tmp_path, "study1"))
+    with bad_input("study1", tmp_path / "study1", "--output_dir"):
+        ResultsWriter(tmp_path, {"seg": "pred"}, [{"id": "study1", "image": study}], {}, {})
+
+
+def test_what_is_finished_is_left_out_when_asked(source, tmp_path):
+    image = LoadImage(ensure_channel_first=True)(source)
+    options = {"maps": {"seg": "pred"}, "studies": items(source), "weights": {}}
+    first = ResultsWriter(tmp_path / "out", settings={"threshold": 0.4}, **options)
+    assert first.finished == set()
+    evaluate(first, pred=image)
+    assert ResultsWriter(tmp_path / "out", settings={"threshold": 0.4}, **options).finished == set()
+    skipping = {"skip_existing": "true", **options}
+    assert ResultsWriter(tmp_path / "out", settings={"threshold": 0.4}, **skipping).finished == {"study"}
+    assert ResultsWriter(tmp_path / "out", settings={"threshold": 0.3}, **skipping).finished == set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from custom.sharing.bundle_zip import write_zip
-from custom.sharing.manifest import write_manifest
 from custom.sharing.signing import sign_folder, signature_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAME = "recoseg_seg_v0.1.0.zip"
 
 
-def write_keys(folder: Path, name: str, password: bytes | None = None) -> tuple[Path, Path]:
-    """Write a new pair of keys and return the files of the private and the public one."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def write_keys(folder: Path, name: str, password: bytes | None = None, key: Any = None) -> tuple[Path, Path]:
+    """Write a new pair of keys, P-256 unless ``key`` is given, and return the files of the private and the public."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
     protection: Any = serialization.NoEncryption()
     if password is not None:
         protection = serialization.BestAvailableEncryption(password)
@@ -44,7 +43,7 @@ def write_certificate(
     issuer: str | None = None,
     *,
     authority: bool = False,
-    purposes: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.CODE_SIGNING,),
+    purposes: Sequence[x509.ObjectIdentifier] | None = None,
     days: tuple[int, int] = (-1, 30),
     subject: str | None = None,
 ) -> Path:
@@ -52,6 +51,8 @@ def write_certificate(
 
     Without an issuer it is self-signed. ``days`` are its first and last day, from today.
     """
+    if purposes is None:
+        purposes = () if authority else (ExtendedKeyUsageOID.CODE_SIGNING,)
     key, issuing = (
         serialization.load_pem_private_key((folder / f"{owner}.key").read_bytes(), None)
         for owner in (name, issuer or name)
@@ -80,7 +81,7 @@ def write_certificate(
             critical=True,
         )
     )
-    if not authority and purposes:
+    if purposes:
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     path = folder / f"{name}.crt"
     path.write_bytes(builder.sign(issuing, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
@@ -111,7 +112,6 @@ def write_bundle(folder: Path, name: str = "recoseg_seg") -> Path:
 
 def pack_anything(bundle: Path, key: Path | None = None, name: str = NAME) -> Path:
     """Pack a bundle's folder, and sign it with ``key``, without asking what is in it, as an attacker would."""
-    write_manifest(bundle)
     zip_file = bundle.parent / name
     write_zip(bundle, zip_file)
     if key is not None:
@@ -126,3 +126,15 @@ def config_of(bundle: Path, file: str) -> Any:
 def change_config(bundle: Path, changes: dict[str, Any], file: str = "inference.json") -> None:
     """Set entries of a config of a bundle."""
     (bundle / "configs" / file).write_text(json.dumps(config_of(bundle, file) | changes))
+
+
+def components_in(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the target and the whole of each component in a config."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield value["_target_"], value
+        for part in value.values():
+            yield from components_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from components_in(part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from custom.sharing.certificates import check_chain, check_trust, name_of, read_certificates
@@ -143,3 +144,60 @@ def test_what_openssl_makes_of_who_signs_for_himself_is_a_signer_and_no_authorit
     write_certificate(tmp_path, "north", "self")
     with bad_input("x.sig", "CN=north", "does not vouch"):
         vouch(tmp_path, ("north",), ("self",))
+
+
+def a_chain(folder, **authority):
+    """Write root, authority and signer, and return the last two."""
+    for name in ("root", "signer"):
+        write_keys(folder, name)
+    if not (folder / "authority.key").exists():
+        write_keys(folder, "authority")
+    write_certificate(folder, "root", authority=True)
+    write_certificate(folder, "authority", "root", authority=True, **authority)
+    write_certificate(folder, "signer", "authority")
+    return "signer", "authority"
+
+
+@pytest.mark.parametrize("trusted", [("root",), ("root", "authority")], ids=["in the chain", "among the trusted"])
+def test_an_authority_for_something_else_vouches_for_no_signer_of_code(tmp_path, trusted):
+    chain = a_chain(tmp_path, purposes=(ExtendedKeyUsageOID.SERVER_AUTH,))
+    with bad_input("CN=authority", "may not vouch"):
+        vouch(tmp_path, chain[: 3 - len(trusted)], trusted)
+
+
+@pytest.mark.parametrize("purpose", ["CODE_SIGNING", "ANY_EXTENDED_KEY_USAGE"])
+def test_an_authority_for_code_or_for_anything_does(tmp_path, purpose):
+    purposes = (ExtendedKeyUsageOID.SERVER_AUTH, getattr(ExtendedKeyUsageOID, purpose))
+    vouch(tmp_path, a_chain(tmp_path, purposes=purposes), ("root",))
+
+
+@pytest.mark.parametrize(
+    ("key", "strong"),
+    [
+        (lambda: rsa.generate_private_key(65537, 1024), False),
+        (lambda: rsa.generate_private_key(65537, 2048), True),
+        (lambda: ec.generate_private_key(ec.SECP224R1()), False),
+        (lambda: ec.generate_private_key(ec.SECP384R1()), True),
+        (lambda: dsa.generate_private_key(2048), False),
+    ],
+    ids=["RSA 1024", "RSA 2048", "P-224", "P-384", "DSA"],
+)
+@pytest.mark.parametrize("trusted", [("root",), ("root", "authority")], ids=["in the chain", "among the trusted"])
+def test_a_key_that_can_be_broken_is_refused(tmp_path, key, strong, trusted):
+    write_keys(tmp_path, "authority", key=key())
+    chain = a_chain(tmp_path)[: 3 - len(trusted)]
+    if strong:
+        vouch(tmp_path, chain, trusted)
+    else:
+        with bad_input("CN=authority"):
+            vouch(tmp_path, chain, trusted)
+
+
+def test_a_certificate_signed_over_a_broken_hash_is_refused(tmp_path):
+    write_keys(tmp_path, "old")
+    command = "openssl req -x509 -sha1 -key old.key -out old.crt -days 30 -subj /CN=old"
+    subprocess.run(
+        [*command.split(), "-addext", "extendedKeyUsage=codeSigning"], cwd=tmp_path, check=True, capture_output=True
+    )
+    with bad_input("CN=old", "sha1", "SHA-256"):
+        vouch(tmp_path, ("old",), ("old",))

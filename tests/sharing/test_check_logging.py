@@ -37,6 +37,11 @@ def test_those_of_the_project_pass(bundle):
         ("[loggers]", "[DEFAULT]\nclass=evil.Formatter\n[loggers]", "evil.Formatter"),
         ("[loggers]", "keys=root\n[loggers]", "sections"),
         ("%(name)s", "\u00e9", "ASCII"),
+        ("%(message)s", "%(message)1000000000s", "1000000000"),
+        ("%(message)s", "%(message).1000000000s", "1000000000"),
+        ("%(message)s", "%(process)d", "process"),
+        ("%(message)s", "\x1b[2K%(message)s", "\\x1b"),
+        ("level=INFO", "level=9999999999", "9999999999"),
     ],
 )
 def test_what_would_be_evaluated_is_refused_and_named(tmp_path, old, new, part):

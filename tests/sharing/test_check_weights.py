@@ -131,3 +131,78 @@ def test_two_archives_in_one_file_are_refused(tmp_path, content):
         assert archive.read("model/data.pkl") != reader.get_record("data.pkl")
     with bad_input("models/model.pt", "two archives"):
         check_weights(path, "models/model.pt")
+
+
+def appended(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"hidden")
+
+
+def commented(path: Path) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"hidden"
+
+
+def another_record(path: Path) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("model/data/7", "hidden")
+
+
+def another_name(path: Path) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("model/hidden.txt", "hidden")
+
+
+def longer_version(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content + b"hidden" if name.endswith("/version") else content)
+
+
+def behind_the_pickle(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        pickled = archive.read("model/data.pkl")
+    rewritten(path, pickled + b"hidden")
+
+
+def between_the_records(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"FB", b"FB", 1).replace(b"ZZZZ", b"hide", 1))
+
+
+def a_part_of_a_tensor(path: Path) -> None:
+    torch.save({"weight": torch.ones(100)[:1]}, path)
+
+
+def an_escape_in_a_name(path: Path) -> None:
+    torch.save({"weight\x1b[2K": torch.ones(1)}, path)
+
+
+@pytest.mark.parametrize(
+    ("hide", "part"),
+    [
+        (appended, "."),
+        (commented, "bytes behind its records"),
+        (another_record, "records of tensors"),
+        (another_name, "hidden.txt"),
+        (longer_version, "version"),
+        (behind_the_pickle, "behind the end of its pickle"),
+        (between_the_records, "in front of the record"),
+        (a_part_of_a_tensor, "400 bytes of which tensors show 4"),
+        (an_escape_in_a_name, "\\x1b"),
+    ],
+)
+def test_what_no_tensor_shows_is_refused(tmp_path, hide, part):
+    path = tmp_path / "model.pt"
+    torch.save({"weight": torch.ones(1)}, path)
+    check_weights(path, "models/model.pt")
+    hide(path)
+    with bad_input("models/model.pt", part):
+        check_weights(path, "models/model.pt")
+
+
+def test_empty_and_shared_tensors_pass(tmp_path):
+    shared = torch.ones(3)
+    torch.save({"a": shared, "b": shared, "c": torch.ones(0), "d": torch.ones(0)}, tmp_path / "model.pt")
+    check_weights(tmp_path / "model.pt", "models/model.pt")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from custom.common.code_hash import code_hash
-from custom.sharing.manifest import check_manifest
 from custom.sharing.pack import pack_bundles
 from tests.sharing.signed_bundles import change_config, write_bundle
 from tests.studies import bad_input
@@ -32,15 +30,16 @@ def bundles(honest, tmp_path):
     return Path(shutil.copytree(honest, tmp_path / "bundles"))
 
 
-def test_both_bundles_are_packed_with_the_same_code_and_a_manifest(honest, tmp_path):
+def test_both_bundles_are_packed_with_the_same_code(honest, tmp_path):
     packed = pack_bundles(tmp_path / "new" / "packed", honest)
     assert [path.name for path in packed] == list(NAMES)
     assert sorted(file.name for file in (tmp_path / "new" / "packed").iterdir()) == sorted(NAMES)
-    for path, manifest in packed.items():
-        zipfile.ZipFile(path).extractall(tmp_path)
-        assert check_manifest(tmp_path / manifest["bundle"]) == manifest
+    for path, contents in packed.items():
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(tmp_path)
+            assert (contents.version, contents.files) == ("0.1.0", len(archive.namelist()))
     code = {name: code_hash(tmp_path / name / "custom") for name in ("recoseg_synth", "recoseg_seg")}
-    assert set(code.values()) == {manifest["custom_sha256"] for manifest in packed.values()}
+    assert set(code.values()) == {contents.custom_sha256 for contents in packed.values()}
     assert len(set(code.values())) == 1
 
 
@@ -106,9 +105,3 @@ def test_what_cannot_be_packed_is_refused_and_nothing_is_written(bundles, tmp_pa
     with bad_input(*parts):
         pack_bundles(tmp_path / "packed", bundles)
     assert not (tmp_path / "packed").exists()
-
-
-def test_the_manifest_is_readable_by_anyone(honest, tmp_path):
-    path = next(iter(pack_bundles(tmp_path, honest)))
-    with zipfile.ZipFile(path) as archive:
-        assert json.loads(archive.read("recoseg_synth/manifest.json"))["bundle"] == "recoseg_synth"

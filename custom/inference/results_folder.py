@@ -1,0 +1,115 @@
+"""The folder of a study's results: what lies there, and whether a run may write there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from custom.common.atomic_files import TEMPORARY, sha256
+from custom.common.errors import BadInput
+from custom.data.study import Study
+
+
+def read_run(folder: Path, study_id: str) -> dict[str, Any] | None:
+    """Return the run report in a study's folder of results, or None where there is none that can be read.
+
+    It is the last file that a run puts there: where it is, all others are.
+    """
+    try:
+        run = json.loads((folder / f"{study_id}_run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return run if isinstance(run, dict) else None
+
+
+def edited(folder: Path, run: Mapping[str, Any]) -> list[Path]:
+    """Return the files of a run that are not what it wrote, such as a mask that somebody corrected."""
+    files = {folder / run["outputs"][name]: digest for name, digest in run.get("outputs_sha256", {}).items()}
+    return [file for file, digest in files.items() if file.is_file() and sha256(file) != digest]
+
+
+def is_finished(folder: Path, study_id: str, origin: Mapping[str, Any]) -> bool:
+    """Return whether a study's results are there, and from the same weights, settings and version.
+
+    Args:
+        folder: the study's folder of results.
+        study_id: the study.
+        origin: what `custom.common.provenance.origin_of` says of the run that asks.
+    """
+    run = read_run(folder, study_id)
+    if run is None or not all((folder / name).is_file() for name in run.get("outputs", {}).values()):
+        return False
+    return _comparable(run) == _comparable(json.loads(json.dumps(origin)))
+
+
+def _comparable(origin: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what makes results the same, wherever the weights lie and whatever the networks ran on."""
+    settings = {name: value for name, value in origin["settings"].items() if name not in ("device", "precision")}
+    weights = {name: entry["sha256"] for name, entry in origin["weights"].items()}
+    return settings, weights, origin["versions"]["recoseg"]
+
+
+def require_free(folder: Path, study: Study, names: Iterable[str]) -> None:
+    """Raise `BadInput` if results in ``folder`` would lie among a study's images or replace what no run wrote.
+
+    Args:
+        folder: the study's folder of results.
+        study: the study.
+        names: maps that the run writes, such as seg.
+    """
+    place, files = folder.resolve(), _image_files(study)
+    # also as the paths are written: a link to an image is where its user keeps the study
+    if any(place in (*file.resolve().parents, *file.absolute().parents) for file in files):
+        raise BadInput(
+            f"The results of {study.id} would lie among its images, in {folder}, expected an --output_dir elsewhere: "
+            "a mask there could be overwritten, or a result be taken for an image."
+        )
+    run = read_run(folder, study.id)
+    if run is not None:
+        if changed := edited(folder, run):
+            raise BadInput(
+                f"{changed[0]} has been edited since it was written and would be overwritten, expected an "
+                "--output_dir without it; move it elsewhere to have it made again, or set --skip_existing true."
+            )
+        return
+    if any(folder.glob(f"{TEMPORARY}*")):  # a run was killed while it put its results there
+        return
+    results = tuple(f"{study.id}_{name}" for name in names)
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if file.name.startswith(results):
+            raise BadInput(
+                f"{file} is there and no run report {study.id}_run.json beside it says that it is a result, "
+                "expected an --output_dir where nothing is overwritten."
+            )
+
+
+def _image_files(study: Study) -> list[Path]:
+    """Return all files of a study: its images or the slices of its series, and its mask."""
+    series = study.dicom.series.values() if study.dicom else ()
+    files = [*study.images.values(), *(Path(file) for one in series for file in one.files)]
+    return files if study.label is None else [*files, study.label]
+
+
+def relative_names(study: Study, dataset_dir: object) -> str | dict[str, str]:
+    """Return the names of a study's images relative to the dataset's folder: where that is, is nobody's business.
+
+    Args:
+        study: the study.
+        dataset_dir: the dataset's folder, one study's folder or file, or anything else, such as {modality: file}.
+
+    Returns:
+        {modality: name}, or the name of the 4-D file; of images that lie elsewhere, the file's name only.
+    """
+    folder = Path(dataset_dir).expanduser().absolute() if isinstance(dataset_dir, (str, Path)) else None
+    if folder is not None and folder.is_file():
+        folder = folder.parent
+
+    def name_of(file: Path) -> str:
+        whole = file.expanduser().absolute()
+        return str(whole.relative_to(folder)) if folder and whole.is_relative_to(folder) else whole.name
+
+    if study.channels:
+        return name_of(study.reference)
+    return {modality: name_of(file) for modality, file in study.images.items()}

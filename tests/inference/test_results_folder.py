@@ -1,0 +1,143 @@
+"""What lies in a study's folder of results, and what may be written there."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from custom.common.atomic_files import TEMPORARY, sha256
+from custom.data.find import find_study
+from custom.data.study import Study
+from custom.inference.results_folder import edited, is_finished, relative_names, require_free
+from tests.dicom.write_dicom import write_dicom_study
+from tests.studies import BRATS_AFFINE, bad_input, tiny_volumes, write_study
+
+ORIGIN = {
+    "settings": {"threshold": 0.4, "device": "cpu", "precision": "float32"},
+    "weights": {"recoseg_seg": {"path": "/somewhere/model.pt", "sha256": "abc"}},
+    "versions": {"recoseg": "1.0", "torch": "2"},
+}
+
+
+@pytest.fixture
+def study(tmp_path):
+    return find_study(write_study(tmp_path / "data", "p1"))
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Results of a finished run."""
+    folder = tmp_path / "results" / "p1"
+    folder.mkdir(parents=True)
+    (folder / "p1_seg.nii.gz").write_bytes(b"mask")
+    run = {"id": "p1", "outputs": {"seg": "p1_seg.nii.gz"}, **ORIGIN}
+    run["outputs_sha256"] = {"seg": sha256(folder / "p1_seg.nii.gz")}
+    (folder / "p1_run.json").write_text(json.dumps(run))
+    return folder
+
+
+def run_of(folder):
+    return json.loads((folder / "p1_run.json").read_text())
+
+
+# ---- may a run write there?
+
+
+def test_the_dataset_s_own_folder_is_refused(study, tmp_path):
+    """The expert's p1_seg.nii.gz lies where the result would."""
+    with bad_input("p1", tmp_path / "data" / "p1", "--output_dir"):
+        require_free(tmp_path / "data" / "p1", study, ["seg"])
+
+
+def test_it_is_refused_for_a_study_without_a_mask_and_by_way_of_a_link_too(study, tmp_path):
+    os.symlink(tmp_path / "data", tmp_path / "link")
+    with bad_input("p1"):
+        require_free(tmp_path / "link" / "p1", replace(study, label=None), ["seg"])
+
+
+def test_a_folder_above_the_series_of_a_study_is_refused(tmp_path):
+    folder = write_dicom_study(tmp_path / "data" / "scans", tiny_volumes("p1"), BRATS_AFFINE)
+    study = find_study(folder)
+    with bad_input(study.id):
+        require_free(folder, study, ["seg"])
+
+
+def test_a_folder_beside_the_studies_is_free(study, tmp_path):
+    require_free(tmp_path / "data" / "results" / "p1", study, ["seg"])
+
+
+def test_a_mask_that_no_run_wrote_is_kept(study, tmp_path):
+    """Such as that of an expert who keeps all masks in folders of their own."""
+    labels = tmp_path / "labels" / "p1"
+    labels.mkdir(parents=True)
+    (labels / "p1_seg.nii.gz").write_bytes(b"by hand")
+    with bad_input(labels / "p1_seg.nii.gz", "p1_run.json"):
+        require_free(labels, study, ["seg", "prob"])
+
+
+def test_an_edited_mask_is_kept_and_what_a_run_wrote_is_not(study, results):
+    require_free(results, study, ["seg"])
+    (results / "p1_seg.nii.gz").write_bytes(b"corrected")
+    assert edited(results, run_of(results)) == [results / "p1_seg.nii.gz"]
+    with bad_input(results / "p1_seg.nii.gz", "edited", "--skip_existing"):
+        require_free(results, study, ["seg"])
+
+
+def test_results_that_a_killed_run_was_about_to_replace_may_be_replaced(study, results):
+    (results / "p1_run.json").unlink()
+    (results / f"{TEMPORARY}x").mkdir()
+    require_free(results, study, ["seg"])
+
+
+# ---- is it finished?
+
+
+def test_results_of_the_same_weights_settings_and_version_are_finished_wherever_they_were_made(results):
+    other = {**ORIGIN, "settings": {**ORIGIN["settings"], "device": "cuda", "precision": "bfloat16"}}
+    other["weights"] = {"recoseg_seg": {"path": "elsewhere", "sha256": "abc"}}
+    assert is_finished(results, "p1", other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"threshold": 0.5}},
+        {"weights": {"recoseg_seg": {"path": "/somewhere/model.pt", "sha256": "def"}}},
+        {"versions": {"recoseg": "1.1"}},
+    ],
+)
+def test_results_of_others_are_not(results, change):
+    assert not is_finished(results, "p1", {**ORIGIN, **change})
+
+
+@pytest.mark.parametrize("name", ["p1_run.json", "p1_seg.nii.gz"])
+def test_results_that_lack_a_file_are_not(results, name):
+    (results / name).unlink()
+    assert not is_finished(results, "p1", ORIGIN)
+
+
+def test_a_report_cut_short_is_none(results):
+    (results / "p1_run.json").write_text((results / "p1_run.json").read_text()[:20])
+    assert not is_finished(results, "p1", ORIGIN)
+
+
+# ---- names of images
+
+
+def test_names_are_relative_to_the_dataset(study, tmp_path):
+    assert relative_names(study, str(tmp_path / "data"))["t1ce"] == "p1/p1_t1ce.nii.gz"
+    assert relative_names(study, tmp_path / "data" / "p1")["t1ce"] == "p1_t1ce.nii.gz"
+    assert relative_names(study, tmp_path / "data" / "p1" / "p1_t1.nii.gz")["t1ce"] == "p1_t1ce.nii.gz"
+
+
+@pytest.mark.parametrize("dataset_dir", [None, {"t1ce": "x"}, "/elsewhere"])
+def test_names_of_files_elsewhere_are_without_folders(study, dataset_dir):
+    assert relative_names(study, dataset_dir)["flair"] == "p1_flair.nii.gz"
+
+
+def test_a_4d_file_is_named_once(tmp_path):
+    file = tmp_path / "p2.nii.gz"
+    assert relative_names(Study("p2", {"flair": file, "t1ce": file}, ("flair", "t1ce"), None), tmp_path) == "p2.nii.gz"
