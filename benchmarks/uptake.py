@@ -76,13 +76,16 @@ def own_grid(study: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def features(image: torch.Tensor, inside: torch.Tensor, millimetres: float) -> np.ndarray:
     """Return T1, T2, FLAIR and their Gaussians of 1 and 3 mm in the brain's voxels, (N, 9)."""
-    mask, rows = inside.numpy().astype(np.float32), []
+    box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in inside.nonzero(as_tuple=True))
+    chosen = inside[box].numpy()
+    mask, rows = chosen.astype(np.float32), []
+    sigmas = (1 / millimetres, 3 / millimetres)
+    weights = [np.maximum(gaussian_filter(mask, sigma, mode="constant"), 1e-3) for sigma in sigmas]
     for channel in (T1, T2, FLAIR):
-        volume = image[channel].numpy() * mask
-        rows.append(volume[inside])
-        for sigma in (1 / millimetres, 3 / millimetres):
-            smooth = gaussian_filter(volume, sigma) / np.maximum(gaussian_filter(mask, sigma), 1e-3)
-            rows.append(smooth[inside])
+        volume = image[channel][box].numpy() * mask
+        rows.append(volume[chosen])
+        for sigma, weight in zip(sigmas, weights, strict=True):
+            rows.append((gaussian_filter(volume, sigma, mode="constant") / weight)[chosen])
     return np.stack(rows, axis=1)
 
 
@@ -155,7 +158,10 @@ def parse(*variants: str, **changes: Any) -> tuple[Any, Any]:
     """Return network and inferer of the bundle."""
     parser = ConfigParser()
     parser.read_config(
-        [BUNDLE / "configs" / "evaluate.json", *(BUNDLE / "configs" / "variants" / f"{name}.json" for name in variants)]
+        [
+            BUNDLE / "configs" / "inference.json",
+            *(BUNDLE / "configs" / "variants" / f"{name}.json" for name in variants),
+        ]
     )
     parser.update({"bundle_root": str(BUNDLE), "device": "cpu", "amp": False, **changes})
     return parser.get_parsed_content("network").eval(), parser.get_parsed_content("inferer")

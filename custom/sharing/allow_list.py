@@ -85,7 +85,7 @@ COMPONENTS = {
 # The same for custom/, by the last part of the name: modules have moved, and no two of them define the same one.
 OWN_COMPONENTS = {
     "AddAnchord": "target",
-    "AnchoredInferer": "amp neighbours planes sampler samples schedule seed target",
+    "AnchoredInferer": "amp deviation_scale neighbours planes sampler samples schedule seed target",
     "AnchoredLoss": "structural_weight",
     "AutocastInferer": "amp",
     "AverageFromStart": "ema",

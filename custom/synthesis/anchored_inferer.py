@@ -27,6 +27,8 @@ class AnchoredInferer(BrainSliceInferer):
         target: the modality to synthesize; the study's own, if it has one, is never looked at.
         samples: how many images are drawn from different noise, and averaged.
         neighbours: how many slices below and above the network is given too.
+        deviation_scale: what the network's deviation is multiplied by, to be calibrated on studies that it was not
+            trained on: it expects the error of one plane, and the mean of several has less.
         planes: in which planes the volume is cut into slices, see `custom.preprocessing.slicing`; several are averaged.
         seed: noise starts from this seed in every study and plane, so that a study gives the same image whatever came
             before it.
@@ -45,6 +47,7 @@ class AnchoredInferer(BrainSliceInferer):
         target: str = "t1ce",
         samples: int = 1,
         neighbours: int = 1,
+        deviation_scale: float = 1.0,
         planes: Sequence[str] = tuple(PLANES),
         seed: int = 0,
         batch_size: int = 16,
@@ -58,6 +61,7 @@ class AnchoredInferer(BrainSliceInferer):
         self.sampler = sampler
         self.target = MODALITIES.index(target)
         self.samples = samples
+        self.deviation_scale = deviation_scale
         self.seed = seed
 
     def __call__(
@@ -81,7 +85,7 @@ class AnchoredInferer(BrainSliceInferer):
         difference, deviation = super().__call__(image[None], network)[0].split(1)
         anchor = anchor_image(image, self.target, present)
         brain = (image != 0).any(dim=0, keepdim=True)
-        return torch.cat([(anchor + difference).clamp(0, 1) * brain, deviation])[None]
+        return torch.cat([(anchor + difference).clamp(0, 1) * brain, self.deviation_scale * deviation])[None]
 
     def run_slices(self, slices: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         """Return difference and deviation (N, 2, h, w) for slices with their neighbours, (N, 4 * (2 n + 1), h, w)."""

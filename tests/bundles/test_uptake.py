@@ -21,7 +21,8 @@ SMALL = {"network_def#channels": [8, 8, 8]}
 
 def parser_of(bundle: Path, config: str, *overlays: str, **changes: Any) -> ConfigParser:
     parser = ConfigParser()
-    names = (config, *(f"variants/{name}" for name in overlays))
+    first = ("inference",) if config == "evaluate" else ()  # evaluate.json is an overlay itself
+    names = (*first, config, *(f"variants/{name}" for name in overlays))
     parser.read_config([bundle / "configs" / f"{name}.json" for name in names])
     parser.update({"bundle_root": str(bundle), "device": "cpu", "amp": False, **SMALL, **changes})
     return parser

@@ -62,6 +62,11 @@ def test_the_difference_is_added_to_the_anchor(target, missing, anchor):
     torch.testing.assert_close(found[0][BOX][1:], torch.full((1, 8, 16, 12), 0.05))
 
 
+def test_the_deviation_alone_is_scaled():
+    plain, scaled = (synthesize(study(), noisy, deviation_scale=scale)[0] for scale in (1.0, 0.5))
+    torch.testing.assert_close(scaled, plain * torch.tensor([1.0, 0.5]).view(2, 1, 1, 1))
+
+
 def test_there_is_nothing_outside_the_brain():
     found = synthesize(study(), fixed()[0])[0]
     found[BOX] = 0
