@@ -17,7 +17,7 @@ from scipy import ndimage
 import custom
 from custom.common.atomic_files import sha256
 from custom.common.modalities import MODALITIES
-from custom.common.precision import precision
+from custom.common.precision import computing_precision
 from custom.preprocessing.intensities import INTENSITY_RANGE
 from tests.bundles.command_line import (
     REPOSITORY,
@@ -144,7 +144,7 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
             "min_volume_mm3": 500,
             "seed": 0,
             "device": "cpu",
-            "precision": precision("cpu"),
+            "precision": computing_precision("cpu"),
         },
         "versions": {
             "recoseg": custom.__version__,
