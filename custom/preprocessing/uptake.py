@@ -39,7 +39,7 @@ def robust_deviation(values: torch.Tensor) -> torch.Tensor:
     return MAD_TO_DEVIATION * (values - values.median()).abs().median()
 
 
-def uptake_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor, sigma: float = 2.0) -> torch.Tensor:
+def uptake_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor, sigma: float = 1.0) -> torch.Tensor:
     """Return how far T1ce lies above what was expected, in robust standard deviations in this patient; 0 outside.
 
     The synthetic image is first fitted to the patient's T1ce, see `robust_line`, which takes out contrast and
