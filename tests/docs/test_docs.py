@@ -156,7 +156,7 @@ def test_the_project_s_own_verbs_have_the_options_that_are_told(page):
 
 @pytest.mark.parametrize("name", ["infer", "train"])
 def test_options_that_the_text_names_are_in_a_config(name):
-    configs = [json.loads(file.read_text()) for file in ROOT.glob("bundles/recoseg_s*/configs/*.json")]
+    configs = [json.loads(file.read_text()) for file in ROOT.glob("bundles/recoseg_s*/configs/**/*.json")]
     named = re.findall(r"`--([\w#]+)", prose(ROOT / "docs" / "how-to" / f"{name}.md"))
     assert not [option for option in named if option not in OF_MONAI and not has(configs, option)]
 
