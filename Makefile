@@ -10,7 +10,7 @@ packages = $(if $(filter yes,$(LOCKED)),--require-hashes --requirement $(1).lock
 
 LOCK_OPTIONS := --universal --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --no-config
 
-.PHONY: demo test test-federated test-monailabel lint lock pack clean
+.PHONY: demo test test-quick test-federated test-monailabel lint lock pack clean
 
 .venv/user: requirements.txt requirements.lock
 	$(PYTHON) -m venv .venv
@@ -42,6 +42,9 @@ demo: $(DEMO)  ## segment a generated study with the weights in the repository
 
 test: .venv/developer  ## the whole test suite
 	$(BIN)/python -m pytest
+
+test-quick: .venv/developer  ## for whoever changes something: what needs no bundle's command line and no other program
+	$(BIN)/python -m pytest -m "not slow" --ignore tests/bundles --ignore tests/clients
 
 test-federated: .venv/federated  ## federated training in NVFlare's simulator; make test skips it where NVFlare is not there
 	$(BIN)/python -m pytest tests/clients/federated

@@ -108,9 +108,8 @@ def dice(mask: str, truth: str, label_scheme: str = "auto") -> str:
     from custom.common.grid import grid_of, volume_ml
     from custom.data.load import load_mask
 
-    found, expected = (
-        load_mask(as_path(file, option), label_scheme) for file, option in ((mask, "mask"), (truth, "truth"))
-    )
+    files = {"mask": mask, "truth": truth}
+    found, expected = (load_mask(as_path(file, option), label_scheme) for option, file in files.items())
     if not grid_of(found).is_that_of(grid_of(expected)):
         raise BadInput(f"{mask} is not on the grid of {truth}, expected two masks of one study.")
     score = compute_dice(found[None] > 0, expected[None] > 0).item()

@@ -1,5 +1,6 @@
 """The project's own verbs, as a user calls them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,10 @@ from tests.studies import write_study
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def verb(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "custom", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
-    )
+def verb(*arguments, cwd=ROOT, **environment):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    command = [sys.executable, "-m", "custom", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
 def test_check_names_what_a_dataset_holds(tmp_path):
@@ -27,6 +28,52 @@ def test_check_names_what_a_dataset_holds(tmp_path):
     assert "study1: flair, t1, t2, t1ce" in result.stdout
     assert "with a mask" in result.stdout and "without a mask" in result.stdout
     assert "2 studies, all readable." in result.stdout
+
+
+def test_a_folder_whose_name_is_a_number_is_a_folder(tmp_path):
+    write_study(tmp_path / "20230101", "study1")
+    result = verb("check", "20230101", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "1 study, all readable." in result.stdout
+    for name in ("1e5", "0x10", "a,b", "12.50"):
+        result = verb("check", "--dataset_dir", name, cwd=tmp_path)
+        assert (result.returncode, result.stderr.split(" does not exist")[0]) == (2, f"Error: {name}")
+
+
+def test_named_files_are_told_from_a_folder(tmp_path):
+    folder = write_study(tmp_path, "study1")
+    files = {name: f"study1/study1_{name}.nii.gz" for name in ("flair", "t1", "t2")}
+    result = verb("check", str(files), cwd=tmp_path)
+    assert result.returncode == 2
+    assert "lacks t1ce" in result.stderr and folder.name in result.stderr
+
+
+def test_a_study_whose_name_an_ascii_terminal_cannot_show_is_checked(tmp_path):
+    write_study(tmp_path, "Müller")
+    result = verb("check", tmp_path, PYTHONIOENCODING="ascii")
+    assert result.returncode == 0, result.stderr
+    assert "M\\xfcller: flair, t1, t2, t1ce" in result.stdout
+
+
+def modules_after(*arguments):
+    """Return the modules that a verb has imported when it ends."""
+    code = (
+        "import sys, runpy; sys.argv[0] = 'custom'\n"
+        "try: runpy.run_module('custom', run_name='__main__')\n"
+        "except SystemExit: print(*sys.modules, sep='\\n', file=sys.stderr)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+    return set(result.stderr.split())
+
+
+def test_help_and_what_is_wrong_with_names_wait_for_nothing_that_is_slow_to_import(study_folder):
+    (study_folder / "study1_t2.nii.gz").unlink()
+    for arguments in (["--help"], ["check", "--help"], ["check", study_folder]):
+        modules = modules_after(*arguments)
+        assert "custom.common.errors" in modules
+        assert not modules & {"torch", "monai", "highdicom", "nilearn", "matplotlib"}
 
 
 def test_bad_input_is_one_sentence_and_status_2(tmp_path):
@@ -54,7 +101,7 @@ def test_verify_wants_to_know_whom_to_trust(tmp_path, trusted):
     [
         ("verify", "recoseg_seg_v0.1.0.zip", "--public_key"),
         ("sign", "recoseg_seg_v0.1.0.zip", "--certificate", "--key", "a.key"),
-        ("pack", "--output_dir", "2026"),
+        ("pack", "--output_dir"),
     ],
 )
 def test_an_option_without_a_file_is_one_sentence_and_status_2(arguments):

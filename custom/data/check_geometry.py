@@ -42,6 +42,8 @@ def nifti_affine(image: Any, path: Path) -> np.ndarray:
 
 def nifti_doubts(image: Any) -> str:
     """Return what of the position of a NIfTI image is not sure, as the rest of a sentence; empty if nothing is."""
+    if np.linalg.det(image.affine) == 0:  # said by the caller
+        return ""
     codes = int(image.header["sform_code"]), int(image.header["qform_code"])
     axes = "".join(nib.aff2axcodes(image.affine))
     if codes == (0, 0):

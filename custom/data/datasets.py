@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ def find_studies(
     optional: Sequence[str] = (),
     masks: str = "required",
     dicom_ids: str = "hash",
+    keep_broken: bool = False,
 ) -> list[dict[str, Any]]:
     """List the studies of one section of a dataset, each checked by its headers.
 
@@ -60,10 +62,11 @@ def find_studies(
         optional: modalities that a study may have.
         masks: "required" of every study, "optional", or "none" to leave them aside, read or not, right or wrong.
         dicom_ids: what a DICOM study is called, see `custom.dicom.study.find_dicom`.
+        keep_broken: if there are other studies, also list one that cannot be used, with the reason under "error".
 
     Returns:
         Items for `LoadStudyd`, sorted by id: "id", "image" (a `Study`) and "label" (a path, absent if there is no
-        mask).
+        mask). Of a study that cannot be used "id" and "error", a sentence.
 
     Raises:
         BadInput: nothing is found, the datalist or a study cannot be used, two studies have one id, a patient is in two
@@ -76,7 +79,12 @@ def find_studies(
     origin = dataset_dir if datalist is None else datalist
     entries = []
     for listed in _list_studies(dataset_dir, datalist):
-        study = find_study(listed.image, listed.label, channel_order, listed.id, modalities, optional, dicom_ids)
+        try:
+            study = find_study(listed.image, listed.label, channel_order, listed.id, modalities, optional, dicom_ids)
+        except BadInput as error:
+            if not keep_broken:
+                raise
+            study = _broken(listed, error)
         patient = listed.patient or study.patient or patient_of(study.id)
         entries.append(Entry(replace(study, patient=patient), listed.section, listed.fold))
     entries.sort(key=lambda entry: entry.study.id)
@@ -86,7 +94,17 @@ def find_studies(
     chosen = [entry.study for entry in select(entries, section, fold, folds, origin)]
     if not chosen and section != "validation":
         raise BadInput(f"{origin} has no studies in its section {section}, expected at least one.")
-    return [_checked_item(study, masks) for study in chosen]
+    return [_checked_item(study, masks, keep_broken and len(chosen) > 1) for study in chosen]
+
+
+def _broken(listed: Listed, error: BadInput) -> Study:
+    """Return a study that cannot be used, with the reason; of DICOM the folder's name may name the patient."""
+    image = next(iter(listed.image.values()), "") if isinstance(listed.image, Mapping) else listed.image
+    path = Path(str(image))
+    name = listed.id or path.name.split(".")[0]
+    if listed.id is None and path.exists() and holds_dicom(path):
+        name = hashlib.sha256(path.name.encode()).hexdigest()[:12]
+    return Study(id=name, images={"": path}, channels=None, label=None, error=error)
 
 
 def _list_studies(dataset_dir: ImageSpec, datalist: FilePath | None) -> Iterator[Listed]:
@@ -146,7 +164,12 @@ def _study_folders(dataset_dir: Path) -> list[Path]:
 def _is_study(folder: Path) -> bool:
     """Return whether a folder holds a modality's file or one 4-D image, other than masks and results."""
     images = [file for file in image_files(folder) if modality_of(file) != "seg"]
-    return any(map(modality_of, images)) or (len(images) == 1 and read_header(images[0]).channels > 1)
+    if any(map(modality_of, images)):
+        return True
+    try:
+        return len(images) == 1 and read_header(images[0]).channels > 1
+    except BadInput:  # said of this study alone, when it is checked
+        return True
 
 
 def _unknown_images(folder: Path) -> list[Path]:
@@ -162,14 +185,21 @@ def _some(files: Sequence[Path], most: int = 10) -> str:
     return ", ".join([*map(str, files[:most]), *rest])
 
 
-def _checked_item(study: Study, masks: str) -> dict[str, Any]:
-    """Return a study as an item for `LoadStudyd`, once its headers have passed."""
-    if masks == "none":
-        study = replace(study, label=None)
-    if masks == "required" and study.label is None:
-        raise BadInput(
-            f"The study {study.id} at {study.reference.parent} has no mask, expected a file whose name ends in seg."
-        )
-    study = check_study(study)
+def _checked_item(study: Study, masks: str, keep_broken: bool = False) -> dict[str, Any]:
+    """Return a study as an item for `LoadStudyd`, once its headers have passed, or else with what is wrong with it."""
+    try:
+        if study.error:
+            raise study.error
+        if masks == "none":
+            study = replace(study, label=None)
+        if masks == "required" and study.label is None:
+            raise BadInput(
+                f"The study {study.id} at {study.reference.parent} has no mask, expected a file whose name ends in seg."
+            )
+        study = check_study(study)
+    except BadInput as error:
+        if keep_broken:
+            return {"id": study.id, "error": str(error)}
+        raise
     item = {"id": study.id, "image": study}
     return item if study.label is None else {**item, "label": str(study.label)}

@@ -27,6 +27,7 @@ class Study:
         dicom: the series, if the study is DICOM; ``images`` then names the first file of each.
         patient: the patient, by which a dataset keeps studies together; empty if no dataset named one.
         grid: where the voxels of ``reference`` are; None until `check_study` has passed.
+        error: why it cannot be used, in a dataset that lists such studies too.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Study:
     dicom: DicomStudy | None = None
     patient: str = ""
     grid: Grid | None = None
+    error: BadInput | None = None
 
     @property
     def files(self) -> str | dict[str, str]:

@@ -101,6 +101,8 @@ def compare(image: np.ndarray, spacing: ArrayLike) -> np.ndarray | None:
     sides = [max(1, round(WORKING_MM / side)) * side for side in lengths]
     depth = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=sides)[1:-1, 1:-1, 1:-1][brain]
     shells = [(depth > low) & (depth <= high) for low, high in pairwise(DEPTHS_MM)]
+    if not shells[0].any():  # voxels are too large for a surface
+        return None
     images = [_in_quartile_ranges(volume[brain].astype(np.float64)) for volume in image]
     alone = np.array([_describe(one, shells) for one in images])
     figures = np.zeros((len(images), len(images), 20))

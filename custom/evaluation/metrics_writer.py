@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from custom.common.atomic_files import written_beside
+from custom.common.cli_flags import as_path
 from custom.common.processes import in_order_of_processes
 from custom.common.provenance import origin_of
 from custom.evaluation.calibration import expected_calibration_error, reliability_curve
@@ -44,7 +45,7 @@ class MetricsWriter:
         settings: Mapping[str, Any],
         classes: Sequence[str] = (),
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = as_path(output_dir, "output_dir")
         self.ids = [study["id"] for study in studies]
         self.evaluated = in_order_of_processes(self.ids)
         self.suffixes = [f"_{name}" for name in classes] or [""]

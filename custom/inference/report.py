@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import importlib.resources
 import json
-import logging
 import tempfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -17,14 +16,12 @@ import itk
 import nibabel as nib
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template  # torch pulls it in
 from monai.transforms import CropForegroundd, LoadImage, Orientationd
 from scipy import ndimage
 
 from custom.common.atomic_files import written_beside
 from custom.common.brain import brain_of, is_brain
-from custom.common.cli_flags import as_flag
 from custom.common.errors import BadInput
 from custom.common.grid import grid_of, voxel_mm3
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
@@ -32,9 +29,8 @@ from custom.common.pictures import fullest_section, in_window, radiological
 from custom.data.find import ImageSpec, find_study
 from custom.data.headers import read_header
 from custom.data.load import LoadStudyd
+from custom.inference.results_folder import edited
 from custom.preprocessing.residual import RESIDUAL_TOP
-
-logger = logging.getLogger(__name__)
 
 MAPS = ("seg", "prob", "t1ce_synthetic", "residual")
 # Colours of the residual: black, red, yellow, white. And of the mask: none of those.
@@ -59,44 +55,10 @@ class Cut(NamedTuple):
     grid: list[int]
 
 
-class ReportWriter:
-    """Write ``<output_dir>/<id>/<id>_report.html`` for each study, after `ResultsWriter`.
-
-    Args:
-        output_dir: where the results are.
-        studies: what `custom.data.datasets.find_studies` found.
-        channel_order: modality of each channel of a 4-D file.
-        enabled: whether to write at all, as a bool or as a command line passes it on, "true" or "false".
-    """
-
-    def __init__(
-        self,
-        output_dir: str,
-        studies: Sequence[Mapping[str, Any]],
-        channel_order: Sequence[str],
-        enabled: bool | str,
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.images = {study["id"]: study["image"] for study in studies}
-        self.channel_order = channel_order
-        self.enabled = as_flag(enabled, "report")
-        if self.enabled:
-            viewer_script()  # where it is missing, say so before the networks run
-
-    def attach(self, engine: Engine) -> None:
-        """Report on each study that ``engine``, an evaluator with batches of one study, completes."""
-        if self.enabled:
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Report on the study that ``engine`` has just completed, from the files written for it."""
-        study_id = vars(engine.state)["batch"][0]["id"]
-        path = write_report(self.output_dir / study_id, self.images[study_id], self.channel_order)
-        logger.info("%s: %s", study_id, path)
-
-
 def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Sequence[str] = MSD_CHANNELS) -> Path:
     """Write ``<id>_report.html`` into a study's folder of results and return its path.
+
+    A mask that has been corrected since is shown as it is now, and called so, with the volume that it had before.
 
     Args:
         results_dir: folder with the run report of the segmenter and the maps that it names.
@@ -126,6 +88,7 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
     volume_ml = dict(zip(levels, (counts * voxel_ml).tolist(), strict=True))
     possible, certain = volume_ml[0.1], volume_ml[0.9]
     volume_ml[threshold] = float(np.count_nonzero(mask) * voxel_ml)  # of the mask itself, whatever made it
+    is_edited = maps["seg"] in edited(folder, run)
 
     shown = _to_uint8(cut.volumes)
     start = largest_sections(mask)
@@ -134,6 +97,7 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
         sources=sources,
         threshold=threshold,
         volume_ml=volume_ml,
+        edited_from_ml=run["tumour_volume_ml"] if is_edited else None,
         undecided_ml=possible - certain,
         undecided_share=(possible - certain) / possible if possible else 0.0,
         pictures=_pictures(shown, start[2], nib.affines.voxel_sizes(cut.affine)),

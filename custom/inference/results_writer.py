@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
 from custom.common.atomic_files import folder_beside, require_writable, sha256
-from custom.common.cli_flags import as_flag
+from custom.common.cli_flags import as_flag, as_path
 from custom.common.grid import volume_ml
 from custom.common.modalities import MODALITIES
 from custom.common.provenance import origin_of
@@ -69,7 +68,7 @@ class ResultsWriter:
         skip_existing: bool | str = False,
         enabled: bool | str = True,
     ) -> None:
-        self.output_dir = Path(output_dir).expanduser()
+        self.output_dir = as_path(output_dir, "output_dir")
         self.maps = maps
         self.studies = {study["id"]: study for study in studies}
         self.origin = origin_of(weights, settings)

@@ -68,10 +68,10 @@ COMPONENTS = {
     "SegResNet": "spatial_dims in_channels out_channels init_filters blocks_down blocks_up dropout_prob",
     "SelectItemsd": "keys",
     "StatsHandler": "iteration_log",
-    "SupervisedEvaluator": "device val_data_loader network prepare_batch inferer postprocessing key_val_metric"
-    " additional_metrics val_handlers decollate",
-    "SupervisedTrainer": "device max_epochs train_data_loader network optimizer loss_function prepare_batch inferer"
-    " train_handlers decollate amp",
+    "SupervisedEvaluator": "device val_data_loader network prepare_batch inferer postprocessing"
+    " key_val_metric additional_metrics val_handlers decollate",
+    "SupervisedTrainer": "device max_epochs train_data_loader network optimizer loss_function prepare_batch"
+    " inferer train_handlers decollate amp",
     "ValidationHandler": "validator interval",
     "convert_to_onnx": "model inputs input_names output_names dynamic_axes opset_version dynamo filename",
     "monai.engines.default_prepare_batch": "",
@@ -103,13 +103,17 @@ OWN_COMPONENTS = {
     "PrepareAnchoredBatch": "schedule",
     "PrepareDiffusionBatch": "schedule steps start",
     "PrepareSegmentationBatch": "channels missing teacher",
+    "Progress": "network",
     "ReportWriter": "output_dir studies channel_order enabled",
     "Residuald": "target",
-    "ResultsWriter": "output_dir maps studies weights settings classes enabled",
+    "ResultsTable": "output_dir studies",
+    "ResultsWriter": "output_dir maps studies weights settings classes enabled dataset_dir skip_existing",
     "ResumableCheckpoint": "folder objects resume",
     "SelectChannelsd": "keys channels",
     "SliceDataset": "studies keys neighbours planes transform tumour_free",
     "SpaceToDepthUNet": "in_channels out_channels channels num_res_blocks haar",
+    "StudyDataset": "data results transform",
+    "StudyEvaluator": "device inferer network postprocessing val_data_loader val_handlers",
     "StudyToSlicesd": "label_key",
     "SubtractAnchord": "target",
     "SynthesisInferer": "schedule sampler start samples seed amp",
@@ -121,7 +125,9 @@ OWN_COMPONENTS = {
     "check_options": "",
     "computing_precision": "amp device",
     "expect_share": "network share",
-    "find_studies": "dataset_dir section datalist fold folds channel_order modalities optional masks dicom_ids",
+    "find_studies": "dataset_dir section datalist fold folds channel_order modalities"
+    " optional masks dicom_ids keep_broken",
+    "finish": "table",
     "has_terminal": "",
     "hd95_mm": "",
     "join": "",
@@ -196,9 +202,9 @@ LISTS = frozenset(("handlers",))
 
 # ---- what only the configs of earlier versions use, 0.2.0 to 0.5.0, besides the above
 EARLIER_COMPONENTS = {
-    "CheckpointSaver": "save_final final_filename",
+    "CheckpointSaver": "final_filename save_final",
     "StatsHandler": "output_transform tag_name",
-    "TensorBoardStatsHandler": "log_dir iteration_log tag_name output_transform",
+    "TensorBoardStatsHandler": "iteration_log log_dir output_transform tag_name",
     "UNet": "act channels in_channels num_res_units out_channels spatial_dims strides",
     "ValidationHandler": "epoch_level",
     "ignite.handlers.EMAHandler": "model momentum momentum_warmup warmup_iters",
@@ -206,7 +212,7 @@ EARLIER_COMPONENTS = {
 EARLIER_OWN_COMPONENTS = {
     "LossAsOutput": "",
     "ProgressBars": "",
-    "say_install": "folder evaluator bundle_root",
+    "say_install": "bundle_root evaluator folder",
 }
 EARLIER_EXPRESSIONS = (
     "$@train#handlers[: -3 if dist.get_rank() > 0 else None]",

@@ -64,6 +64,7 @@ MEANINGS: dict[str, dict[str, str]] = {
     "Files": {
         "bundle_root": "The bundle's folder. Required unless it is the working folder.",
         "output_dir": "Folder for all output.",
+        "skip_existing": "Skip studies that have results of the same weights, settings and version.",
         "checkpoint": "The weights.",
         "synth_bundle_root": "The synthesizer's bundle.",
         "synth_checkpoint": "The synthesizer's weights.",
@@ -131,6 +132,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "key_metric": "The main metric.",
         "additional_metrics": "The other metrics.",
         "handlers": "The handlers, which write the output.",
+        "results": "The writer of each study's results.",
+        "table": "The table of all studies of a run, `results.csv`.",
         "weights": "Files whose SHA-256 is recorded with the results.",
         "settings": "Settings that are recorded with the results.",
         "evaluator": "MONAI's engine that runs the evaluation or inference.",

@@ -17,6 +17,7 @@ from scipy import ndimage
 import custom
 from custom.common.atomic_files import sha256
 from custom.common.modalities import MODALITIES
+from custom.common.precision import precision
 from custom.preprocessing.intensities import INTENSITY_RANGE
 from tests.bundles.command_line import (
     REPOSITORY,
@@ -26,11 +27,14 @@ from tests.bundles.command_line import (
     files_in,
     image,
     parsed,
+    python,
     random_weights,
     report,
     result,
     run_bundle,
+    run_command,
 )
+from tests.inference.engines import rows_in
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +59,15 @@ def brain_of(folder: Path, study: str) -> np.ndarray:
 
 def test_every_study_gets_its_maps_and_a_report_and_nothing_else(inferred):
     expected = {f"{study}/{study}_{name}.nii.gz" for study in REFERENCES for name in MAPS}
-    assert files_in(inferred) == expected | {f"{study}/{study}_run.json" for study in REFERENCES}
+    assert files_in(inferred) == expected | {f"{study}/{study}_run.json" for study in REFERENCES} | {"results.csv"}
+
+
+def test_the_table_has_a_row_for_each_study(inferred):
+    rows = rows_in(inferred)
+    assert set(rows) == set(REFERENCES)
+    for study, row in rows.items():
+        assert (row["status"], row["modalities"]) == ("done", "flair t1 t2 t1ce")
+        assert float(row["tumour_volume_ml"]) == report(inferred, study)["tumour_volume_ml"]
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -107,7 +119,6 @@ def test_a_head_stored_in_another_orientation_gets_the_same_maps_turned(inferred
 
 def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_dataset):
     found = report(inferred, "phantom_0")
-    folder = mixed_dataset / "phantom_0"
     seconds = found.pop("seconds")
     weights = found.pop("weights")
     assert set(seconds) == {"read_and_prepare", "network_and_back", "write"}
@@ -120,9 +131,10 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
     voxels = int(result(inferred, "phantom_0", "seg").sum())
     assert found == {
         "id": "phantom_0",
-        "inputs": {modality: str(folder / f"phantom_0_{modality}.nii.gz") for modality in MODALITIES},
+        "inputs": {modality: f"phantom_0/phantom_0_{modality}.nii.gz" for modality in MODALITIES},
         "modalities": dict.fromkeys(MODALITIES, "found"),
         "outputs": {name: f"phantom_0_{name}.nii.gz" for name in MAPS},
+        "outputs_sha256": {name: sha256(inferred / "phantom_0" / f"phantom_0_{name}.nii.gz") for name in MAPS},
         "tumour_volume_ml": round(voxels * 4**3 / 1000, 3),
         "settings": {
             "sampler_steps": 1,
@@ -132,7 +144,7 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
             "min_volume_mm3": 500,
             "seed": 0,
             "device": "cpu",
-            "amp": True,
+            "precision": precision("cpu"),
         },
         "versions": {
             "recoseg": custom.__version__,
@@ -149,7 +161,7 @@ def test_the_volume_of_an_oblique_study_counts_its_own_voxels(inferred):
 
 
 def test_the_report_names_a_4d_file_once(inferred, mixed_dataset):
-    assert report(inferred, "four_d")["inputs"] == str(mixed_dataset / "four_d" / "four_d.nii.gz")
+    assert report(inferred, "four_d")["inputs"] == "four_d/four_d.nii.gz"
 
 
 def test_one_study_s_folder_from_the_repository_root_gives_the_same_bits_in_the_bundle_s_own_folder(
@@ -171,7 +183,8 @@ def test_four_named_files_are_a_study(inferred, bundles, mixed_dataset, tmp_path
         file.parent.mkdir()
         files[modality] = str(shutil.copy(mixed_dataset / "phantom_0" / f"phantom_0_{modality}.nii.gz", file))
     run_bundle(bundles / SEG, "inference", "--dataset_dir", files, "--output_dir", tmp_path / "results", cwd=tmp_path)
-    assert report(tmp_path / "results", "series_0")["inputs"] == files
+    names = {modality: Path(file).name for modality, file in files.items()}
+    assert report(tmp_path / "results", "series_0")["inputs"] == names
     for name in MAPS:
         assert np.array_equal(result(tmp_path / "results", "series_0", name), result(inferred, "phantom_0", name))
 
@@ -186,7 +199,7 @@ def test_options_reach_the_segmenter_and_its_synthesizer(inferred, bundles, mixe
     run_bundle(bundles / SEG, "inference", "--dataset_dir", four_d, *options, cwd=tmp_path)
     results = tmp_path / "here"
     found = report(results, "four_d")
-    settings = {"sampler_steps": 5, "threshold": 0.3, "seed": 7, "device": "cpu", "amp": False}
+    settings = {"sampler_steps": 5, "threshold": 0.3, "seed": 7, "device": "cpu", "precision": "float32"}
     assert settings.items() <= found["settings"].items()
     assert found["weights"][SYNTH]["sha256"] == sha256(other / "models" / "model.pt")
     assert np.array_equal(result(results, "four_d", "seg"), result(results, "four_d", "prob") >= np.float32(0.3))
@@ -214,6 +227,44 @@ def test_a_study_that_lacks_modalities_is_segmented_and_its_report_says_so(bundl
         assert not result(results, name, "residual").any()
         assert result(results, name, "t1ce_synthetic").any() == (name == "without")
         assert image(results / name / f"{name}_seg.nii.gz").shape == image(source / "phantom_0_flair.nii.gz").shape
+
+
+# ---- a batch
+
+
+def test_a_batch_goes_on_after_a_broken_study_and_later_from_where_it_stopped(bundles, dataset, tmp_path):
+    shutil.copytree(dataset / "phantom_0", tmp_path / "data" / "phantom_0")
+    shutil.copytree(dataset / "phantom_1", tmp_path / "data" / "phantom_1")
+    file = tmp_path / "data" / "phantom_0" / "phantom_0_t2.nii.gz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    options = ("--dataset_dir", tmp_path / "data", "--output_dir", tmp_path / "results")
+    process = python(*run_command(bundles / SEG, "inference"), *options, cwd=tmp_path)
+    assert process.returncode == 1
+    sentences = [line for line in process.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(sentences) == 1 and str(file) in sentences[0] and "results.csv" in sentences[0]
+    assert "Traceback" not in process.stdout + process.stderr
+    rows = rows_in(tmp_path / "results")
+    assert {name: row["status"] for name, row in rows.items()} == {"phantom_0": "failed", "phantom_1": "done"}
+    assert str(file) in rows["phantom_0"]["reason"]
+
+    file.write_bytes(whole)
+    before = (tmp_path / "results" / "phantom_1" / "phantom_1_run.json").read_bytes()
+    process = run_bundle(bundles / SEG, "inference", *options, "--skip_existing", "true", cwd=tmp_path)
+    rows = rows_in(tmp_path / "results")
+    assert {name: row["status"] for name, row in rows.items()} == {"phantom_0": "done", "phantom_1": "skipped"}
+    assert (tmp_path / "results" / "phantom_1" / "phantom_1_run.json").read_bytes() == before
+    assert f"Results (1 done, 1 skipped): {tmp_path / 'results'}" in process.stdout + process.stderr
+
+
+def test_the_dataset_s_own_folder_is_no_place_for_results(bundles, dataset, tmp_path):
+    study = shutil.copytree(dataset / "phantom_0", tmp_path / "data" / "phantom_0")
+    before = {file.name: file.read_bytes() for file in study.iterdir()}
+    options = ("--dataset_dir", study.parent, "--output_dir", study.parent)
+    process = python(*run_command(bundles / SEG, "inference"), *options, cwd=tmp_path)
+    assert process.returncode == 1
+    assert "Error: The results of phantom_0 would lie among its images" in process.stderr
+    assert {file.name: file.read_bytes() for file in study.iterdir()} == before
 
 
 # ---- the synthesizer on its own
@@ -276,7 +327,7 @@ def test_options_reach_the_synthesizer(synthesized, bundles, partial_dataset, tm
     bundle = Path(os.path.relpath(bundles / SYNTH, REPOSITORY))
     run_bundle(bundle, "inference", "--dataset_dir", partial_dataset / "without", *options, cwd=REPOSITORY)
     found = report(tmp_path, "without")
-    assert found["settings"] == {"sampler_steps": 5, "seed": 3, "device": "cpu", "amp": False}
+    assert found["settings"] == {"sampler_steps": 5, "seed": 3, "device": "cpu", "precision": "float32"}
     assert {name: entry["sha256"] for name, entry in found["weights"].items()} == {
         SYNTH: sha256(bundles / SYNTH / "models" / "model.pt")
     }

@@ -267,6 +267,29 @@ def test_every_study_is_checked_before_any_is_used(dataset):
         find_studies(dataset)
 
 
+def test_broken_studies_are_listed_with_what_is_wrong_when_asked(dataset):
+    study = dataset / "BraTS2021_00000"
+    (study / "BraTS2021_00000_t1ce.nii.gz").unlink()
+    broken = dataset / "BraTS2021_00001" / "BraTS2021_00001_t2.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:100])
+    (dataset / "alone").mkdir()
+    (dataset / "alone" / "scan.nii.gz").write_bytes(b"no image")
+    items = {item["id"]: item for item in find_studies(dataset, masks="none", keep_broken=True)}
+    errors = {name: item["error"] for name, item in items.items() if "error" in item}
+    assert set(errors) == {"BraTS2021_00000", "BraTS2021_00001", "alone"}
+    assert "t1ce" in errors["BraTS2021_00000"]
+    assert str(broken) in errors["BraTS2021_00001"]
+    assert "scan.nii.gz" in errors["alone"]
+    assert isinstance(items["BraTS2021_00002"]["image"], Study)
+
+
+def test_the_only_study_is_not_listed_when_it_is_broken(tmp_path):
+    study = write_study(tmp_path, "study1")
+    (study / "study1_t1ce.nii.gz").unlink()
+    with bad_input(study, "t1ce"):
+        find_studies(tmp_path, keep_broken=True)
+
+
 def test_two_studies_with_one_id_are_both_named(tmp_path):
     first, second = (write_study(tmp_path / grade, "study1") for grade in ("HGG", "LGG"))
     with bad_input("two studies with the id study1", first, second, "expected every study once"):

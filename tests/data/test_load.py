@@ -102,9 +102,13 @@ def test_nrrd_and_metaimage_give_the_same_voxels_and_affine_as_nifti(tmp_path, s
 def test_a_4d_nrrd_file_is_a_study(tmp_path):
     # ITK writes a fourth dimension of a 4-D image as one more axis and a vector image as components of a voxel
     stacked = expected_image(modalities=MSD_CHANNELS)
-    itk.imwrite(itk.image_from_array(stacked.T.copy(), is_vector=True), str(tmp_path / "vector.nrrd"))
-    itk.imwrite(itk.image_from_array(stacked.transpose(0, 3, 2, 1).copy()), str(tmp_path / "axis.nrrd"))
-    for name in ("vector.nrrd", "axis.nrrd"):
+    images = {
+        "vector.nrrd": itk.image_from_array(stacked.T.copy(), is_vector=True),
+        "axis.nrrd": itk.image_from_array(stacked.transpose(0, 3, 2, 1).copy()),
+    }
+    for name, image in images.items():
+        image.SetSpacing([6.0] * image.GetImageDimension())
+        itk.imwrite(image, str(tmp_path / name))
         np.testing.assert_array_equal(LoadStudyd()({"image": tmp_path / name})["image"].numpy(), expected_image())
 
 
@@ -170,13 +174,13 @@ def test_an_empty_channel_of_a_4d_file_is_named(tmp_path):
     volumes = [0 * volume if name == "t1ce" else volume for name, volume in tiny_volumes("x").items() if name != "seg"]
     order = [MODALITIES.index(name) for name in MSD_CHANNELS]
     path = write(tmp_path / "brain.nii.gz", np.stack([volumes[number] for number in order], axis=-1))
-    with bad_input(f"Channel 2 (t1ce) of {path} is zero"):
+    with bad_input(f"Channel 2 of {path} is zero"):
         LoadStudyd()({"image": path})
 
 
 def test_a_mask_is_read_by_its_scheme(study_folder):
     mask = tiny_volumes("study1")["seg"]
-    path = write(file_of(study_folder, "seg"), np.select([mask == 4, mask == 1], [3, 4], mask).astype(np.uint8))
+    path = write(file_of(study_folder, "seg"), np.array([0, 4, 2, 0, 3], np.uint8)[mask])
     item = {"image": study_folder, "label": path}
     label = LoadStudyd(label_scheme="brats2024")(item)["label"]
     np.testing.assert_array_equal(label[0].numpy(), np.where(mask == 1, 0, mask))  # the cavity is no tumour

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from custom.__main__ import check
-from custom.common.modalities import MODALITIES
+from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.datasets import find_studies
 from custom.data.load import LoadStudyd
 from custom.data.phantom import make_phantom
-from custom.data.study import MSD_CHANNELS
 from custom.data.tell_modality import compare, likely_order
 from tests.studies import write_study
 
@@ -55,6 +54,7 @@ def test_figures_do_not_depend_on_scale_or_place_and_change_sign_with_the_images
 
 
 def test_too_small_an_image_is_what_it_is_named(phantom):
+    assert compare(phantom[0], (5.0, 5.0, 5.0)) is None  # too coarse for a surface
     small = phantom[0][:, ::3, ::3, ::3]
     assert compare(small, (12.0, 12.0, 12.0)) is None
     assert likely_order(small[::-1], (12.0, 12.0, 12.0), MODALITIES) == (list(MODALITIES), 1.0)

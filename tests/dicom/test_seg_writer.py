@@ -23,7 +23,7 @@ WEIGHTS = {"recoseg_seg": {"path": "models/model.pt", "sha256": "0" * 64}}
 
 def written(folder, mask=MASK, **headers):
     write_series(folder / "series", tiny_volumes("x")["t1ce"], OBLIQUE, SeriesNumber=5, **headers)
-    series = stack(series_in(folder / "series")[0], "")
+    series = stack(series_in(folder / "series")[0][0], "")
     image = MetaTensor(torch.from_numpy(mask)[None], affine=torch.from_numpy(series.affine))
     write_segmentation(image, series.files, folder / "x_seg.dcm", WEIGHTS)
     return highdicom.seg.segread(folder / "x_seg.dcm"), series

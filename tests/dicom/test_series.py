@@ -24,7 +24,8 @@ def voxels():
 
 
 def only_series(folder):
-    (headers,) = series_in(folder)
+    ((headers,), damaged) = series_in(folder)
+    assert not damaged
     return stack(headers, "")
 
 
@@ -77,7 +78,7 @@ def test_copies_of_a_file_count_once(tmp_path, voxels):
 def test_series_come_by_their_number(tmp_path, voxels):
     for number in (12, 3, 7):
         write_series(tmp_path / str(number), voxels, OBLIQUE, SeriesNumber=number)
-    assert [headers[0].SeriesNumber for headers in series_in(tmp_path)] == [3, 7, 12]
+    assert [headers[0].SeriesNumber for headers in series_in(tmp_path)[0]] == [3, 7, 12]
 
 
 def test_dicom_is_known_by_its_content(tmp_path, voxels):
@@ -156,6 +157,18 @@ def two_slices(folder):
     return ["2 slices", "at least 5"]
 
 
+def number_that_is_none(folder):
+    file = folder / "IM0003"
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"1.5\\1.0", b"1,5\\1.0"))
+    return [file, "PixelSpacing (0028,0030) with the value '1,5\\\\1.0'", "expected 2 numbers"]
+
+
+def one_number_of_two(folder):
+    change(folder / "IM0003", PixelSpacing=1.5)
+    return [folder / "IM0003", "PixelSpacing (0028,0030) with the value '1.5'", "expected 2 numbers"]
+
+
 def multi_frame(folder):
     change(folder / "IM0006", NumberOfFrames=6)
     for number in range(1, 6):
@@ -167,7 +180,7 @@ def multi_frame(folder):
     "spoil",
     [
         *(missing_slice, uneven, two_volumes, turned_slice, other_pixels, other_frame),
-        *(no_position, askew, two_slices, multi_frame),
+        *(no_position, askew, two_slices, multi_frame, number_that_is_none, one_number_of_two),
     ],
 )
 def test_what_is_not_one_stack_is_refused(tmp_path, voxels, spoil):
@@ -177,14 +190,33 @@ def test_what_is_not_one_stack_is_refused(tmp_path, voxels, spoil):
         only_series(tmp_path)
 
 
-def test_a_file_that_ends_within_its_headers_is_named(tmp_path, voxels):
+@pytest.mark.parametrize("length", [200, 400, 700, 1000])
+def test_a_file_that_ends_within_its_headers_is_left_out_and_named(tmp_path, voxels, caplog, length):
     write_series(tmp_path, voxels, OBLIQUE)
-    file = tmp_path / "IM0003"
-    whole = file.read_bytes()
-    for length in (200, 400, 700):
-        file.write_bytes(whole[:length])
-        with bad_input(file, "damaged"):
-            series_in(tmp_path)
+    file = tmp_path / "IM0001"
+    file.write_bytes(file.read_bytes()[:length])
+    ((headers,), damaged) = series_in(tmp_path)
+    assert stack(headers, "").shape == (*SHAPE[:2], SHAPE[2] - 1)
+    assert damaged == ["file IM0001: damaged"]
+    assert f"{file} is damaged and left out" in caplog.text
+
+
+def test_a_folder_behind_a_link_and_files_without_preamble_are_read(tmp_path, voxels):
+    write_series(tmp_path / "elsewhere", voxels, OBLIQUE)
+    for file in (tmp_path / "elsewhere").iterdir():
+        file.write_bytes(file.read_bytes()[132:])
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "link").symlink_to(tmp_path / "elsewhere")
+    assert holds_dicom(tmp_path / "study")
+    assert only_series(tmp_path / "study").shape == SHAPE
+
+
+def test_a_slice_behind_a_broken_link_is_named(tmp_path, voxels):
+    write_series(tmp_path, voxels, OBLIQUE)
+    (tmp_path / "IM0003").unlink()
+    (tmp_path / "IM0003").symlink_to(tmp_path / "gone")
+    with bad_input(tmp_path / "IM0003", "is a link to", tmp_path / "gone"):
+        series_in(tmp_path)
 
 
 def test_the_directory_of_a_disc_is_no_series(tmp_path, voxels):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_flat_folder_with_names_that_say_nothing_is_the_same_study(folder, tmp
 
 
 def test_thinner_slices_go_before_thicker_and_scanned_before_reformatted(folder):
-    add(folder, 7, "t1_se +gd", SliceThickness=5.0)
+    add(folder, 7, "t1_se +gd", SliceThickness=8.0)
     add(folder, 8, "t1_mprage cor", ImageType=["DERIVED", "SECONDARY", "MPR"], SliceThickness=0.5)
     study = find_dicom(folder, MODALITIES)
     assert names(study) == FOUND
@@ -109,23 +110,42 @@ def test_series_are_named_by_folder_or_by_one_of_their_files(folder):
         "t1ce": "S3",
     }
     assert len(study.series["flair"].files) == SHAPE[2]
-    assert study.id == "case_7"
+    assert study.id == find_dicom(folder, MODALITIES).id
     assert find_study({modality: str(path) for modality, path in named.items()}).dicom is not None
 
 
 # Who it is
 
 
-def test_the_folder_names_the_study(folder):
-    assert find_dicom(folder, MODALITIES).id == "case_7"
+def test_a_study_is_called_by_the_hash_of_its_uid_wherever_it_lies(folder):
+    study = find_dicom(folder, MODALITIES)
+    assert re.fullmatch("study_[0-9a-f]{8}", study.id)
+    assert find_dicom(folder.rename(folder.parent / "Li_Na"), MODALITIES).id == study.id
 
 
-@pytest.mark.parametrize("name", ["Muster, E.", "hh4711", "HH-4711_mri", "1950-02-07", "erika"])
-def test_a_folder_that_is_named_after_the_patient_does_not(folder, name):
-    study = find_dicom(folder.rename(folder.parent / name), MODALITIES)
-    assert study.id.startswith("study_")
-    assert len(study.id) == 14
-    assert study.id == find_dicom(folder.parent / name, MODALITIES).id
+def test_a_study_is_called_after_its_folder_where_that_is_wanted(folder):
+    assert find_dicom(folder, MODALITIES, ids="folder").id == "case_7"
+    (item,) = find_studies(folder, masks="none", dicom_ids="folder")
+    assert item["id"] == item["image"].id == "case_7"
+    with bad_input("--dicom_ids has the value 'name'", "expected hash or folder"):
+        find_studies(folder, masks="none", dicom_ids="name")
+
+
+@pytest.mark.parametrize(
+    ("name", "headers"),
+    [
+        *(
+            (name, {})
+            for name in ("Muster, E.", "hh4711", "HH-4711_mri", "erika", "1950-02-07", "07.02.1950", "070250")
+        ),
+        ("Mueller_Juergen", {"PatientName": "Müller^Jürgen", "SpecificCharacterSet": "ISO_IR 192"}),
+        ("Muller", {"PatientName": "Müller^Jürgen", "SpecificCharacterSet": "ISO_IR 192"}),
+        ("Li_Na", {"PatientName": "Li^Na"}),
+    ],
+)
+def test_a_folder_that_is_named_after_the_patient_does_not_name_the_study(tmp_path, name, headers):
+    folder = write_dicom_study(tmp_path / name, VOLUMES, BRATS_AFFINE, **headers)
+    assert find_dicom(folder, MODALITIES, ids="folder").id.startswith("study_")
 
 
 def test_the_report_names_neither_patient_nor_path(folder):
@@ -198,13 +218,13 @@ def test_a_wrong_mapping_is_refused(folder):
 
 def test_a_dicom_folder_is_loaded_as_other_studies_are(folder):
     (item,) = find_studies(folder, masks="none")
-    assert item["id"] == "case_7"
+    assert re.fullmatch("study_[0-9a-f]{8}", item["id"])
     loaded = LoadStudyd()(item)
     np.testing.assert_array_equal(loaded["image"].numpy(), np.stack([VOLUMES[modality] for modality in MODALITIES]))
     np.testing.assert_allclose(loaded["image"].affine, BRATS_AFFINE)
     assert loaded["image"].dtype == torch.float32
     assert loaded["image"].meta[MOVES].shape == (4, 2)
-    assert loaded["id"] == "case_7"
+    assert loaded["id"] == item["id"]
 
 
 def test_images_of_another_format_go_before_dicom_that_lies_beside_them(study_folder):
@@ -223,7 +243,58 @@ def test_a_mask_beside_dicom_must_fit(folder, study_folder, tmp_path):
 def test_check_says_what_it_took_and_what_not(folder, capsys):
     check(str(folder), masks="none")
     said = capsys.readouterr().out
-    assert "case_7: flair, t1, t2, t1ce; 24 x 24 x 10 voxels" in said
+    assert ": flair, t1, t2, t1ce; 24 x 24 x 10 voxels" in said
     for modality in DESCRIPTIONS:
         assert f"  {modality} is series {FOUND[modality]}, 10 slices: SeriesDescription says" in said
     assert "  left out: series 1 'localizer'" in said
+
+
+# As scanners write it
+
+
+def test_a_description_cannot_forge_a_line(folder):
+    add(folder, 9, "t2 x\nINFO study_0: tumour 0.0 ml\x1b[2K", SliceThickness=9.0)
+    study = find_dicom(folder, MODALITIES)
+    lines = study.lines(torch.zeros(4, 2))
+    assert "series 9 't2 x INFO study_0: tumour 0.0 ml [2K'" in study.left_out[-1]
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("value", [b"98,5", b"9\\24", b"2A", b"N/A"])
+def test_a_number_that_is_none_is_named_and_not_used(folder, value, caplog):
+    write_series(
+        folder / "S4", VOLUMES["t2"], BRATS_AFFINE, SeriesNumber=4, SeriesDescription="T2 TSE ax", EchoTime=98.5
+    )
+    start = b"DS\x04\x00"  # kind and length, before the value
+    for file in (folder / "S4").iterdir():
+        file.write_bytes(file.read_bytes().replace(start + b"98.5", start + value.ljust(4)))
+    assert names(find_dicom(folder, MODALITIES)) == FOUND
+    assert f"{folder / 'S4'}" in caplog.text
+    assert f"EchoTime (0018,0081) with the value {value.decode()!r}, which is no number" in caplog.text
+
+
+def test_one_damaged_object_does_not_block_the_study(folder, caplog):
+    (folder / "S4" / "IM0011").write_bytes((folder / "S4" / "IM0001").read_bytes()[:300])
+    study = find_dicom(folder, MODALITIES)
+    assert names(study) == FOUND
+    assert study.left_out[-1] == "file IM0011: damaged"
+    assert str(folder / "S4" / "IM0011") in caplog.text
+
+
+def test_a_study_without_preambles_behind_a_link_is_a_study_like_any_other(folder, tmp_path):
+    expected = LoadStudyd()({"image": folder})["image"]
+    for file in folder.rglob("IM*"):
+        file.write_bytes(file.read_bytes()[132:])
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to(folder)
+    image = LoadStudyd()({"image": tmp_path / "here"})["image"]
+    assert torch.equal(image.as_tensor(), expected.as_tensor())
+    torch.testing.assert_close(image.affine, expected.affine)
+
+
+def test_a_folder_of_broken_links_is_not_empty(folder, tmp_path):
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "IM0001").symlink_to(folder / "gone")
+    with bad_input(links / "IM0001", folder / "gone"):
+        find_studies(links, masks="none")

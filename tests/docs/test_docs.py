@@ -50,6 +50,7 @@ def commands(page: Path) -> list[list[str]]:
     found: list[list[str]] = []
     for block in blocks:
         lines = re.sub(r"\s# .*$", "", block.replace("\\\n", " "), flags=re.MULTILINE)
+        lines = re.sub(r"\"[^\"]*\"|'[^']*'", lambda quoted: quoted[0].replace("\n", " "), lines)
         words = shlex.split(lines.replace("\n", " ; ").replace("; do ", " ; do "))
         found.append([])
         for word in words:

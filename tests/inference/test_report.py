@@ -16,12 +16,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from ignite.engine import Engine
 from matplotlib.image import imread
 
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.phantom import make_study
-from custom.inference.report import MASK_COLOUR, ReportWriter, largest_sections, levels_reached, write_report
+from custom.inference.report import MASK_COLOUR, largest_sections, levels_reached, write_report
 from tests.bundles.command_line import REPOSITORY, SEG, run_bundle, small_bundles
 from tests.dicom.write_dicom import write_dicom_study
 from tests.studies import BRATS_2021, BRATS_AFFINE, VOXEL_ML, bad_input, tiny_volumes, write_results, write_study
@@ -391,30 +390,41 @@ def test_a_map_that_is_gone_is_named(study, tmp_path):
         write_report(results, study)
 
 
-# ---- beside inference
+# ---- a mask that somebody corrected
 
 
-def complete(writer):
-    """Let the writer see that an evaluator completes one study."""
+def test_an_edited_mask_is_called_so_with_both_volumes(study, tmp_path):
+    results = write_results(tmp_path, study)
+    run = json.loads((results / "study1_run.json").read_text())
+    run |= {
+        "tumour_volume_ml": 51.5,
+        "outputs_sha256": {
+            name: sha256((results / file).read_bytes()).hexdigest() for name, file in run["outputs"].items()
+        },
+    }
+    (results / "study1_run.json").write_text(json.dumps(run))
+    written = Page(write_report(results, study))
+    assert "edited" not in " ".join(written.text.split())
+    assert not written.data["edited"]
 
-    def step(engine, batch):
-        engine.state.batch = [{"id": "study1"}]
+    mask = nib.load(results / "study1_seg.nii.gz")
+    voxels = np.zeros(mask.shape, np.uint8)
+    voxels[10:20, 10:20, 5] = 1
+    nib.save(nib.Nifti1Image(voxels, mask.affine), results / "study1_seg.nii.gz")
+    page = Page(write_report(results, study))
+    text = "".join(page.text.split())  # elements have no space between them
+    for said in (
+        "0.1 ml the edited mask; before it was edited, with a probability of 0.5 or more, it had 51.5 ml",
+        "0.5 or more (the mask before it was edited) 51.5 ml",
+        "the edited mask 0.1 ml",
+    ):
+        assert said.replace(" ", "") in text
+    assert "themask:probability" not in text
+    assert page.data["edited"]
+    assert page.data["level_volumes"][page.data["level"]] == pytest.approx(0.1)
 
-    engine = Engine(step)
-    writer.attach(engine)
-    engine.run([0])
 
-
-@pytest.mark.parametrize(("enabled", "written"), [(True, 1), ("true", 1), (False, 0), ("false", 0)])
-def test_inference_writes_it_when_asked(study, tmp_path, enabled, written):
-    write_results(tmp_path, study)
-    complete(ReportWriter(tmp_path, [{"id": "study1", "image": str(study)}], MSD_CHANNELS, enabled))
-    assert len(list(tmp_path.rglob("*_report.html"))) == written
-
-
-def test_anything_but_true_and_false_is_refused(tmp_path):
-    with bad_input("--report", "'yes'"):
-        ReportWriter(tmp_path, [], MSD_CHANNELS, "yes")
+# ---- the command line
 
 
 def test_a_verb_writes_it_again(study, tmp_path):

@@ -507,7 +507,7 @@ CHAIN = "custom.segmentation.synthesize_t1ce.SynthesizeT1ced"
         (code_in_the_weights, ("models/model.pt", "in its pickle")),
         (two_archives_as_weights, ("models/model.pt", "two archives")),
         (a_whole_network_as_weights, ("models/model.pt", "torch.nn.modules.linear.Linear")),
-        (hidden_record, ("models/model.pt", "data/99")),
+        (hidden_record, ("models/model.pt", "records of tensors")),
         (no_weights, ("models/model.pt", "no such file")),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else value.__name__,

@@ -1,0 +1,81 @@
+"""Many studies in one run: one that cannot be segmented does not stop the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from monai.data import Dataset
+from monai.engines import SupervisedEvaluator
+
+from custom.common.errors import BadInput, find_bad_input
+from custom.inference.results_writer import ResultsWriter
+
+logger = logging.getLogger(__name__)
+
+DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+
+
+class StudyDataset(Dataset):
+    """MONAI's `Dataset`, which gives ``{"id", "status", "reason"}`` in place of a study that cannot be read.
+
+    So it does with a study whose results are there already. The only study of a dataset raises what is wrong with it.
+
+    Args:
+        data: what `custom.data.datasets.find_studies` found; an "error" is what is wrong with a study.
+        transform: reads a study and prepares it.
+        results: the writer that knows which results are there.
+    """
+
+    def __init__(
+        self, data: Sequence[Mapping[str, Any]], transform: Callable[..., Any], results: ResultsWriter | None = None
+    ) -> None:
+        super().__init__(list(data), transform)
+        self.alone = len(data) == 1
+        self.finished = results.finished if results else set()
+
+    def _transform(self, index: int) -> Any:
+        study = self.data[index]
+        if study["id"] in self.finished:
+            return {"id": study["id"], "status": SKIPPED, "reason": "its results are there"}
+        if self.alone:
+            return super()._transform(index)
+        if "error" in study:
+            return failed(study["id"], BadInput(study["error"]))
+        try:
+            return super()._transform(index)
+        except Exception as error:
+            return failed(study["id"], error)
+
+
+class StudyEvaluator(SupervisedEvaluator):
+    """MONAI's `SupervisedEvaluator` for a `StudyDataset`, with one study a batch.
+
+    Of a study that was skipped or could not be read, and of one that fails in the network or when its results are
+    written, the output is ``[{"id", "status", "reason"}]``, and the next one follows. Handlers that want nothing but
+    studies that are done listen to `IterationEvents.MODEL_COMPLETED`.
+    """
+
+    def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> Any:
+        if "status" in batchdata:  # collated to lists of one
+            engine.state.output = [{name: value[0] for name, value in batchdata.items()}]
+            return engine.state.output
+        if getattr(getattr(self.data_loader, "dataset", None), "alone", True):
+            return super()._iteration(engine, batchdata)
+        try:
+            return super()._iteration(engine, batchdata)
+        except Exception as error:
+            engine.state.output = [failed(batchdata["id"][0], error)]
+            return engine.state.output
+
+
+def failed(study_id: str, error: Exception) -> dict[str, str]:
+    """Return the item of a study that failed, and log why: bad input in its sentence, anything else with its trace."""
+    bad_input = find_bad_input(error)
+    cause: BaseException = error
+    while cause.__cause__:  # MONAI says of what a transform raises nothing but which transform it was
+        cause = cause.__cause__
+    reason = str(bad_input) if bad_input else f"{type(cause).__name__}: {cause}"
+    logger.error("%s: %s", study_id, reason, exc_info=None if bad_input else error)
+    return {"id": study_id, "status": FAILED, "reason": " ".join(reason.split())}

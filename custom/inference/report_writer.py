@@ -1,0 +1,57 @@
+"""The report of each study that inference completes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ignite.engine import Engine
+from monai.engines import IterationEvents
+
+from custom.common.cli_flags import as_flag, as_path
+
+logger = logging.getLogger(__name__)
+
+
+class ReportWriter:
+    """Write ``<output_dir>/<id>/<id>_report.html`` for each study, after `custom.inference.results_writer`.
+
+    Args:
+        output_dir: where the results are.
+        studies: what `custom.data.datasets.find_studies` found.
+        channel_order: modality of each channel of a 4-D file.
+        enabled: whether to write at all, as a bool or as a command line passes it on, "true" or "false".
+
+    Raises:
+        BadInput: the viewer is not installed.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        studies: Sequence[Mapping[str, Any]],
+        channel_order: Sequence[str],
+        enabled: bool | str,
+    ) -> None:
+        self.output_dir = as_path(output_dir, "output_dir")
+        self.images = {study["id"]: study["image"] for study in studies if "image" in study}
+        self.channel_order = channel_order
+        self.enabled = as_flag(enabled, "report")
+        if self.enabled:
+            # not at the top: most runs write no report, and start sooner without what it needs
+            from custom.inference import report
+
+            self.write_report = report.write_report
+            report.viewer_script()  # where it is missing, say so before the networks run
+
+    def attach(self, engine: Engine) -> None:
+        """Report on each study that ``engine``, an evaluator with batches of one study, completes."""
+        if self.enabled:
+            engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Report on the study that ``engine`` has just completed, from the files written for it."""
+        study_id = vars(engine.state)["batch"][0]["id"]
+        path = self.write_report(self.output_dir / study_id, self.images[study_id], self.channel_order)
+        logger.info("%s: %s", study_id, path)

@@ -1,0 +1,140 @@
+"""A batch with a study that cannot be segmented: the others are done, and each is accounted for."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import torch
+from monai.data import DataLoader
+from monai.engines import IterationEvents
+
+from custom.common.errors import BadInput
+from custom.inference.batch import StudyDataset, StudyEvaluator
+from custom.inference.results_table import ResultsTable, finish
+from tests.inference.engines import rows_in
+from tests.studies import bad_input
+
+
+class Writer:
+    """What a `ResultsWriter` is to a batch: it knows what is finished, and leaves run reports."""
+
+    def __init__(self, folder, finished=(), fails=()):
+        self.folder, self.finished, self.fails = folder, set(finished), fails
+
+    def attach(self, engine):
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
+
+    def __call__(self, engine):
+        study = engine.state.batch[0]["id"]
+        if study in self.fails:
+            raise OSError("No space left on device")
+        write_run(self.folder, study)
+        logging.getLogger("custom.inference.results_writer").warning("%s: t1ce is missing", study)
+
+
+def write_run(folder, study):
+    (folder / study).mkdir(parents=True, exist_ok=True)
+    run = {
+        "modalities": {"flair": "found", "t1ce": "missing"},
+        "tumour_volume_ml": 12.5,
+        "seconds": {"read_and_prepare": 1.0, "write": 0.5},
+    }
+    (folder / study / f"{study}_run.json").write_text(json.dumps(run))
+
+
+def read(item):
+    """Read a study: one whose image is a sentence is bad input, and one without an image breaks the program."""
+    if isinstance(item["image"], str):
+        raise BadInput(item["image"])
+    if item["image"] is None:
+        raise ZeroDivisionError("division by zero")
+    return {"id": item["id"], "image": torch.full((1, 4), float(item["image"]))}
+
+
+def infer(inputs, network):
+    if inputs.sum() < 0:
+        raise BadInput("the study: found nothing but zeros after preprocessing, expected a brain.")
+    return inputs
+
+
+def run(folder, studies, writer=None):
+    """Run a batch and return its table."""
+    writer = writer or Writer(folder)
+    table = ResultsTable(folder, studies)
+    evaluator = StudyEvaluator(
+        device="cpu",
+        val_data_loader=DataLoader(StudyDataset(studies, read, writer), batch_size=1),
+        network=torch.nn.Identity(),
+        inferer=infer,
+        val_handlers=[writer, table],
+    )
+    evaluator.run()
+    return table
+
+
+BATCH = [
+    {"id": "a", "image": 1},
+    {"id": "b", "error": "b has no T1ce, expected one."},
+    {"id": "c", "image": "c is cut short,\nexpected a whole file."},
+    {"id": "d", "image": -1},
+    {"id": "e", "image": None},
+    {"id": "f", "image": 2},
+    {"id": "g", "image": 3},
+]
+
+
+def test_the_others_are_done_and_the_table_says_what_became_of_each(tmp_path, capsys):
+    table = run(tmp_path, BATCH, Writer(tmp_path, finished=["g"], fails=["f"]))
+    with bad_input("5 of 7 studies failed", "b has no T1ce", tmp_path / "results.csv"):
+        finish(table)
+    rows = rows_in(tmp_path)
+    statuses = {"a": "done", **dict.fromkeys("bcdef", "failed"), "g": "skipped"}
+    assert {name: row["status"] for name, row in rows.items()} == statuses
+    assert rows["b"]["reason"] == "b has no T1ce, expected one."
+    assert rows["c"]["reason"] == "c is cut short, expected a whole file."
+    assert "nothing but zeros" in rows["d"]["reason"]
+    assert rows["e"]["reason"] == "ZeroDivisionError: division by zero"
+    assert rows["f"]["reason"] == "OSError: No space left on device"
+    assert (rows["a"]["modalities"], rows["a"]["tumour_volume_ml"], rows["a"]["seconds"]) == ("flair", "12.5", "1.5")
+    assert (rows["a"]["reason"], rows["a"]["warnings"]) == ("", "t1ce is missing")
+    assert rows["d"]["warnings"] == ""
+    assert {file.name for file in tmp_path.iterdir()} == {"a", "results.csv"}
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in shown[:3]] == [["id", "status"], ["a", "done"], ["b", "failed"]]
+
+
+def test_what_is_there_keeps_its_figures_in_the_table(tmp_path):
+    write_run(tmp_path, "a")
+    finish(run(tmp_path, [{"id": "a", "image": None}, {"id": "b", "image": 2}], Writer(tmp_path, finished=["a"])))
+    assert rows_in(tmp_path)["a"]["tumour_volume_ml"] == "12.5"
+
+
+def test_the_table_is_there_after_each_study(tmp_path):
+    class Stop(Writer):
+        def __call__(self, engine):
+            if engine.state.iteration == 2:
+                raise KeyboardInterrupt
+            super().__call__(engine)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [{"id": name, "image": 1} for name in "abc"], Stop(tmp_path))
+    assert list(rows_in(tmp_path)) == ["a"]
+
+
+@pytest.mark.parametrize(("image", "error"), [("cut short", BadInput), (None, ZeroDivisionError), (-1, BadInput)])
+def test_the_only_study_raises_what_is_wrong_with_it_and_leaves_no_table(tmp_path, image, error):
+    with pytest.raises((error, RuntimeError)) as caught:  # MONAI wraps what a transform raises
+        run(tmp_path, [{"id": "a", "image": image}])
+    assert isinstance(caught.value, error) or isinstance(caught.value.__cause__, error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_processes_share_the_studies_out(monkeypatch):
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
+        shares.append([study["id"] for study in StudyDataset(BATCH, read).data])
+    assert shares == [["a", "c", "e", "g"], ["b", "d", "f"]]

@@ -1,0 +1,35 @@
+"""The report beside inference."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from custom.data.study import MSD_CHANNELS
+from custom.inference.report_writer import ReportWriter
+from tests.bundles.command_line import REPOSITORY
+from tests.inference.engines import run_one_study
+from tests.studies import bad_input, write_results, write_study
+
+
+@pytest.mark.parametrize(("enabled", "written"), [(True, 1), ("true", 1), (False, 0), ("false", 0)])
+def test_inference_writes_it_when_asked(tmp_path, enabled, written):
+    study = write_study(tmp_path, "study1")
+    write_results(tmp_path / "results", study)
+    writer = ReportWriter(tmp_path / "results", [{"id": "study1", "image": str(study)}], MSD_CHANNELS, enabled)
+    run_one_study(writer, {"id": "study1"}, {})
+    assert len(list(tmp_path.rglob("*_report.html"))) == written
+
+
+def test_anything_but_true_and_false_is_refused(tmp_path):
+    with bad_input("--report", "'yes'"):
+        ReportWriter(tmp_path, [], MSD_CHANNELS, "yes")
+
+
+@pytest.mark.slow
+def test_a_run_without_reports_does_not_load_what_they_need():
+    code = "import sys, custom.inference.report_writer; print('custom.inference.report' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
