@@ -39,15 +39,16 @@ def robust_deviation(values: torch.Tensor) -> torch.Tensor:
     return MAD_TO_DEVIATION * (values - values.median()).abs().median()
 
 
-def uptake_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor, sigma: float = 2.0) -> torch.Tensor:
+def uptake_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor, sigma: float = 1.0) -> torch.Tensor:
     """Return how far T1ce lies above what was expected, in robust standard deviations in this patient; 0 outside.
 
     The synthetic image is first fitted to the patient's T1ce, see `robust_line`, which takes out contrast and
     brightness that no other image could tell. What counts is then the largest value that was expected within one voxel,
     so that edges which do not lie quite where they should are no uptake. The map is smoothed inside the brain.
 
-    Each step was kept because enhancing tumour and core are told apart better with it on studies that the synthesizer
-    had not seen; division by the deviation that the network predicts was not, since it is highest in tumour
+    Each step was kept because it tells enhancing tumour and core apart better on studies held out from the training;
+    how far to smooth was decided on studies of the training, too, since the four held out have no small tumours.
+    Division by the deviation that the network predicts was not kept: it is highest in tumour
     (``benchmarks/uptake_steps.py``).
 
     Args:

@@ -10,6 +10,8 @@ from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from torch import nn
 from torch.nn import functional as F
 
+from custom.common.modalities import MODALITIES
+
 SLOPE = 0.1  # of the leaky ReLU; SiLU, which diffusion U-Nets have, takes a CPU several times longer
 GROUPS = 8  # of the group normalisation
 
@@ -24,7 +26,6 @@ class ModalityUNet(nn.Module):
     Args:
         in_channels: channels of the input: the noisy target, and each modality of each neighbouring slice.
         channels: features of each level; each level below the first halves the resolution once more. Multiples of 8.
-        modalities: how many modalities there are.
         embedding: features that time, target and presence become.
     """
 
@@ -32,7 +33,6 @@ class ModalityUNet(nn.Module):
         self,
         in_channels: int,
         channels: Sequence[int] = (48, 96, 144),
-        modalities: int = 4,
         embedding: int = 128,
     ) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class ModalityUNet(nn.Module):
         self.time = nn.Sequential(
             nn.Linear(channels[0], embedding), nn.LeakyReLU(SLOPE), nn.Linear(embedding, embedding)
         )
-        self.task = nn.Linear(2 * modalities, embedding)
+        self.task = nn.Linear(2 * len(MODALITIES), embedding)
         self.stem = nn.Conv2d(4 * in_channels, channels[0], 3, padding=1)
         self.down_blocks, self.downs = nn.ModuleList(), nn.ModuleList()
         self.up_blocks, self.ups = nn.ModuleList(), nn.ModuleList()
@@ -62,7 +62,7 @@ class ModalityUNet(nn.Module):
             x: the noisy target, then the modalities of all neighbouring slices; zero where nothing is known. H and W
                 must be multiples of ``2 ** len(channels)``.
             timesteps: noise levels, (B,).
-            task: which modality is wanted, one-hot, and which are present, (B, 2 * modalities) of 0 and 1.
+            task: which modality is wanted, one-hot, and which are present, (B, 8) of 0 and 1.
         """
         told = self.time(get_timestep_embedding(timesteps, self.time_features)) + self.task(task)
         told = F.leaky_relu(told, SLOPE)
