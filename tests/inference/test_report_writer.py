@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from custom.data.study import MSD_CHANNELS
+from custom.common.modalities import MSD_CHANNELS
 from custom.inference.report_writer import ReportWriter
 from tests.bundles.command_line import REPOSITORY
 from tests.inference.engines import run_one_study
