@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
-from monai.utils import convert_to_tensor
+from monai.utils import convert_to_dst_type, convert_to_tensor
 from tqdm import tqdm
 
 from custom.common.cli_flags import as_flag
@@ -89,7 +89,8 @@ class BrainSliceInferer(Inferer):
         views = self.run_planes(volume, network)
         if self.flip:  # the first axis of a volume runs from left to right
             views += [view.flip(1) for view in self.run_planes(volume.flip(1), network)]
-        return torch.stack(views).mean(dim=0)[None]
+        # with the metadata of the volume again, by which MONAI's `Invertd` finds the way back
+        return convert_to_dst_type(torch.stack(views).mean(dim=0)[None], inputs)[0]
 
     def run_planes(self, volume: torch.Tensor, network: Callable[..., torch.Tensor]) -> list[torch.Tensor]:
         """Return the network's output (channels, H, W, D) for a volume (C, H, W, D), once for each plane."""

@@ -60,6 +60,13 @@ class SubtractAnchord(MapTransform):
     Gives ``<target>_synthetic`` and ``deviation``, its two channels, and ``difference``, the image less its anchor; all
     (1, H, W, D), with the metadata of ``image``, so that MONAI's `Invertd` can bring them back.
 
+    Example:
+        >>> study = {"image": torch.full((4, 8, 8, 8), 0.4), "brain": torch.ones(1, 8, 8, 8)}
+        >>> study["pred"] = torch.full((2, 8, 8, 8), 0.5)
+        >>> parts = SubtractAnchord()(study)
+        >>> parts["difference"].shape, round(parts["difference"].mean().item(), 3)
+        (torch.Size([1, 8, 8, 8]), 0.1)
+
     Args:
         target: the modality that was synthesized.
     """
@@ -87,6 +94,14 @@ class AddAnchord(MapTransform):
     Takes ``difference`` (1, X, Y, Z); ``original`` (4, X, Y, Z), the study's images as they were read, a missing one
     zero; and the scales of ``image``. Gives ``<target>_synthetic`` (1, X, Y, Z) in the target's own intensities, zero
     outside the brain, or in [0, 1] where the study has no such image.
+
+    Example:
+        >>> from monai.data import MetaTensor
+        >>> scales = torch.tensor([[0.0, 200.0]] * 4)
+        >>> study = {"image": MetaTensor(torch.zeros(4, 8, 8, 8), meta={INTENSITY_RANGE: scales})}
+        >>> study |= {"original": torch.full((4, 8, 8, 8), 100.0), "difference": torch.full((1, 8, 8, 8), 0.1)}
+        >>> round(AddAnchord()(study)["t1ce_synthetic"].mean().item(), 1)
+        120.0
 
     Args:
         target: the modality that was synthesized.

@@ -77,6 +77,12 @@ class Uptaked(MapTransform):
 
     Keeps the metadata of ``image``, so that MONAI's `Invertd` can bring the map back to the study's grid. A study that
     has no T1ce, or whose T1ce was not synthesized, gets none.
+
+    Example:
+        >>> study = {"image": torch.rand(4, 16, 16, 16), "brain": torch.ones(1, 16, 16, 16)}
+        >>> study["t1ce_synthetic"] = torch.rand(1, 16, 16, 16)
+        >>> Uptaked()(study)["uptake"].shape
+        torch.Size([1, 16, 16, 16])
     """
 
     def __init__(self) -> None:

@@ -131,7 +131,8 @@ def test_a_background_of_one_value_is_zero_before_registration(tmp_path, phantom
 def test_a_file_without_all_of_its_pixels_is_refused(tmp_path):
     rng = np.random.default_rng(0)
     for name, description in [("a", "t1 +gd"), ("b", "flair")]:
-        voxels = rng.integers(1, 1000, (24, 24, 6), dtype=np.int16)
+        voxels = np.zeros((24, 24, 6), np.int16)
+        voxels[4:20, 4:20, 1:5] = rng.integers(1, 1000, (16, 16, 4))
         write_series(tmp_path / name, voxels, BRATS_AFFINE, SeriesDescription=description)
     file = tmp_path / "b" / "IM0002"
     file.write_bytes(file.read_bytes()[:-200])

@@ -129,12 +129,3 @@ def test_the_only_study_raises_what_is_wrong_with_it_and_leaves_no_table(tmp_pat
         run(tmp_path, [{"id": "a", "image": image}])
     assert isinstance(caught.value, error) or isinstance(caught.value.__cause__, error)
     assert not list(tmp_path.iterdir())
-
-
-def test_processes_share_the_studies_out(monkeypatch):
-    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
-    shares = []
-    for rank in range(2):
-        monkeypatch.setattr("ignite.distributed.get_rank", lambda rank=rank: rank)
-        shares.append([study["id"] for study in StudyDataset(BATCH, read).data])
-    assert shares == [["a", "c", "e", "g"], ["b", "d", "f"]]

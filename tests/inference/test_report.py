@@ -414,14 +414,14 @@ def test_an_edited_mask_is_called_so_with_both_volumes(study, tmp_path):
     page = Page(write_report(results, study))
     text = "".join(page.text.split())  # elements have no space between them
     for said in (
-        "0.1 ml the edited mask; before it was edited, with a probability of 0.5 or more, it had 51.5 ml",
+        "21.6 ml the edited mask; before it was edited, with a probability of 0.5 or more, it had 51.5 ml",
         "0.5 or more (the mask before it was edited) 51.5 ml",
-        "the edited mask 0.1 ml",
+        "the edited mask 21.6 ml",
     ):
         assert said.replace(" ", "") in text
     assert "themask:probability" not in text
     assert page.data["edited"]
-    assert page.data["level_volumes"][page.data["level"]] == pytest.approx(0.1)
+    assert page.data["level_volumes"][page.data["level"]] == pytest.approx(100 * VOXEL_ML)
 
 
 # ---- the command line
