@@ -24,7 +24,8 @@ HARMLESS = {
     *("epoch_level", "fused", "kernel_size", "keys", "label_key", "mask", "mode", "model", "name", "postprocessing"),
     *("schedule", "spatial_size", "start", "studies"),
     # numbers of an average and of a network, and parts of MONAI's evaluator
-    *("decollate", "key_val_metric", "modalities", "momentum", "momentum_warmup", "prepare_batch", "warmup_iters"),
+    *("decollate", "key_val_metric", "modalities", "momentum", "momentum_warmup", "norm_num_groups", "prepare_batch"),
+    *("warmup_iters",),
 }
 
 
