@@ -6,26 +6,12 @@ import shutil
 from pathlib import Path
 
 import nibabel as nib
-import numpy as np
 import pytest
 
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.find import find_study
-from tests.studies import BRATS_2021, BRATS_2023, BRATS_AFFINE, bad_input, tiny_volumes, write_study
-
-
-def write(path: Path, voxels: np.ndarray, affine: np.ndarray = BRATS_AFFINE) -> Path:
-    nib.save(nib.Nifti1Image(voxels, affine), path)
-    return path
-
-
-def write_4d(path: Path, study_id: str = "study1", channels: tuple[str, ...] = MSD_CHANNELS) -> Path:
-    volumes = tiny_volumes(study_id)
-    return write(path, np.stack([volumes[modality] for modality in channels], axis=-1))
-
-
-def file_of(folder: Path, modality: str) -> Path:
-    return folder / f"{folder.name}_{modality}.nii.gz"
+from tests.data.files import file_of, write, write_4d
+from tests.studies import BRATS_2021, BRATS_2023, bad_input, tiny_volumes, write_study
 
 
 # Layouts

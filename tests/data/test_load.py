@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import itk
 import nibabel as nib
 import numpy as np
@@ -14,24 +12,11 @@ from monai.transforms import Compose
 from custom.common.errors import BadInput, find_bad_input
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.load import LoadStudyd
+from tests.data.files import file_of, write, write_4d
 from tests.studies import BRATS_2021, BRATS_AFFINE, SHAPE, bad_input, tiny_volumes, write_study
 
 # 5 x 5.5 x 8 mm voxels, turned about two axes: nothing in it is the identity by chance
 OBLIQUE = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.3, -0.2, 0.1) @ np.diag([-5, 5.5, 8]), [11.5, -7.25, 31])
-
-
-def write(path: Path, voxels: np.ndarray, affine: np.ndarray = BRATS_AFFINE) -> Path:
-    nib.save(nib.Nifti1Image(voxels, affine), path)
-    return path
-
-
-def write_4d(path: Path, study_id: str = "study1", channels: tuple[str, ...] = MSD_CHANNELS) -> Path:
-    volumes = tiny_volumes(study_id)
-    return write(path, np.stack([volumes[modality] for modality in channels], axis=-1))
-
-
-def file_of(folder: Path, modality: str) -> Path:
-    return folder / f"{folder.name}_{modality}.nii.gz"
 
 
 def expected_image(study_id: str = "study1", modalities: tuple[str, ...] = MODALITIES) -> np.ndarray:

@@ -10,22 +10,8 @@ from monai.networks.schedulers import DDPMScheduler
 
 from custom.synthesis.inferer import SynthesisInferer
 from custom.synthesis.sampler import sample, to_signed, to_unit
+from tests.inference.volumes import COLUMNS, DEPTHS, ROWS, brain, volume
 from tests.studies import bad_input
-
-ROWS, COLUMNS, DEPTHS = slice(5, 13), slice(3, 19), slice(2, 5)
-
-
-def volume(channels: int, seed: int = 0) -> torch.Tensor:
-    """Return (1, channels, 24, 24, 7) in [0.1, 1] where ROWS, COLUMNS and DEPTHS have a brain, and 0 elsewhere."""
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.zeros(1, channels, 24, 24, 7)
-    inside = image[..., ROWS, COLUMNS, DEPTHS]
-    inside += 0.1 + 0.9 * torch.rand(inside.shape, generator=generator)
-    return image
-
-
-def brain() -> torch.Tensor:
-    return volume(1) != 0
 
 
 # Synthesis

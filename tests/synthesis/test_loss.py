@@ -6,32 +6,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from monai.networks.schedulers import DDPMScheduler
 
-from custom.synthesis.batch import PrepareDiffusionBatch
 from custom.synthesis.loss import SynthesisLoss
 from custom.synthesis.sampler import to_unit
+from tests.synthesis.batches import ddpm, prepare, slices
 
 PREDICTION_TYPES = ("sample", "epsilon", "v_prediction")
-
-ROWS, COLUMNS = slice(5, 13), slice(3, 19)
-
-
-def ddpm(prediction_type: str = "sample") -> DDPMScheduler:
-    return DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type=prediction_type)
-
-
-def slices(count: int = 3) -> torch.Tensor:
-    """Return (count, 4, 24, 24) in [0.1, 0.9] where ROWS and COLUMNS have a brain, and 0 elsewhere."""
-    image = torch.zeros(count, 4, 24, 24)
-    inside = image[..., ROWS, COLUMNS]
-    inside += 0.1 + 0.8 * torch.rand(inside.shape, generator=torch.Generator().manual_seed(0))
-    return image
-
-
-def prepare(batch: dict[str, torch.Tensor], seed: int = 0, prediction_type: str = "sample"):
-    torch.manual_seed(seed)
-    return PrepareDiffusionBatch(ddpm(prediction_type), multiple=8)(batch, "cpu")
 
 
 def exact(target: dict[str, torch.Tensor], prediction_type: str) -> torch.Tensor:
