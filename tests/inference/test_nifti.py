@@ -5,23 +5,11 @@ from __future__ import annotations
 import itk
 import nibabel as nib
 import numpy as np
-import pytest
 import torch
 from monai.transforms import LoadImage
 
 from custom.inference.nifti import save_map
-
-AFFINE = np.array([[-1.2, 0.1, 0, 90], [0.1, 1.3, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]])
-
-
-@pytest.fixture
-def source(tmp_path):
-    """A file whose affine stands in its sform, with codes that a viewer reads."""
-    image = nib.Nifti1Image(np.ones((12, 10, 6), np.int16), AFFINE)
-    image.set_sform(AFFINE, code=4)
-    image.set_qform(None, code=0)
-    nib.save(image, tmp_path / "source.nii.gz")
-    return tmp_path / "source.nii.gz"
+from tests.inference.volumes import AFFINE
 
 
 def test_a_map_has_the_affine_and_the_codes_of_the_study_bit_for_bit(source, tmp_path):

@@ -18,18 +18,6 @@ from custom.inference.results_writer import ResultsWriter
 from tests.inference.engines import run_one_study
 from tests.studies import bad_input, write_study
 
-AFFINE = np.array([[-1.2, 0.1, 0, 90], [0.1, 1.3, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]])
-
-
-@pytest.fixture
-def source(tmp_path):
-    """A file whose affine stands in its sform, with codes that a viewer reads."""
-    image = nib.Nifti1Image(np.ones((12, 10, 6), np.int16), AFFINE)
-    image.set_sform(AFFINE, code=4)
-    image.set_qform(None, code=0)
-    nib.save(image, tmp_path / "source.nii.gz")
-    return tmp_path / "source.nii.gz"
-
 
 def items(source):
     """The only study of a dataset."""

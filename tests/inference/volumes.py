@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+AFFINE = np.array([[-1.2, 0.1, 0, 90], [0.1, 1.3, 0, -126], [0, 0, 3, -72], [0, 0, 0, 1]])
 ROWS, COLUMNS, DEPTHS = slice(5, 13), slice(3, 19), slice(2, 5)
 
 
