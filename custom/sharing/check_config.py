@@ -27,6 +27,7 @@ from custom.sharing.allow_list import (
 )
 
 LONGEST_EXPRESSION = 500  # characters; a deeply nested one can exhaust Python's parser
+DEEPEST = 50  # objects and lists in each other; more can exhaust the stack of what reads a config later
 METADATA = "configs/metadata.json"  # nothing in it is built or evaluated, and it may have addresses of web pages in it
 KEY = re.compile(r"\w+(#\w+)*", re.ASCII)
 REFERENCE = re.compile(r"@(?!_meta_)\w+(#\w+)*", re.ASCII)
@@ -53,6 +54,7 @@ def check_config(bundle: Path, file: str) -> dict[str, Any]:
         config = json.loads((bundle / file).read_bytes().decode("ascii"), object_pairs_hook=_without_duplicates)
         if not isinstance(config, dict):
             raise BadInput(f"found a {type(config).__name__}, expected a JSON object.")
+        _check_depth(config)
         if file == METADATA:
             _check_metadata(config)
         else:
@@ -62,6 +64,20 @@ def check_config(bundle: Path, file: str) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{file}: found no readable JSON ({str(error)!a}), expected a config in ASCII.") from error
     return config
+
+
+def _check_depth(config: dict[str, Any]) -> None:
+    """Check that no more than `DEEPEST` objects and lists are nested."""
+    level: list[Any] = [config]
+    for _ in range(DEEPEST):
+        level = [
+            part
+            for value in level
+            if isinstance(value, dict | list)
+            for part in (value.values() if isinstance(value, dict) else value)
+        ]
+    if any(isinstance(value, dict | list) for value in level):
+        raise BadInput(f"found more than {DEEPEST} objects and lists in each other, expected at most {DEEPEST}.")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

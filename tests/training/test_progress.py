@@ -77,7 +77,9 @@ def scalars(folder) -> dict[str, list[int]]:
     return found
 
 
-def test_a_training_s_log_has_its_loss_and_its_mean_as_text_and_for_tensorboard(tmp_path, capfd):
+def test_a_training_s_log_has_its_loss_and_its_mean_as_text_and_for_tensorboard(tmp_path, capfd, monkeypatch):
+    # MONAI's logger keeps the standard output of the test that made it first
+    monkeypatch.delitem(logging.root.manager.loggerDict, "monai.handlers.StatsHandler", raising=False)
     training(EngineLog(str(tmp_path))).run()
     assert capfd.readouterr().out.count("mean_train_loss: ") == 2
     assert scalars(tmp_path) == {"train_loss": [1, 2, 3, 4, 5, 6], "mean_train_loss": [1, 2]}
