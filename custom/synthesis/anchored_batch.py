@@ -21,15 +21,16 @@ MEAN, UNIT = 0.4, 0.36
 
 
 def condition_of(slices: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """Return what the network sees of slices (B, N, 4, H, W) in [0, 1]: (B, 4 N, H, W), about [-1, 1], 0 for nothing.
+    """Return the network's input for slices (B, N, 4, H, W) in [0, 1]: (B, 4 N, H, W), about [-1, 1], 0 for nothing.
 
     Args:
-        slices: flair, t1, t2, t1ce of N neighbouring slices.
-        present: (B, 4), 1 for each modality that it may see.
+        slices: flair, t1, t2, t1ce of N neighbouring slices, or of volumes (B, 1, 4, H, W, D).
+        present: (B, 4), 1 for each modality that may be used.
     """
-    slices = slices * present[:, None, :, None, None]
+    present = present.view(len(present), 1, -1, *[1] * (slices.ndim - 3))
+    slices = slices * present
     brain = (slices != 0).any(dim=2, keepdim=True)
-    return ((slices - MEAN) / UNIT * brain * present[:, None, :, None, None]).flatten(1, 2)
+    return ((slices - MEAN) / UNIT * brain * present).flatten(1, 2)
 
 
 def task_of(target: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
@@ -95,15 +96,21 @@ class PrepareAnchoredBatch(PrepareBatch):
         image = image[..., rows, columns]
         inside = (image != 0).any(dim=1, keepdim=True)
         image, inside = random_affine(image, inside, batchdata["mirrored"], self.affine_share)
-        slices = (image * (inside > 0.5)).unflatten(1, (-1, len(MODALITIES)))
+        return self.noised((image * (inside > 0.5)).unflatten(1, (-1, len(MODALITIES))))
+
+    def noised(
+        self, slices: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], tuple, dict[str, torch.Tensor]]:
+        """Return a batch for slices (B, N, 4, h, w) or volumes (B, 1, 4, h, w, d), see `__call__`."""
         middle = slices[:, slices.shape[1] // 2]
         there = middle.flatten(2).any(dim=2)
         enough = there.sum(dim=1) >= 2
         chosen, present = self.draw((there | ~enough[:, None]).cpu())
         pairs = zip(middle, chosen.tolist(), present.bool().tolist(), strict=True)
         anchor = torch.stack([anchor_image(piece, wanted, seen) for piece, wanted, seen in pairs])
-        real = middle.take_along_dim(chosen.to(middle.device)[:, None, None, None], dim=1)
-        brain = ((middle != 0).any(dim=1, keepdim=True) & enough.view(-1, 1, 1, 1)).to(middle)
+        single = [1] * (middle.ndim - 1)
+        real = middle.take_along_dim(chosen.to(middle.device).view(-1, *single), dim=1)
+        brain = ((middle != 0).any(dim=1, keepdim=True) & enough.view(-1, *single)).to(middle)
         x0 = (real - anchor) * brain
         last = self.schedule.num_train_timesteps - 1
         timesteps = torch.randint(0, last + 1, (len(x0),))
@@ -111,8 +118,12 @@ class PrepareAnchoredBatch(PrepareBatch):
         x_t = self.schedule.add_noise(x0, torch.randn_like(x0), timesteps)
         present = present.to(x0)
         task = task_of(chosen.to(x0.device), present)
-        inputs = torch.cat([x_t, condition_of(slices, present)], dim=1)
+        inputs = torch.cat([x_t, condition_of(self.varied(slices), present)], dim=1)
         return inputs, {"x0": x0, "anchor": anchor, "brain": brain}, (), {"timesteps": timesteps, "task": task}
+
+    def varied(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return slices as the network is given them, here unchanged."""
+        return slices
 
     def draw(self, there: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a target (B,) for each slice and what it is made from (B, 4), given what is there (B, 4), bool."""

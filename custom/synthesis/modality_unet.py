@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from monai.networks.layers.factories import Conv
 from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
+from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,6 +29,7 @@ class ModalityUNet(nn.Module):
         in_channels: channels of the input: the noisy target, and each modality of each neighbouring slice.
         channels: features of each level; each level below the first halves the resolution once more. Multiples of 8.
         embedding: features that time, target and presence become.
+        spatial_dims: 2 for slices, 3 for volumes.
     """
 
     def __init__(
@@ -34,26 +37,29 @@ class ModalityUNet(nn.Module):
         in_channels: int,
         channels: Sequence[int] = (48, 96, 144),
         embedding: int = 128,
+        spatial_dims: int = 2,
     ) -> None:
         super().__init__()
+        conv, transposed = Conv[Conv.CONV, spatial_dims], Conv[Conv.CONVTRANS, spatial_dims]
+        self.fold = 2**spatial_dims  # pixels or voxels that become one
         self.time_features = channels[0]
         self.time = nn.Sequential(
             nn.Linear(channels[0], embedding), nn.LeakyReLU(SLOPE), nn.Linear(embedding, embedding)
         )
         self.task = nn.Linear(2 * len(MODALITIES), embedding)
-        self.stem = nn.Conv2d(4 * in_channels, channels[0], 3, padding=1)
+        self.stem = conv(self.fold * in_channels, channels[0], 3, padding=1)
         self.down_blocks, self.downs = nn.ModuleList(), nn.ModuleList()
         self.up_blocks, self.ups = nn.ModuleList(), nn.ModuleList()
         for upper, lower in pairwise(channels):
-            self.down_blocks.append(ResidualBlock(upper, embedding))
-            self.downs.append(nn.Conv2d(upper, lower, 2, stride=2))
-            self.ups.append(nn.ConvTranspose2d(lower, upper, 2, stride=2))
-            self.up_blocks.append(ResidualBlock(upper, embedding))
-        self.middle = nn.ModuleList(ResidualBlock(channels[-1], embedding) for _ in range(2))
-        self.last = nn.Conv2d(channels[0], 4 * 2, 3, padding=1)
+            self.down_blocks.append(ResidualBlock(upper, embedding, spatial_dims))
+            self.downs.append(conv(upper, lower, 2, stride=2))
+            self.ups.append(transposed(lower, upper, 2, stride=2))
+            self.up_blocks.append(ResidualBlock(upper, embedding, spatial_dims))
+        self.middle = nn.ModuleList(ResidualBlock(channels[-1], embedding, spatial_dims) for _ in range(2))
+        self.last = conv(channels[0], self.fold * 2, 3, padding=1)
         with torch.no_grad():  # at first the target is the anchor, give or take a twelfth of the scale
             self.last.weight.mul_(0.1)
-            self.last.bias = nn.Parameter(torch.tensor([0.0] * 4 + [-5.0] * 4))
+            self.last.bias = nn.Parameter(torch.tensor([0.0] * self.fold + [-5.0] * self.fold))
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
         """Return the clean target and the log of its variance, (B, 2, H, W), for slices ``x`` (B, in_channels, H, W).
@@ -66,7 +72,7 @@ class ModalityUNet(nn.Module):
         """
         told = self.time(get_timestep_embedding(timesteps, self.time_features)) + self.task(task)
         told = F.leaky_relu(told, SLOPE)
-        features = self.stem(F.pixel_unshuffle(x, 2))
+        features = self.stem(pixelunshuffle(x, spatial_dims=x.ndim - 2, scale_factor=2))
         skips = []
         for block, down in zip(self.down_blocks, self.downs, strict=True):
             features = block(features, told)
@@ -76,19 +82,20 @@ class ModalityUNet(nn.Module):
             features = block(features, told)
         for block, up, skip in reversed(list(zip(self.up_blocks, self.ups, skips, strict=True))):
             features = block(up(features) + skip, told)
-        return F.pixel_shuffle(self.last(F.leaky_relu(features, SLOPE)), 2)
+        return pixelshuffle(self.last(F.leaky_relu(features, SLOPE)), spatial_dims=x.ndim - 2, scale_factor=2)
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside the identity; ``told`` (B, embedding) scales and shifts what is between them."""
 
-    def __init__(self, channels: int, embedding: int) -> None:
+    def __init__(self, channels: int, embedding: int, spatial_dims: int = 2) -> None:
         super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
         self.before = nn.GroupNorm(GROUPS, channels)
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = conv(channels, channels, 3, padding=1)
         self.between = nn.GroupNorm(GROUPS, channels)
         self.film = nn.Linear(embedding, 2 * channels)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = conv(channels, channels, 3, padding=1)
         nn.init.zeros_(self.film.weight)
         nn.init.zeros_(self.film.bias)
         with torch.no_grad():
@@ -96,7 +103,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
         """Return features of the same shape as ``x``, (B, channels, h, w)."""
-        scale, shift = self.film(told)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.film(told).view(len(x), -1, *[1] * (x.ndim - 2)).chunk(2, dim=1)
         features = self.first(F.leaky_relu(self.before(x), SLOPE))
         features = self.between(features) * (1 + scale) + shift
         return x + self.second(F.leaky_relu(features, SLOPE))

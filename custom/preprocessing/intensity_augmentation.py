@@ -1,10 +1,12 @@
-"""Random augmentation of a whole batch of slices at once.
+"""Random augmentation of a whole batch of slices or volumes at once.
 
 MONAI's random transforms process one slice at a time, at 7 ms for the 18 channels of a slice, while the network's
 training step takes 15 ms per slice. Augmenting a whole batch costs 3 ms per slice, on one core.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
@@ -36,7 +38,7 @@ def random_contrast(
     Contrast is what differs most between scanners and protocols: the network must not memorise absolute intensities.
 
     Args:
-        image: (B, N, C, H, W), C modalities of N neighbouring slices, in [0, 1].
+        image: (B, N, C, H, W), C modalities of N neighbouring slices, in [0, 1], or (B, 1, C, H, W, D).
         probability: fraction of the modalities that are changed.
         gain: largest relative change of the contrast around ``middle``, in both directions.
         shift: largest intensity offset, in both directions.
@@ -56,7 +58,7 @@ def random_contrast(
     result = image.transpose(1, 2).clone()  # (B, C, N, H, W)
     changed = torch.rand(result.shape[:2]) < probability
     given = result[changed]  # only these, since powers are slow
-    shape = (len(given), 1, 1, 1)
+    shape = (len(given), *[1] * (image.ndim - 2))
     exponent = torch.exp(uniform(-gamma, gamma, *shape)).to(image)
     factor = 1 + uniform(-gain, gain, *shape).to(image)
     offset = uniform(-shift, shift, *shape).to(image) + middle * (1 - factor)
@@ -73,7 +75,7 @@ def random_quality(
     Blur and bias field are the same in neighbouring slices.
 
     Args:
-        image: (B, N, C, H, W), C modalities of N neighbouring slices.
+        image: (B, N, C, H, W), C modalities of N neighbouring slices, or (B, 1, C, H, W, D).
         probability: fraction of the slices that get each of the three.
         noise: largest standard deviation of the noise.
         bias: largest logarithm of the bias field's factor, in both directions.
@@ -85,10 +87,11 @@ def random_quality(
     result = image.clone()
     blurred, noisy, shaded = (torch.rand(3, len(image)) < probability).unbind()
     result[blurred] = mean_around(result[blurred].flatten(1, 2)).unflatten(1, image.shape[1:3])
-    deviation = uniform(0, noise, int(noisy.sum()), 1, 1, 1, 1).to(image)
+    spatial = image.shape[3:]
+    deviation = uniform(0, noise, int(noisy.sum()), *[1] * (image.ndim - 1)).to(image)
     result[noisy] += deviation * torch.randn_like(result[noisy])
-    fields = uniform(-bias, bias, int(shaded.sum()), image.shape[2], side, side).to(image)
-    fields = F.interpolate(fields, size=image.shape[-2:], mode="bilinear", align_corners=True)
+    fields = uniform(-bias, bias, int(shaded.sum()), image.shape[2], *[side] * len(spatial)).to(image)
+    fields = F.interpolate(fields, size=spatial, mode=_linear(spatial), align_corners=True)
     result[shaded] *= fields.exp()[:, None]
     return result * (image != 0)
 
@@ -103,8 +106,9 @@ def random_tumours(
     the same in neighbouring slices. MONAI's transforms change tumour and brain together.
 
     Args:
-        image: (B, N, 6, H, W), `custom.preprocessing.channels.CHANNELS` of N neighbouring slices.
-        label: (B, classes, H, W), in [0, 1], of the middle slice.
+        image: (B, N, 6, H, W), `custom.preprocessing.channels.CHANNELS` of N neighbouring slices; or (B, 1, C, H, W, D)
+            with the first C of these channels.
+        label: (B, classes, H, W), in [0, 1], of the middle slice, or (B, classes, H, W, D).
         probability: fraction of the slices that get each of the two.
         fade: largest fraction of the tumour's contrast that is removed, drawn for each channel.
         rim: smallest distance of a cavity from the tumour's edge, in pixels.
@@ -117,29 +121,75 @@ def random_tumours(
     tumour = label.amax(dim=1, keepdim=True)
     faded, hollow = torch.rand(2, len(image)) < probability
     normal = mean_outside(image, tumour)
-    contrast = fade * torch.rand(int(faded.sum()), 1, image.shape[2], 1, 1).to(image)
-    edge = F.avg_pool2d(tumour, 3, stride=1, padding=1)[:, None]
+    spatial = image.shape[3:]
+    single = [1] * len(spatial)
+    contrast = fade * torch.rand(int(faded.sum()), 1, image.shape[2], *single).to(image)
+    edge = _mean(spatial)(tumour, 3, stride=1, padding=1)[:, None]
     result[faded] += contrast * edge[faded] * (normal - image)[faded]
 
     count = int(hollow.sum())
-    core = 1 - F.max_pool2d(1 - tumour[hollow], 2 * rim + 1, stride=1, padding=rim)
-    surface = F.interpolate(torch.randn(count, 1, side, side), size=image.shape[-2:], mode="bicubic").to(image)
-    cavity = core * (surface > uniform(-0.5, 1.5, count, 1, 1, 1).to(image))
-    cavity = F.avg_pool2d(cavity, 3, stride=1, padding=1)[:, None]
-    low, high = torch.tensor([FLUID[name] for name in CHANNELS]).to(image)[:, :, None, None].unbind(dim=1)
-    fluid = low + (high - low) * torch.rand(count, 1, image.shape[2], 1, 1).to(image)
+    core = -_largest(spatial)(-tumour[hollow], 2 * rim + 1, stride=1, padding=rim)
+    smooth = "bicubic" if len(spatial) == 2 else "trilinear"
+    surface = F.interpolate(torch.randn(count, 1, *[side] * len(spatial)).to(image), size=spatial, mode=smooth)
+    cavity = core * (surface > uniform(-0.5, 1.5, count, 1, *single).to(image))
+    cavity = _mean(spatial)(cavity, 3, stride=1, padding=1)[:, None]
+    fluids = torch.tensor([FLUID[name] for name in CHANNELS[: image.shape[2]]]).to(image)
+    low, high = fluids.view(-1, 2, *single).unbind(dim=1)
+    fluid = low + (high - low) * torch.rand(count, 1, image.shape[2], *single).to(image)
     fluid = fluid + 0.2 * (image - normal)[hollow]  # keeps some texture
     result[hollow] += cavity * (fluid - result[hollow])
     return result * (image != 0)
 
 
+def random_thickness(image: torch.Tensor, probability: float = 0.25, thickest: int = 4) -> torch.Tensor:
+    """Replace some modalities of some volumes by thick slices, as 2-D sequences have them; zero stays zero.
+
+    Each chosen volume gets one direction and one thickness; each of its modalities is changed with a chance of a half.
+
+    Args:
+        image: (B, 1, C, H, W, D).
+        probability: fraction of the volumes that are changed.
+        thickest: largest thickness in voxels; the smallest is 2.
+
+    Returns:
+        The changed image, same shape.
+    """
+    result = image.clone()
+    for number in (torch.rand(len(image)) < probability).nonzero().flatten().tolist():
+        axis, thickness = int(torch.randint(3, ())), int(torch.randint(2, thickest + 1, ()))
+        chosen = torch.rand(image.shape[2]) < 0.5
+        volume = image[number, 0, chosen][None]
+        if volume.shape[1] == 0:
+            continue
+        stride = [thickness if axis == other else 1 for other in range(3)]
+        inside = (volume != 0).to(volume)
+        thick, weight = (F.avg_pool3d(part, stride, ceil_mode=True) for part in (volume, inside))
+        thick = thick / weight.clamp(min=0.1)
+        result[number, 0, chosen] = F.interpolate(thick, size=volume.shape[2:], mode="trilinear")[0] * inside[0]
+    return result
+
+
 def mean_outside(image: torch.Tensor, tumour: torch.Tensor) -> torch.Tensor:
     """Return the mean (B, N, C, 1, 1) of ``image`` (B, N, C, H, W) outside ``tumour`` (B, 1, H, W), without zeros."""
     weight = (image != 0) * (1 - tumour)[:, None]
-    return (image * weight).sum(dim=(-1, -2), keepdim=True) / weight.sum(dim=(-1, -2), keepdim=True).clamp(min=1)
+    spatial = tuple(range(3, image.ndim))
+    return (image * weight).sum(dim=spatial, keepdim=True) / weight.sum(dim=spatial, keepdim=True).clamp(min=1)
 
 
 def mean_around(image: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the non-zero pixels in each 3 x 3 neighbourhood of an image (B, C, H, W)."""
-    total, inside = (F.avg_pool2d(part, 3, stride=1, padding=1) for part in (image, (image != 0).to(image)))
-    return total / inside.clamp(min=1 / 9)  # otherwise the edge of the brain would become dark
+    """Return the mean of the non-zero pixels in each 3 x 3 neighbourhood of an image (B, C, H, W) or (B, C, H, W, D)."""
+    mean = _mean(image.shape[2:])
+    total, inside = (mean(part, 3, stride=1, padding=1) for part in (image, (image != 0).to(image)))
+    return total / inside.clamp(min=1 / 27)  # otherwise the edge of the brain would become dark
+
+
+def _linear(spatial: torch.Size) -> str:
+    return {2: "bilinear", 3: "trilinear"}[len(spatial)]
+
+
+def _mean(spatial: torch.Size) -> Callable[..., torch.Tensor]:
+    return {2: F.avg_pool2d, 3: F.avg_pool3d}[len(spatial)]
+
+
+def _largest(spatial: torch.Size) -> Callable[..., torch.Tensor]:
+    return {2: F.max_pool2d, 3: F.max_pool3d}[len(spatial)]

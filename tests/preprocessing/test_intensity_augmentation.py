@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from custom.segmentation.augmentation import random_contrast, random_quality, random_tumours
+from custom.preprocessing.intensity_augmentation import random_contrast, random_quality, random_tumours
 
 
 @pytest.fixture(autouse=True)
