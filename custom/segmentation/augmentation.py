@@ -104,7 +104,7 @@ def random_tumours(
 
     Args:
         image: (B, N, 6, H, W), `custom.preprocessing.channels.CHANNELS` of N neighbouring slices.
-        label: (B, classes, H, W), in [0, 1], of the middle slice.
+        label: (B, classes, H, W), in [0, 1], of the middle slice; the first class is the whole tumour.
         probability: fraction of the slices that get each of the two.
         fade: largest fraction of the tumour's contrast that is removed, drawn for each channel.
         rim: smallest distance of a cavity from the tumour's edge, in pixels.
@@ -114,7 +114,7 @@ def random_tumours(
         The changed image, same shape.
     """
     result = image.clone()
-    tumour = label.amax(dim=1, keepdim=True)
+    tumour = label[:, :1]  # the other regions lie inside of it, and may be NaN
     faded, hollow = torch.rand(2, len(image)) < probability
     normal = mean_outside(image, tumour)
     contrast = fade * torch.rand(int(faded.sum()), 1, image.shape[2], 1, 1).to(image)
