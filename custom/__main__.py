@@ -107,7 +107,7 @@ def dice(mask: str, truth: str, label_scheme: str = "auto") -> str:
     from custom.common.regions import REGIONS, TITLES
     from custom.data.load import load_mask
     from custom.data.regions import regions_of
-    from custom.evaluation.overlap import dice as dice_of
+    from custom.evaluation.overlap import dice_score
 
     files = {"mask": mask, "truth": truth}
     found, expected = (load_mask(as_path(file, option), label_scheme) for option, file in files.items())
@@ -119,7 +119,7 @@ def dice(mask: str, truth: str, label_scheme: str = "auto") -> str:
             continue
         one, other = (mask.numpy() > 0 for mask in masks)
         volumes = [mask.sum() * voxel_mm3(expected.affine) / 1000 for mask in (one, other)]
-        score = dice_of(one, other, expected.affine.numpy())
+        score = dice_score(one, other, expected.affine.numpy())
         lines.append(f"{TITLES[region]}: Dice {score:.3f}; {volumes[0]:.1f} ml found, {volumes[1]:.1f} ml true")
     return "\n".join(lines)
 

@@ -27,7 +27,7 @@ class MetricPerClass(CumulativeIterationMetric):
     NaN, and its `HausdorffDistanceMetric` needs the spacing with each call, which its handler does not pass.
 
     Args:
-        metric: a function such as `dice`: of the predicted and the ground-truth mask of one class, (H, W, D) bool,
+        metric: a function such as `dice_score`: of the predicted and the ground-truth mask of one class, (H, W, D) bool,
             cropped to their common bounding box, and of the affine (4, 4).
     """
 
@@ -51,7 +51,7 @@ class MetricPerClass(CumulativeIterationMetric):
         return torch.as_tensor(self.get_buffer()).nanmean()
 
 
-def dice(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:
+def dice_score(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:
     """Return the Dice coefficient: twice the voxels in both masks, over the voxels of each."""
     total = predicted.sum() + truth.sum()
     return float(2 * (predicted & truth).sum() / total) if total else 1.0

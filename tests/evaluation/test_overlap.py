@@ -8,12 +8,12 @@ import torch
 from monai.data import MetaTensor
 from monai.metrics import compute_dice, compute_iou
 
-from custom.evaluation.overlap import MetricPerClass, dice, hd95_mm, iou, precision, sensitivity, slice_dice
+from custom.evaluation.overlap import MetricPerClass, dice_score, hd95_mm, iou, precision, sensitivity, slice_dice
 
 SIZE = (12, 12, 12)
 UNIT = np.eye(4)
 EMPTY = np.zeros(SIZE, dtype=bool)
-METRICS = [dice, iou, sensitivity, precision, slice_dice, hd95_mm]
+METRICS = [dice_score, iou, sensitivity, precision, slice_dice, hd95_mm]
 
 
 def box(*ranges: tuple[int, int]) -> np.ndarray:
@@ -27,7 +27,8 @@ CUBE = box((2, 6), (2, 6), (2, 6))
 
 
 @pytest.mark.parametrize(
-    ("metric", "neither", "one"), [(dice, 1, 0), (iou, 1, 0), (sensitivity, 1, 0), (precision, 1, 0), (slice_dice, 1, 0), (hd95_mm, 0, 374)]
+    ("metric", "neither", "one"),
+    [(dice_score, 1, 0), (iou, 1, 0), (sensitivity, 1, 0), (precision, 1, 0), (slice_dice, 1, 0), (hd95_mm, 0, 374)],
 )
 def test_a_class_in_neither_mask_is_perfect_and_in_one_only_as_bad_as_can_be(metric, neither, one):
     assert metric(EMPTY, EMPTY, UNIT) == neither
@@ -49,7 +50,7 @@ def test_sensitivity_and_precision_are_shares_of_the_truth_and_of_the_prediction
 def test_dice_and_iou_are_those_of_monai():
     other = np.roll(CUBE, (1, 1, 0), (0, 1, 2))
     masks = [torch.from_numpy(mask)[None, None] for mask in (CUBE, other)]
-    assert dice(CUBE, other, UNIT) == pytest.approx(compute_dice(*masks).item())
+    assert dice_score(CUBE, other, UNIT) == pytest.approx(compute_dice(*masks).item())
     assert iou(CUBE, other, UNIT) == pytest.approx(compute_iou(*masks).item())
 
 
@@ -118,7 +119,7 @@ def test_a_class_that_the_ground_truth_does_not_tell_has_no_value_and_no_part_in
     untold = np.full(SIZE, np.nan, np.float32)
     predicted = studies(np.stack([CUBE, CUBE]), np.stack([EMPTY, CUBE]))
     truth = studies(np.stack([CUBE, EMPTY]), np.stack([CUBE.astype(np.float32), untold]))
-    metric = MetricPerClass(dice)
+    metric = MetricPerClass(dice_score)
     metric(predicted, truth)
     assert metric.get_buffer().nan_to_num(nan=-1).tolist() == [[1, 0], [0, -1]]
     assert metric.aggregate().item() == pytest.approx(1 / 3)

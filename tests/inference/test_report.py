@@ -284,7 +284,9 @@ def test_it_says_what_was_found_and_what_made_the_result(folder, page):
 # ---- images
 
 
-@pytest.mark.parametrize("name", ["seg", "prob_wt", "prob_tc", "prob_et", "flair", "t1ce", "t1ce_synthetic", "residual"])
+@pytest.mark.parametrize(
+    "name", ["seg", "prob_wt", "prob_tc", "prob_et", "flair", "t1ce", "t1ce_synthetic", "residual"]
+)
 def test_images_are_bytes_with_axes_to_the_right_front_and_top(page, name):
     image = page.image(name)
     assert image.get_data_dtype() == np.uint8
