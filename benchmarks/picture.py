@@ -40,8 +40,8 @@ class Slice(NamedTuple):
     """The axial slice of a study with the most true tumour: the patient's right on the left, anterior up.
 
     Attributes:
-        images: "flair", "t1ce", "truth", maps and masks -> (rows, columns). FLAIR and T1ce run from 0, the 0.5th percentile of
-            the brain, to 1, the 99.5th; synthetic T1ce has the scale of the real one.
+        images: "flair", "t1ce", "truth", maps and masks -> (rows, columns). FLAIR and T1ce run from 0, the 0.5th
+            percentile of the brain, to 1, the 99.5th; synthetic T1ce has the scale of the real one.
         extent: where the left, right, lower and upper edge are, in mm from the middle of the brain.
         size: width and height of the brain in mm.
     """
@@ -127,9 +127,7 @@ def main(study_folder: str, results_folder: str, picture: str) -> None:
     study = find_study(study_folder)
     if study.label is None:
         raise BadInput(f"{study_folder} has no mask, expected one to compare with.")
-    files = {
-        name: Path(results_folder) / f"{study.id}_{name}.nii.gz" for name in ("t1ce_synthetic", "residual", "seg")
-    }
+    files = {name: Path(results_folder) / f"{study.id}_{name}.nii.gz" for name in ("t1ce_synthetic", "residual", "seg")}
     mask = {"seg": files.pop("seg")}
     shown = read_slice(study_folder, study.label, files, mask)
     titles = {**TITLES, "seg": "mask", "truth": "truth"}

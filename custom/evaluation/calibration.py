@@ -14,7 +14,8 @@ class CalibrationMetric(CumulativeIterationMetric):
 
     Takes probabilities (B, C, H, W, D) and a target (B, C + 1, H, W, D): the ground-truth masks, then the brain. Stores
     (B, C, 15, 3): for each bin the mean probability, the fraction of tumour, and the number of voxels; the first two
-    are NaN in an empty bin. All bins of a class are empty if its ground truth is NaN. MONAI's `CalibrationErrorMetric` includes the air around the head and returns no bins.
+    are NaN in an empty bin. All bins of a class are empty if its ground truth is NaN. MONAI's `CalibrationErrorMetric`
+    includes the air around the head and returns no bins.
     """
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]

@@ -27,8 +27,8 @@ class MetricPerClass(CumulativeIterationMetric):
     NaN, and its `HausdorffDistanceMetric` needs the spacing with each call, which its handler does not pass.
 
     Args:
-        metric: a function such as `dice_score`: of the predicted and the ground-truth mask of one class, (H, W, D) bool,
-            cropped to their common bounding box, and of the affine (4, 4).
+        metric: a function such as `dice_score`: of the predicted and the ground-truth mask of one class, (H, W, D)
+            bool, cropped to their common bounding box, and of the affine (4, 4).
     """
 
     def __init__(self, metric: Callable[[np.ndarray, np.ndarray, np.ndarray], float]) -> None:
@@ -37,8 +37,10 @@ class MetricPerClass(CumulativeIterationMetric):
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: MetaTensor) -> torch.Tensor:  # type: ignore[override]
         affine = convert_to_numpy(y.affine)
-        studies = zip(*(convert_to_numpy(masks) for masks in (y_pred, y)), strict=True)
-        return torch.tensor([[self._value(*masks, affine) for masks in zip(*study, strict=True)] for study in studies])
+        studies = zip(convert_to_numpy(y_pred), convert_to_numpy(y), strict=True)
+        return torch.tensor(
+            [[self._value(one, other, affine) for one, other in zip(*study, strict=True)] for study in studies]
+        )
 
     def _value(self, predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:
         if np.isnan(truth).any():

@@ -69,8 +69,8 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
         channel_order: modality of each channel of a 4-D file.
 
     Raises:
-        BadInput: the folder has no run report or lacks a map, a map is not on the study's grid, the mask has values that
-            its label scheme lacks, or the study cannot be read.
+        BadInput: the folder has no run report or lacks a map, a map is not on the study's grid, the mask has values
+            that its label scheme lacks, or the study cannot be read.
     """
     folder = Path(results_dir)
     run = _read_run(folder)

@@ -91,7 +91,7 @@ class RegionMasksd(MapTransform):
         box = (slice(None), *_box(masks.as_tensor().amax(dim=0)))  # components take time in proportion to the volume
         inside = [
             # measured by the affine, which cutting leaves as it is
-            RemoveSmallObjects(smallest, by_measure=True)(mask) if smallest else mask
+            RemoveSmallObjects(smallest, by_measure=True)(mask) if smallest else mask  # type: ignore[arg-type]  # mm3
             for mask, smallest in zip(masks[box].split(1), self.smallest, strict=True)
         ]
         nested = torch.cat([torch.as_tensor(mask).as_subclass(torch.Tensor) for mask in inside]).cummin(dim=0).values

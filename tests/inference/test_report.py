@@ -20,8 +20,8 @@ from matplotlib.image import imread
 
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.common.regions import TITLES
-from custom.data.phantom import make_study
 from custom.data.label_colours import COLOURS
+from custom.data.phantom import make_study
 from custom.inference.report import largest_sections, levels_reached, write_report
 from tests.bundles.command_line import REPOSITORY, SEG, run_bundle, small_bundles
 from tests.dicom.write_dicom import write_dicom_study
