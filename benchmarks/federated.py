@@ -31,7 +31,7 @@ from custom.federated.client import make_client  # noqa: E402
 
 SIZES = {"north": 6, "south": 4, "west": 2}
 SMALL_NETWORKS = {"recoseg_synth": {"channels": [32, 64, 64]}, "recoseg_seg": {"filters": [8, 16, 32, 64, 128]}}
-FIGURES = {"recoseg_synth": ("psnr", "ssim"), "recoseg_seg": ("dice", "iou")}
+FIGURES = {"recoseg_synth": ("psnr", "ssim"), "recoseg_seg": ("dice_wt", "iou_wt")}
 LEARNING_RATE = 1e-3  # higher than the bundles': there are few steps
 
 

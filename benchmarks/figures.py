@@ -9,7 +9,8 @@ maps, and segmentation.png. With --systems_dir, the output folder of benchmarks/
 
 Nothing is selected by hand: the pictures show the studies with the best, the median (with an even number, the lower of
 the middle two) and the worst Dice in the first evaluation, in the slice with the most ground-truth tumour. Dice is for
-the whole tumour in the whole study, even if an evaluation has several classes.
+the whole tumour in the whole study. The parts of a tumour are blue (necrotic and non-enhancing core), green (oedema)
+and yellow (enhancing).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from matplotlib.lines import Line2D
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.picture import MASK, TITLES, TRUTH, Slice, outline, read_slice, show  # noqa: E402
+from benchmarks.picture import TITLES, TRUTH, Slice, outline, paint, read_slice, show  # noqa: E402
 from benchmarks.table import folders_of, mean_and_interval  # noqa: E402
 from custom.common.atomic_files import written_beside  # noqa: E402
 from custom.common.errors import BadInput  # noqa: E402
@@ -52,17 +53,17 @@ class Evaluation:
 
     Attributes:
         dice: study -> Dice of the whole tumour.
-        reliability: the bins of all studies together, see `custom.evaluation.calibration.reliability_curve`.
+        reliability: the bins of the whole tumour of all studies together, see
+            `custom.evaluation.calibration.reliability_curve`.
         ece: mean expected calibration error.
     """
 
     def __init__(self, folder: Path) -> None:
         metrics = json.loads((folder / "metrics.json").read_text())
         self.folder = folder
-        self.suffix = "" if "dice" in metrics["mean"] else "_wt"  # of metrics and maps, with several classes
-        self.dice: dict[str, float] = {id: figures["dice" + self.suffix] for id, figures in metrics["studies"].items()}
-        self.reliability = metrics["reliability" + self.suffix]
-        self.ece = metrics["mean"]["ece" + self.suffix]
+        self.dice: dict[str, float] = {id: figures["dice_wt"] for id, figures in metrics["studies"].items()}
+        self.reliability = metrics["reliability_wt"]
+        self.ece = metrics["mean"]["ece_wt"]
 
     def map(self, study: str, name: str) -> Path:
         """Return the file of a study's map; it exists only if the evaluation saved maps."""
@@ -120,8 +121,8 @@ def read_study(study: str, items: Mapping[str, Any], evaluations: Mapping[str, E
         raise BadInput(f"--dataset_dir has no study {study} with a mask, expected the dataset of the evaluations.")
     first = next(iter(evaluations.values()))
     maps = {name: first.map(study, name) for name in ("t1ce_synthetic", "residual")}
-    masks = {f"[{name}]": each.map(study, "seg" + each.suffix) for name, each in evaluations.items()}
-    return read_slice(items[study]["image"], items[study]["label"], maps | masks)
+    masks = {f"[{name}]": each.map(study, "seg") for name, each in evaluations.items()}
+    return read_slice(items[study]["image"], items[study]["label"], maps, masks)
 
 
 def draw_synthesis(chosen: Mapping[str, str], slices: Mapping[str, Slice]) -> plt.Figure:
@@ -137,7 +138,7 @@ def draw_synthesis(chosen: Mapping[str, str], slices: Mapping[str, Slice]) -> pl
         outline(row[-1], shown, "truth", TRUTH)
     bar = figure.colorbar(residual, ax=axes, location="bottom", shrink=0.38, anchor=(1.0, 0.5), aspect=30, pad=0.01)
     bar.set_label("|T1ce - synthetic T1ce|; normal tissue is 0.4 bright")
-    legend(figure, {"true tumour": TRUTH}, "lower left")
+    legend(figure, {"true tumour": {**TRUTH, "colors": "grey"}}, "lower left")
     return figure
 
 
@@ -150,10 +151,10 @@ def draw_segmentation(
         for axis in row:
             show(axis, slices[study], "flair", largest(slices))
         for axis, (name, evaluation) in zip(row[1:], evaluations.items(), strict=True):
-            outline(axis, slices[study], f"[{name}]", MASK)
+            paint(axis, slices[study], f"[{name}]")
             outline(axis, slices[study], "truth", TRUTH)
             axis.set_xlabel(f"3D Dice {evaluation.dice[study]:.3f}")
-    legend(figure, {"true tumour": TRUTH, "segmented": MASK}, "outside lower left")
+    legend(figure, {"true tumour": {**TRUTH, "colors": "grey"}}, "outside lower left")
     return figure
 
 

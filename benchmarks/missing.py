@@ -41,9 +41,9 @@ def subset_dice(dataset_dir: str, datalist: str, weights: str) -> dict[str, list
             reduced = without(slices, torch.tensor([present]).repeat(len(slices), 1))[:, 0].movedim(0, -1)
             with torch.no_grad():
                 predicted = inferer(reduced[None], network)[0]
-            data = {**study, "pred": torch.zeros_like(image[:1]).copy_(predicted)}
+            data = {**study, "pred": torch.zeros_like(image[: len(predicted)]).copy_(predicted)}
             data = post(decollate_batch(list_data_collate([data]))[0])
-            dice = DiceMetric(ignore_empty=False)(data["pred"][None], data["label"][None])
+            dice = DiceMetric(ignore_empty=False)(data["masks"][None, :1], data["label"][None, :1])
             name = " ".join(modality for modality, there in zip(MODALITIES, present, strict=True) if there)
             found.setdefault(name, []).append(round(float(dice), 4))
         print(study["id"], file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A strip of pictures of one study and its results: FLAIR, T1ce, synthetic T1ce, residual, mask against truth.
+"""A strip of pictures of one study and its results: FLAIR, T1ce, synthetic T1ce, residual, mask and truth.
 
 python benchmarks/picture.py STUDY_FOLDER RESULTS_FOLDER PICTURE.png
 
@@ -24,15 +24,15 @@ sys.path.insert(0, str(ROOT))
 from custom.common.errors import BadInput  # noqa: E402
 from custom.common.pictures import fullest_section, in_window, radiological  # noqa: E402
 from custom.data.find import find_study  # noqa: E402
-from custom.data.load import LoadStudyd  # noqa: E402
+from custom.data.label_colours import COLOURS  # noqa: E402
+from custom.data.load import LoadStudyd, load_mask  # noqa: E402
 from custom.preprocessing.residual import RESIDUAL_TOP  # noqa: E402
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-# an orange and a blue that nobody mistakes for each other; truth is dashed and drawn last, so that both show
-MASK = {"colors": "#FF7F0E", "linewidths": 1.6}
-TRUTH = {"colors": "#00C8FF", "linewidths": 1.3, "linestyles": [(0, (2.5, 1.5))]}
+OPACITY = 0.55  # of the parts of a tumour, so that the image under them shows
+TRUTH = {"colors": "white", "linewidths": 1.3, "linestyles": [(0, (2.5, 1.5))]}
 TITLES = {"flair": "FLAIR", "t1ce": "T1ce", "t1ce_synthetic": "synthetic T1ce", "residual": "residual"}
 
 
@@ -40,8 +40,8 @@ class Slice(NamedTuple):
     """The axial slice of a study with the most true tumour: the patient's right on the left, anterior up.
 
     Attributes:
-        images: "flair", "t1ce", "truth" and maps -> (rows, columns). FLAIR and T1ce run from 0, the 0.5th percentile of
-            the brain, to 1, the 99.5th; synthetic T1ce has the scale of the real one.
+        images: "flair", "t1ce", "truth", maps and masks -> (rows, columns). FLAIR and T1ce run from 0, the 0.5th
+            percentile of the brain, to 1, the 99.5th; synthetic T1ce has the scale of the real one.
         extent: where the left, right, lower and upper edge are, in mm from the middle of the brain.
         size: width and height of the brain in mm.
     """
@@ -51,23 +51,26 @@ class Slice(NamedTuple):
     size: tuple[float, float]
 
 
-def read_slice(image: Any, label: str | Path, maps: Mapping[str, Path]) -> Slice:
-    """Return the slice of a study, as `LoadStudyd` takes it, with its mask and the maps in the files ``maps``.
+def read_slice(
+    image: Any, label: str | Path, maps: Mapping[str, Path], masks: Mapping[str, Path] | None = None
+) -> Slice:
+    """Return the slice of a study, as `LoadStudyd` takes it, with its mask, and maps and other masks in files.
 
     Raises:
         BadInput: a file does not exist or cannot be read, is of another grid than the study, or nothing is tumour.
     """
     study = LoadStudyd(modalities=("flair", "t1ce"))({"image": image, "label": str(label)})
     data = {**dict(zip(("flair", "t1ce"), study["image"].split(1), strict=True)), "truth": study["label"]}
-    for name, file in maps.items():
+    files = {**maps, **(masks or {})}
+    for name, file in files.items():
         if not file.is_file():
             raise BadInput(
                 f"{file} does not exist, expected a map of an inference, or of an evaluation with --save_maps true."
             )
-        data[name] = LoadImage("NibabelReader", ensure_channel_first=True)(file)
+        data[name] = LoadImage("NibabelReader", ensure_channel_first=True)(file) if name in maps else load_mask(file)
     for name in data.keys() - {"flair", "t1ce"}:
         if data[name].shape != data["flair"].shape:
-            raise BadInput(f"{maps.get(name, label)} is not on the grid of the study, expected one of that study.")
+            raise BadInput(f"{files.get(name, label)} is not on the grid of the study, expected one of that study.")
     data = Orientationd(list(data), axcodes="RAS", labels=None)(data)
     dx, dy, _ = np.linalg.norm(np.asarray(data["flair"].affine)[:3, :3], axis=0)
     volumes = {name: np.asarray(volume[0]) for name, volume in data.items()}
@@ -103,8 +106,17 @@ def show(axis: plt.Axes, shown: Slice, name: str, size: tuple[float, float] | No
     return image
 
 
+def paint(axis: plt.Axes, shown: Slice, name: str) -> None:
+    """Lay the parts of a tumour over a slice, in their colours."""
+    labels = shown.images[name]
+    colours = np.zeros((*labels.shape, 4))
+    for label, colour in COLOURS.items():
+        colours[labels == label] = (*(np.array(colour) / 255), OPACITY)
+    axis.imshow(colours, extent=shown.extent, interpolation="nearest")
+
+
 def outline(axis: plt.Axes, shown: Slice, name: str, style: Mapping[str, Any]) -> None:
-    """Draw the outline of a mask of a slice, in the style `MASK` or `TRUTH`; an empty one has none."""
+    """Draw the outline of a mask of a slice, in a style such as `TRUTH`; an empty one has none."""
     mask = shown.images[name] > 0
     if mask.any():
         axis.contour(mask, levels=[0.5], extent=shown.extent, origin="upper", **style)
@@ -115,16 +127,16 @@ def main(study_folder: str, results_folder: str, picture: str) -> None:
     study = find_study(study_folder)
     if study.label is None:
         raise BadInput(f"{study_folder} has no mask, expected one to compare with.")
-    maps = ("t1ce_synthetic", "residual", "seg")
-    shown = read_slice(
-        study_folder, study.label, {name: Path(results_folder) / f"{study.id}_{name}.nii.gz" for name in maps}
-    )
-    figure, axes = plt.subplots(1, 5, figsize=(15, 3.9), facecolor="black")
-    for axis, (name, title) in zip(axes, {**TITLES, "seg": "mask (orange), truth (dashed)"}.items(), strict=True):
-        show(axis, shown, "flair" if name == "seg" else name)
+    files = {name: Path(results_folder) / f"{study.id}_{name}.nii.gz" for name in ("t1ce_synthetic", "residual", "seg")}
+    mask = {"seg": files.pop("seg")}
+    shown = read_slice(study_folder, study.label, files, mask)
+    titles = {**TITLES, "seg": "mask", "truth": "truth"}
+    figure, axes = plt.subplots(1, len(titles), figsize=(3 * len(titles), 3.9), facecolor="black")
+    for axis, (name, title) in zip(axes, titles.items(), strict=True):
+        show(axis, shown, name if name in TITLES else "flair")
+        if name not in TITLES:
+            paint(axis, shown, name)
         axis.set_title(title, color="white")
-    outline(axes[4], shown, "seg", MASK)
-    outline(axes[4], shown, "truth", TRUTH)
     figure.savefig(picture, dpi=80, bbox_inches="tight")
     print(picture)
 

@@ -2,7 +2,8 @@
 
 .venv/bin/python benchmarks/postprocessing.py DATASET_DIR DATALIST WEIGHTS [--fold 0] [--variants unet2d]
 
-Prints Dice of the fold's studies for each threshold and volume: of all of them, and of those that are complete.
+Prints Dice of a region of the fold's studies for each threshold and volume: of all of them, and of those that are
+complete. Studies whose mask does not tell the region are left out.
 DATALIST may be the datalist.json of a system that benchmarks/systems.py trained on few patients: the studies are then
 the other patients.
 """
@@ -28,31 +29,38 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 VOLUMES = (0, 250, 500, 1000, 2000, 4000)  # mm3
 
 
-def main(dataset_dir: str, datalist: str, weights: str, fold: int = 0, variants: tuple[str, ...] = ()) -> None:
+def main(
+    dataset_dir: str, datalist: str, weights: str, fold: int = 0, variants: tuple[str, ...] = (), region: str = "wt"
+) -> None:
     parser = ConfigParser()
     names = ("inference", "evaluate", *(f"variants/{name}" for name in variants))
     parser.read_config([BUNDLE / "configs" / f"{name}.json" for name in names])
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "datalist": datalist, "checkpoint": weights})
-    parser.update({"section": "validation", "fold": fold, "threshold": 0.0, "min_volume_mm3": 0})
+    parser.update({"section": "validation", "fold": fold, "min_volume_mm3": 0})
     if held_out := json.loads(Path(datalist).read_text()).get("held_out"):
         parser["section"] = "all"
         parser["datalist"] = str(Path(datalist).with_name("held_out.json"))
         Path(parser["datalist"]).write_text(json.dumps({"testing": held_out}))
     network, inferer, post = (parser.get_parsed_content(name) for name in ("network", "inferer", "postprocessing"))
     network.eval()
+    number = parser["regions"].index(region)
     dice: list[list[list[float]]] = []  # of each study, for each threshold and volume
     complete: list[bool] = []
     for study in parser.get_parsed_content("dataset"):
         with torch.no_grad():
             logits = inferer(study["image"][None], network)[0]
-        study["pred"] = torch.zeros_like(study["image"][:1]).copy_(logits)
-        complete.append(bool(study["image"][1:3].flatten(1).any(dim=1).all()))
+        study["pred"] = torch.zeros_like(study["image"][: len(logits)]).copy_(logits)
+        is_complete = bool(study["image"][1:3].flatten(1).any(dim=1).all())
         result = post(study)
+        prob, truth = (result[key][number : number + 1] for key in ("prob", "label"))
+        if truth.isnan().any():
+            continue
+        complete.append(is_complete)
         dice.append([])
         for threshold in THRESHOLDS:
-            mask = (result["prob"] >= threshold).to(torch.float32)
+            mask = (prob >= threshold).to(torch.float32)
             kept = [RemoveSmallObjects(volume, by_measure=True)(mask) if volume else mask for volume in VOLUMES]
-            dice[-1].append([DiceMetric(ignore_empty=False)(one[None], result["label"][None]).item() for one in kept])
+            dice[-1].append([DiceMetric(ignore_empty=False)(one[None], truth[None]).item() for one in kept])
         print(study["id"], np.round(dice[-1][2], 3), file=sys.stderr, flush=True)
     for name, chosen in (("all", np.ones(len(dice), dtype=bool)), ("complete", np.array(complete))):
         if not chosen.any():

@@ -64,25 +64,32 @@ def folders_of(rows: Sequence[str]) -> dict[str, Path]:
 def summarize(evaluations: dict[str, Any], reference: str) -> dict[str, Any]:
     """Return the mean and the difference from the reference, with intervals, for each metric of each evaluation.
 
+    A metric is of the patients that have it: a mask of the whole tumour alone tells nothing of the other regions.
+
     Raises:
-        BadInput: there is no such reference, there are fewer than two patients, the evaluations are not of the same
-            patients and metrics, or a metric is missing.
+        BadInput: there is no such reference, the evaluations are not of the same patients and metrics, a metric of a
+            patient is missing in one of them alone, or one is of fewer than two patients.
     """
     if reference not in evaluations:
         raise BadInput(f"--reference is {reference}, expected one of {', '.join(evaluations) or 'the rows'}.")
     patients = list(evaluations[reference]["studies"])
     metrics = list(evaluations[reference]["mean"])
-    if len(patients) < 2:
-        raise BadInput(f"{reference} has {len(patients)} patient, expected two or more for an interval.")
     values = {}
     for name, evaluation in evaluations.items():
         if evaluation["studies"].keys() != set(patients) or evaluation["mean"].keys() != set(metrics):
             raise BadInput(f"{name} has other patients or metrics than {reference}, expected the same ones.")
         # None, for a metric that is missing for a patient, becomes NaN
         values[name] = np.array([[evaluation["studies"][id][key] for key in metrics] for id in patients], dtype=float)
-        if np.isnan(values[name]).any():
-            patient, metric = np.argwhere(np.isnan(values[name]))[0]
-            raise BadInput(f"{name} has no {metrics[metric]} of {patients[patient]}, expected one of every patient.")
+    known = {name: ~np.isnan(found) for name, found in values.items()}
+    anywhere = np.any(list(known.values()), axis=0)
+    for name, there in known.items():
+        if (anywhere & ~there).any():
+            patient, metric = np.argwhere(anywhere & ~there)[0]
+            raise BadInput(f"{name} has no {metrics[metric]} of {patients[patient]}, expected one as in the others.")
+    counts = dict(zip(metrics, anywhere.sum(axis=0).tolist(), strict=True))
+    for metric, count in counts.items():
+        if count < 2:
+            raise BadInput(f"{reference} has {metric} of {count} patient(s), expected two or more for an interval.")
     rows = {}
     for name, evaluation in evaluations.items():
         means, intervals = mean_and_interval(values[name])
@@ -91,6 +98,7 @@ def summarize(evaluations: dict[str, Any], reference: str) -> dict[str, Any]:
             "weights": {bundle: entry["sha256"] for bundle, entry in evaluation["weights"].items()},
             "metrics": {
                 metric: {
+                    "patients": counts[metric],
                     "mean": means[number],
                     "interval": intervals[number],
                     "difference": differences[number],
@@ -103,10 +111,18 @@ def summarize(evaluations: dict[str, Any], reference: str) -> dict[str, Any]:
 
 
 def mean_and_interval(values: np.ndarray) -> tuple[list[float], list[list[float]]]:
-    """Return the means over patients of values (patients, metrics), and their 95 % intervals [low, high]."""
-    generator = np.random.default_rng(SEED)
-    drawn = bootstrap((values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=generator)
-    return values.mean(axis=0).tolist(), np.stack(drawn.confidence_interval, axis=-1).tolist()
+    """Return the means over patients of values (patients, metrics), and their 95 % intervals [low, high].
+
+    NaN is left out.
+    """
+    means, intervals = [], []
+    for column in values.T:
+        known = column[~np.isnan(column)]
+        generator = np.random.default_rng(SEED)  # the same patients are drawn for each metric
+        drawn = bootstrap((known,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=generator)
+        means.append(float(known.mean()))
+        intervals.append([float(limit) for limit in drawn.confidence_interval])
+    return means, intervals
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -116,15 +132,18 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"Mean over {n} patients [95 % bootstrap interval over patients, n = {n}]:\n",
-            *table(rows, "mean", "interval", sign=""),
+            *table(rows, "mean", "interval", "", n),
             f"\nDifference from {reference}, patient by patient, of the same {n} patients:\n",
-            *table(others, "difference", "difference_interval", sign="+"),
+            *table(others, "difference", "difference_interval", "+", n),
         ]
     )
 
 
-def table(rows: dict[str, Any], value: str, interval: str, sign: str) -> list[str]:
-    """Return the lines of a table with a row for each evaluation and a column for each metric."""
+def table(rows: dict[str, Any], value: str, interval: str, sign: str, patients: int) -> list[str]:
+    """Return the lines of a table with a row for each evaluation and a column for each metric.
+
+    A metric of fewer than all ``patients`` says of how many.
+    """
     lines = []
     for name, row in rows.items():
         cells = [name]
@@ -133,7 +152,11 @@ def table(rows: dict[str, Any], value: str, interval: str, sign: str) -> list[st
             middle, low, high = (format(number, form) for number in (entry[value], *entry[interval]))
             cells.append(f"{middle} [{low}, {high}]")
         if not lines:
-            lines = [f"| | {' | '.join(row['metrics'])} |", "|---" * len(cells) + "|"]
+            names = [
+                metric if entry["patients"] == patients else f"{metric} (n = {entry['patients']})"
+                for metric, entry in row["metrics"].items()
+            ]
+            lines = [f"| | {' | '.join(names)} |", "|---" * len(cells) + "|"]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -88,32 +88,40 @@ def check(
 
 
 def dice(mask: str, truth: str, label_scheme: str = "auto") -> str:
-    """Compare a mask with the ground truth of the same study; every label above 0 counts as tumour.
+    """Compare a mask with the ground truth of the same study, region by region.
 
     Example: python -m custom dice demo/results/demo_000/demo_000_seg.nii.gz demo/demo_000/demo_000_seg.nii.gz
 
     Args:
         mask: file of the mask.
         truth: file of the ground-truth mask.
-        label_scheme: what the values of both masks mean, see `check`; only brats2024 has values that are no tumour.
+        label_scheme: what the values of both masks mean, see `check`; auto takes a mask of 0 and 1 as whole tumour.
 
     Returns:
-        Dice and both volumes in ml.
+        A line for each region: Dice and both volumes in ml. A region that one of the masks does not tell has no line.
 
     Raises:
         BadInput: the masks are on different grids.
     """
-    from monai.metrics import compute_dice
-
-    from custom.common.grid import grid_of, volume_ml
+    from custom.common.grid import grid_of, voxel_mm3
+    from custom.common.regions import REGIONS, TITLES
     from custom.data.load import load_mask
+    from custom.data.regions import regions_of
+    from custom.evaluation.overlap import dice_score
 
     files = {"mask": mask, "truth": truth}
     found, expected = (load_mask(as_path(file, option), label_scheme) for option, file in files.items())
     if not grid_of(found).is_that_of(grid_of(expected)):
         raise BadInput(f"{mask} is not on the grid of {truth}, expected two masks of one study.")
-    score = compute_dice(found[None] > 0, expected[None] > 0).item()
-    return f"Dice {score:.3f}; {volume_ml(found > 0):.1f} ml found, {volume_ml(expected > 0):.1f} ml true"
+    lines = []
+    for region, *masks in zip(REGIONS, *(regions_of(labels.as_tensor()) for labels in (found, expected)), strict=True):
+        if any(mask.isnan().any() for mask in masks):
+            continue
+        one, other = (mask.numpy() > 0 for mask in masks)
+        volumes = [mask.sum() * voxel_mm3(expected.affine) / 1000 for mask in (one, other)]
+        score = dice_score(one, other, expected.affine.numpy())
+        lines.append(f"{TITLES[region]}: Dice {score:.3f}; {volumes[0]:.1f} ml found, {volumes[1]:.1f} ml true")
+    return "\n".join(lines)
 
 
 def report(results_dir: str, study: ImageSpec, channel_order: tuple[str, ...] = MSD_CHANNELS) -> str:

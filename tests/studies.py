@@ -76,16 +76,17 @@ def write_volumes(
 def write_results(folder: Path, study_folder: Path) -> Path:
     """Write what the segmenter leaves of a study with a mask into ``folder/<id>`` and return that folder.
 
-    The probability is 0.6 in the tumour and 0.2 one voxel around it; the mask's threshold is 0.5. The synthetic T1ce
-    is 100 everywhere. A study without T1ce has no residual.
+    Each region's probability is 0.6 in the region and 0.2 one voxel around it, where the region outside of it allows;
+    the mask's threshold is 0.5. The synthetic T1ce is 100 everywhere. A study without T1ce has no residual.
     """
     study = find_study(study_folder, modalities=("flair",), optional=("t1", "t2", "t1ce"))
     images = {name: nib.load(file) for name, file in {**study.images, "seg": study.label}.items()}
     affine = images["seg"].affine
-    tumour = np.asarray(images["seg"].dataobj) > 0
-    around = ndimage.binary_dilation(tumour)
+    labels = np.asarray(images["seg"].dataobj)
+    regions = [np.isin(labels, values) for values in ((1, 2, 4), (1, 4), (4,))]
+    prob = [np.where(region, 0.6, 0.2 * ndimage.binary_dilation(region)) for region in regions]
     synthetic = 100 * (np.asarray(images["flair"].dataobj) != 0)
-    maps = {"seg": tumour, "prob": np.where(tumour, 0.6, 0.2 * around), "t1ce_synthetic": synthetic}
+    maps = {"seg": labels, "prob": np.stack(np.minimum.accumulate(prob), axis=-1), "t1ce_synthetic": synthetic}
     if "t1ce" in images:
         difference = np.abs(np.asarray(images["t1ce"].dataobj) - synthetic)
         maps["residual"] = difference / difference.max()
@@ -97,7 +98,14 @@ def write_results(folder: Path, study_folder: Path) -> Path:
     run = {
         "id": study.id,
         "outputs": {name: f"{study.id}_{name}.nii.gz" for name in maps},
-        **origin_of({"recoseg_seg": str(study.label)}, {"sampler_steps": 2, "threshold": 0.5}),
+        "regions": ["wt", "tc", "et"],
+        "volume_ml": {
+            name: round(float(region.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000), 3)
+            for name, region in zip(("wt", "tc", "et"), regions, strict=True)
+        },
+        **origin_of(
+            {"recoseg_seg": str(study.label)}, {"sampler_steps": 2, "threshold": 0.5, "label_scheme": "brats2021"}
+        ),
     }
     (results / f"{study.id}_run.json").write_text(json.dumps(run))
     return results

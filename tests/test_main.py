@@ -110,13 +110,23 @@ def test_an_option_without_a_file_is_one_sentence_and_status_2(arguments):
     assert result.stderr.startswith("Error: --") and result.stderr.count("\n") == 1
 
 
-def test_dice_of_a_known_overlap(tmp_path):
-    first, second = np.zeros((2, 10, 10, 10), np.uint8)
-    first[2:6], second[4:8] = 1, 2
-    for name, mask in (("first", first), ("second", second)):
+def test_dice_of_a_known_overlap_region_by_region(tmp_path):
+    first, second, whole = np.zeros((3, 10, 10, 10), np.uint8)
+    first[2:6], second[4:8] = 2, 2
+    first[5:6], second[4:6] = 1, 1
+    first[5, :5] = 4
+    whole[2:6] = 1
+    for name, mask in (("first", first), ("second", second), ("whole", whole)):
         nib.save(nib.Nifti1Image(mask, np.diag([1, 1, 10, 1])), tmp_path / f"{name}.nii.gz")
     result = verb("dice", tmp_path / "first.nii.gz", tmp_path / "second.nii.gz")
-    assert result.stdout.strip() == "Dice 0.500; 4.0 ml found, 4.0 ml true"
+    assert result.stdout.splitlines() == [
+        "whole tumour: Dice 0.500; 4.0 ml found, 4.0 ml true",
+        "tumour core: Dice 0.667; 1.0 ml found, 2.0 ml true",
+        "enhancing tumour: Dice 0.000; 0.5 ml found, 0.0 ml true",
+    ]
+    # a mask of the whole tumour alone tells nothing of the other regions
+    result = verb("dice", tmp_path / "first.nii.gz", tmp_path / "whole.nii.gz")
+    assert result.stdout.splitlines() == ["whole tumour: Dice 1.000; 4.0 ml found, 4.0 ml true"]
 
 
 def test_dice_refuses_masks_of_different_grids(tmp_path):

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from custom.common.errors import BadInput
 
 NECROSIS, OEDEMA, ENHANCING = 1, 2, 4  # the values in this project, those of BraTS 2017 to 2021
+TUMOUR = 255  # tumour of which the mask does not tell the part
+NAMES = {
+    NECROSIS: "necrotic and non-enhancing core",
+    OEDEMA: "oedema",
+    ENHANCING: "enhancing tumour",
+    TUMOUR: "whole tumour",
+}
 
 # scheme -> value in a file -> value in this project
 SCHEMES: dict[str, dict[int, int]] = {
     # tumour or not, as in studies with a mask of the whole tumour only
-    "whole_tumour": {0: 0, 1: 1},
+    "whole_tumour": {0: 0, 1: TUMOUR},
     # BraTS 2012 to 2016: necrosis, oedema, non-enhancing core, enhancing core (Menze et al. 2015, doi
     # 10.1109/TMI.2014.2377694); since 2017 necrosis and non-enhancing core are one (Bakas et al., arXiv 1811.02629)
     "brats2013": {0: 0, 1: NECROSIS, 2: OEDEMA, 3: NECROSIS, 4: ENHANCING},
@@ -45,10 +54,13 @@ def check_scheme(scheme: str) -> str:
 def read_labels(mask: ArrayLike, scheme: str, name: str) -> np.ndarray:
     """Return a mask with the values of this project: 0, 1 (necrotic core), 2 (oedema), 4 (enhancing).
 
+    Where a mask has the whole tumour alone, its value is 255 (`TUMOUR`).
+
     Args:
         mask: of any shape, with the values of ``scheme``, to within 0.001.
-        scheme: a key of `SCHEMES`, or "auto". That takes 3 and 4 as enhancing, and 1 and 2 as BraTS has them (in MSD
-            they are the other way round); whole tumour is right in all schemes, but a mask with 3 and 4 needs one.
+        scheme: a key of `SCHEMES`, or "auto". That takes a mask of 0 and 1 as one of the whole tumour. In others it
+            takes 3 and 4 as enhancing, and 1 and 2 as BraTS has them (in MSD they are the other way round); whole
+            tumour is right in all schemes, but a mask with 3 and 4 needs one.
         name: what the mask is called in messages.
 
     Returns:
@@ -74,7 +86,35 @@ def read_labels(mask: ArrayLike, scheme: str, name: str) -> np.ndarray:
             f"{name} has {said}, expected {', '.join(map(str, sorted(meanings)))} "
             f"{'with no 3 beside a 4 ' if scheme == AUTO else ''}(label_scheme {scheme}); {advice}."
         )
+    if scheme == AUTO and found <= set(SCHEMES["whole_tumour"]):
+        meanings = SCHEMES["whole_tumour"]
     translate = np.zeros(max(meanings) + 1, np.uint8)
     for value, meaning in meanings.items():
         translate[value] = meaning
     return translate[whole.astype(np.uint8)]
+
+
+def values_of(scheme: str, meanings: Collection[int]) -> dict[int, int]:
+    """Return value in this project -> value in a file of ``scheme``, the first where it has several.
+
+    Args:
+        scheme: a key of `SCHEMES`.
+        meanings: the values in this project that the file is to have, besides 0.
+
+    Raises:
+        BadInput: the scheme is not known, or has no value for one of them.
+
+    Example:
+        >>> values_of("brats2023", (NECROSIS, OEDEMA, ENHANCING))
+        {1: 1, 2: 2, 4: 3}
+    """
+    written: dict[int, int] = {}
+    for value, meaning in SCHEMES.get(scheme, {}).items():
+        written.setdefault(meaning, value)
+    if not set(meanings) <= set(written):
+        fitting = [name for name, values in SCHEMES.items() if set(meanings) <= set(values.values())]
+        raise BadInput(
+            f"The label_scheme {scheme!r} has no values for {', '.join(NAMES[each] for each in meanings)}, "
+            f"expected {' or '.join(fitting)}."
+        )
+    return {meaning: written[meaning] for meaning in meanings}

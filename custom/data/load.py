@@ -137,6 +137,8 @@ def check_order(study: Study, image: MetaTensor) -> str:
 def load_mask(path: Path, label_scheme: str = AUTO) -> MetaTensor:
     """Return the (1, H, W, D) uint8 voxels of a mask: 0, 1 (necrotic core), 2 (oedema) and 4 (enhancing).
 
+    A mask of the whole tumour alone has 0 and 255, see `custom.data.label_scheme.read_labels`.
+
     Raises:
         BadInput: the file cannot be read, or has other values than ``label_scheme``, see
             `custom.data.label_scheme.read_labels`.

@@ -1,4 +1,4 @@
-"""A mask as a DICOM segmentation object that any viewer lays over the series it was made from."""
+"""A label map as a DICOM segmentation object that any viewer lays over the series it was made from."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ from pathlib import Path
 
 import numpy as np
 from highdicom import UID, AlgorithmIdentificationSequence
+from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from monai.data import MetaTensor
 from pydicom.sr.codedict import codes
 
 import custom
+from custom.data.label_colours import COLOURS
+from custom.data.label_scheme import ENHANCING, NAMES, NECROSIS, OEDEMA, TUMOUR
 from custom.dicom.headers import number, read_header
 
 ALGORITHM = "recoseg_seg"
+# What a segment is, from the standard's list of lesions (PS3.16, context group 7159). SNOMED CT has no code for what
+# enhances: the list takes the one of the NCI Thesaurus.
+TYPES = {
+    NECROSIS: codes.SCT.Necrosis,
+    OEDEMA: codes.SCT.Edema,
+    ENHANCING: codes.NCIt.EnhancingLesion,
+    TUMOUR: codes.SCT.Neoplasm,
+}
 # Attributes that DICOM demands but that may be empty, which anonymizers leave out and highdicom expects.
 MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
@@ -23,43 +34,57 @@ MAY_BE_EMPTY = (
 
 
 def write_segmentation(
-    mask: MetaTensor, files: Sequence[Path], path: Path, weights: Mapping[str, Mapping[str, str]]
+    labels: MetaTensor,
+    parts: Mapping[int, int],
+    files: Sequence[Path],
+    path: Path,
+    weights: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Write a mask as DICOM SEG, one binary segment on the slices of the series that it was made from.
+    """Write a label map as DICOM SEG, one binary segment for each part, on the slices that it was made from.
 
-    Patient and study are those of the series, without which an archive could not file the object.
+    Patient and study are those of the series, without which an archive could not file the object. A part that the
+    tumour does not have is an empty segment.
 
     Args:
-        mask: (1, columns, rows, slices), above 0.5 is tumour.
+        labels: (1, columns, rows, slices).
+        parts: label of `custom.data.label_scheme` -> its value in ``labels``, in the order of the segments.
         files: the files of the slices, in the order of the mask's.
         path: the file to write.
-        weights: name -> {"sha256": ...} of the weights that made the mask, for the parameters of the algorithm.
+        weights: name -> {"sha256": ...} of the weights that made the map, for the parameters of the algorithm.
     """
     sources = [read_header(file) for file in files]
     for keyword in MAY_BE_EMPTY:
         sources[0].setdefault(keyword, "")
     version = custom.__version__
-    segment = SegmentDescription(
-        segment_number=1,
-        segment_label="Whole tumour",
-        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-        segmented_property_type=codes.SCT.Neoplasm,
-        anatomic_regions=[codes.SCT.Brain],
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=AlgorithmIdentificationSequence(
-            name=ALGORITHM,
-            version=version,
-            family=codes.cid7162.ArtificialIntelligence,
-            parameters={name: entry["sha256"] for name, entry in weights.items()},
-        ),
-        tracking_uid=UID(),
-        tracking_id="whole tumour",
-    )
+    segments = [
+        SegmentDescription(
+            segment_number=segment,
+            segment_label=NAMES[part].capitalize(),
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=TYPES[part],
+            anatomic_regions=[codes.SCT.Brain],
+            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=AlgorithmIdentificationSequence(
+                name=ALGORITHM,
+                version=version,
+                family=codes.cid7162.ArtificialIntelligence,
+                parameters={name: entry["sha256"] for name, entry in weights.items()},
+            ),
+            tracking_uid=UID(),
+            tracking_id=NAMES[part],
+            display_color=CIELabColor.from_rgb(*COLOURS[part]),
+        )
+        for segment, part in enumerate(parts, start=1)
+    ]
+    voxels = labels.as_tensor()[0].cpu().numpy().transpose(2, 1, 0)
+    numbers = np.zeros(voxels.shape, np.uint8)
+    for segment, value in enumerate(parts.values(), start=1):
+        numbers[voxels == value] = segment
     segmentation = Segmentation(
         source_images=sources,
-        pixel_array=(mask.as_tensor()[0].cpu().numpy() > 0.5).transpose(2, 1, 0).astype(np.uint8),
+        pixel_array=numbers,
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[segment],
+        segment_descriptions=segments,
         series_instance_uid=UID(),
         series_number=9000 + int(number(sources[0], "SeriesNumber") or 0),  # beside the scanner's own numbers
         sop_instance_uid=UID(),
@@ -68,8 +93,8 @@ def write_segmentation(
         manufacturer_model_name=ALGORITHM,
         software_versions=version,
         device_serial_number=version,
-        content_label="WHOLE_TUMOUR",
-        content_description="Whole tumour, research use only, not for clinical decisions",
-        series_description="ReCoSeg whole tumour (research)",
+        content_label="TUMOUR",
+        content_description="Brain tumour, research use only, not for clinical decisions",
+        series_description="ReCoSeg tumour (research)",
     )
     segmentation.save_as(path)

@@ -14,20 +14,27 @@ class CalibrationMetric(CumulativeIterationMetric):
 
     Takes probabilities (B, C, H, W, D) and a target (B, C + 1, H, W, D): the ground-truth masks, then the brain. Stores
     (B, C, 15, 3): for each bin the mean probability, the fraction of tumour, and the number of voxels; the first two
-    are NaN in an empty bin. MONAI's `CalibrationErrorMetric` includes the air around the head and returns no bins.
+    are NaN in an empty bin. All bins of a class are empty if its ground truth is NaN. MONAI's `CalibrationErrorMetric`
+    includes the air around the head and returns no bins.
     """
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         studies = []
-        for probability, target in zip(torch.as_tensor(y_pred), torch.as_tensor(y), strict=True):
+        # without metadata, which indexing would look up
+        plain = (torch.as_tensor(each).as_subclass(torch.Tensor) for each in (y_pred, y))
+        for probability, target in zip(*plain, strict=True):
             brain = target[-1] > 0
-            bins = calibration_binning(probability[:, brain][None], target[:-1, brain][None], BINS)
-            studies.append(torch.stack(bins, dim=-1)[0])
+            truth = target[:-1, brain]
+            known = ~truth.isnan().any(dim=1)
+            bins = torch.tensor([torch.nan, torch.nan, 0.0], device=truth.device).repeat(len(truth), BINS, 1)
+            found = calibration_binning(probability[known][:, brain][None], truth[known][None], BINS)
+            bins[known] = torch.stack(found, dim=-1)[0].to(bins)
+            studies.append(bins)
         return torch.stack(studies)
 
     def aggregate(self) -> torch.Tensor:
-        """Return the expected calibration error, averaged over studies and classes."""
-        return expected_calibration_error(torch.as_tensor(self.get_buffer())).mean()
+        """Return the expected calibration error, averaged over studies and classes that are known."""
+        return expected_calibration_error(torch.as_tensor(self.get_buffer())).nanmean()
 
 
 def expected_calibration_error(bins: torch.Tensor) -> torch.Tensor:

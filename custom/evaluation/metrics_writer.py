@@ -17,13 +17,14 @@ from custom.common.atomic_files import written_beside
 from custom.common.cli_flags import as_path
 from custom.common.processes import in_order_of_processes
 from custom.common.provenance import origin_of
+from custom.common.regions import REGIONS
 from custom.evaluation.calibration import expected_calibration_error, reliability_curve
 
 
 class MetricsWriter:
     """Write ``metrics.json`` and ``metrics.csv`` when an evaluation ends: the metrics of each study and their means.
 
-    With several classes, a metric's name ends in the class: ``dice_wt``. The bins of a
+    The name of a region's metric ends in the region: ``dice_wt``. The bins of a
     `custom.evaluation.calibration.CalibrationMetric` become each study's expected calibration error and, in
     ``metrics.json``, one reliability curve of all studies. MONAI's `MetricsSaver` writes one file per metric, and none
     with all metrics.
@@ -34,7 +35,7 @@ class MetricsWriter:
             processes share them as `custom.common.processes.study_loader` does, and the first one writes.
         weights: name -> path of the weights; their SHA-256 goes into ``metrics.json``.
         settings: name -> value of the settings, written to ``metrics.json``.
-        classes: names of a mask's channels, such as wt, tc and et; empty for a mask with one channel.
+        regions: names of a mask's channels, such as wt, tc and et; empty where metrics are not of regions.
     """
 
     def __init__(
@@ -43,12 +44,12 @@ class MetricsWriter:
         studies: Sequence[Mapping[str, Any]],
         weights: Mapping[str, str],
         settings: Mapping[str, Any],
-        classes: Sequence[str] = (),
+        regions: Sequence[str] = (),
     ) -> None:
         self.output_dir = as_path(output_dir, "output_dir")
         self.ids = [study["id"] for study in studies]
         self.evaluated = in_order_of_processes(self.ids)
-        self.suffixes = [f"_{name}" for name in classes] or [""]
+        self.suffixes = [f"_{name}" for name in regions] or [""]
         self.origin = origin_of(weights, settings)
 
     def attach(self, engine: Engine) -> None:
@@ -79,9 +80,12 @@ def write_metrics(
 ) -> dict[str, float | None]:
     """Write ``metrics.json`` and ``metrics.csv`` and return the mean of each metric.
 
+    The table has a row for each study, or for each study and region, and at its end one for the mean.
+
     Args:
         output_dir: folder of the two files.
-        studies: id -> metric -> value, the same metrics for each; NaN for a missing value, excluded from the mean.
+        studies: id -> metric -> value, the same metrics for each; NaN for a missing value, excluded from the mean. The
+            name of a region's metric ends in the region, see `custom.common.regions.REGIONS`.
         more: other entries of ``metrics.json``.
     """
     names = list(next(iter(studies.values())))
@@ -94,10 +98,26 @@ def write_metrics(
         file.write_text(json.dumps({"mean": mean, "studies": rounded, **more}, indent=2) + "\n")
     with written_beside(output_dir / "metrics.csv") as file, file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["study", *mean])
-        writer.writerows([study, *metrics.values()] for study, metrics in rounded.items())
-        writer.writerow(["mean", *mean.values()])
+        writer.writerows(_rows({**rounded, "mean": mean}))
     return mean
+
+
+def _rows(studies: Mapping[str, Mapping[str, float | None]]) -> list[list[Any]]:
+    """Return the rows of a table of metrics, its head first."""
+    names = list(next(iter(studies.values())))
+    regions = [region for region in REGIONS if any(name.endswith(f"_{region}") for name in names)]
+    if not regions:
+        return [["study", *names], *([study, *metrics.values()] for study, metrics in studies.items())]
+    metrics_of = {region: [name for name in names if name.endswith(f"_{region}")] for region in regions}
+    head = ["study", "region", *(name.removesuffix(f"_{regions[0]}") for name in metrics_of[regions[0]])]
+    return [
+        head,
+        *(
+            [study, region, *(metrics[name] for name in metrics_of[region])]
+            for study, metrics in studies.items()
+            for region in regions
+        ),
+    ]
 
 
 def _round(value: float) -> float | None:

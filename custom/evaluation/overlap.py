@@ -1,6 +1,6 @@
-"""Agreement of a mask with the ground truth: the metrics beside MONAI's Dice and IoU.
+"""Agreement of a mask with the ground truth: overlap, distance, and the regions of a tumour one by one.
 
-If a class is empty in one or both masks, each metric follows BraTS 2023
+If a region is empty in one or both masks, each metric follows BraTS 2023
 (https://github.com/rachitsaluja/BraTS-2023-Metrics): both empty gives the best value, one empty the worst.
 """
 
@@ -19,31 +19,50 @@ from monai.utils import convert_to_numpy
 WORST_DISTANCE = 374.0  # mm, about the diagonal of BraTS's grid: BraTS's value if one of the masks is empty
 
 
-class FigurePerClass(CumulativeIterationMetric):
+class MetricPerClass(CumulativeIterationMetric):
     """One value for each study and class: takes masks (B, C, H, W, D), stores (B, C).
 
-    The ground truth is a `MetaTensor`, whose affine gives orientation and voxel size. MONAI's own
-    `HausdorffDistanceMetric` needs the spacing with each call, which its handler does not pass.
+    A class whose ground truth is NaN, since the study's mask does not tell it, has the value NaN. The ground truth is a
+    `MetaTensor`, whose affine gives orientation and voxel size. MONAI's own metrics give 0 where the ground truth is
+    NaN, and its `HausdorffDistanceMetric` needs the spacing with each call, which its handler does not pass.
 
     Args:
-        figure: a function such as `sensitivity`: of the predicted and the ground-truth mask of one class, (H, W, D)
+        metric: a function such as `dice_score`: of the predicted and the ground-truth mask of one class, (H, W, D)
             bool, cropped to their common bounding box, and of the affine (4, 4).
     """
 
-    def __init__(self, figure: Callable[[np.ndarray, np.ndarray, np.ndarray], float]) -> None:
+    def __init__(self, metric: Callable[[np.ndarray, np.ndarray, np.ndarray], float]) -> None:
         super().__init__()
-        self.figure = figure
+        self.metric = metric
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: MetaTensor) -> torch.Tensor:  # type: ignore[override]
         affine = convert_to_numpy(y.affine)
-        studies = zip(*(convert_to_numpy(masks, dtype=bool) for masks in (y_pred, y)), strict=True)
+        studies = zip(convert_to_numpy(y_pred), convert_to_numpy(y), strict=True)
         return torch.tensor(
-            [[self.figure(*_cut(*masks), affine) for masks in zip(*study, strict=True)] for study in studies]
+            [[self._value(one, other, affine) for one, other in zip(*study, strict=True)] for study in studies]
         )
 
+    def _value(self, predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:
+        if np.isnan(truth).any():
+            return float("nan")
+        # from 0.5 on: a mask that was resampled, as in training, has shares
+        return self.metric(*_cut(predicted >= 0.5, truth >= 0.5), affine)
+
     def aggregate(self) -> torch.Tensor:
-        """Return the mean over studies and classes."""
-        return torch.as_tensor(self.get_buffer()).mean()
+        """Return the mean over studies and classes, without those that are not known."""
+        return torch.as_tensor(self.get_buffer()).nanmean()
+
+
+def dice_score(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:
+    """Return the Dice coefficient: twice the voxels in both masks, over the voxels of each."""
+    total = predicted.sum() + truth.sum()
+    return float(2 * (predicted & truth).sum() / total) if total else 1.0
+
+
+def iou(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:
+    """Return intersection over union (Jaccard index): the voxels in both masks, over those in either."""
+    either = (predicted | truth).sum()
+    return float((predicted & truth).sum() / either) if either else 1.0
 
 
 def sensitivity(predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray) -> float:

@@ -14,6 +14,7 @@ from monai.data import save_net_with_metadata
 from custom.common.atomic_files import written_beside
 from custom.common.errors import BadInput
 from custom.common.precision import AUTO, check_amp
+from custom.common.regions import REGIONS, for_each_region
 from custom.export.torchscript import chain_program
 from custom.preprocessing.intensities import ScaleIntensityInBraind
 from custom.preprocessing.slices import StudyToSlicesd
@@ -22,7 +23,6 @@ from custom.sharing.bundle_zip import write_zip
 from custom.sharing.pack import REPOSITORY
 
 NAME = "recoseg_portable"
-SETTINGS = ("channel_order", "threshold", "min_volume_mm3")  # settings that can be changed in the portable bundle
 PACKAGES = ("nibabel", "pytorch-ignite", "fire", "scikit-image")  # required beside PyTorch, MONAI and NumPy
 SHARED = ("LICENSE", "configs/logging.conf", "docs/data_license.txt")  # as in the segmenter's bundle
 
@@ -30,7 +30,8 @@ SHARED = ("LICENSE", "configs/logging.conf", "docs/data_license.txt")  # as in t
 def pack_portable(output_dir: str | Path, bundles_dir: str | Path) -> Path:
     """Write ``recoseg_portable_v<version>.zip`` to ``output_dir`` and return its path.
 
-    Its configs and model card are in this project's bundles/recoseg_portable. ``models/model.ts`` is compiled from the
+    Its configs and model card are in this project's bundles/recoseg_portable, with the steps behind the network for
+    three regions, in MONAI's own components. ``models/model.ts`` is compiled from the
     networks, weights and settings of the segmenter's ``inference.json``, for a CPU. It contains metadata.json and
     inference.json, for platforms that load only this file. With ``amp`` "auto" it computes in float32, the
     precision that every CPU is fast in.
@@ -40,7 +41,8 @@ def pack_portable(output_dir: str | Path, bundles_dir: str | Path) -> Path:
         bundles_dir: folder with both bundles side by side.
 
     Raises:
-        BadInput: a bundle or its weights are missing or do not fit, or `chain_program` refuses its settings.
+        BadInput: a bundle or its weights are missing or do not fit, the segmenter has other regions than three, or
+            `chain_program` refuses its settings.
     """
     bundle = Path(bundles_dir) / "recoseg_seg"
     if not (bundle / "configs" / "inference.json").is_file():
@@ -52,7 +54,11 @@ def pack_portable(output_dir: str | Path, bundles_dir: str | Path) -> Path:
     if check_amp(parser["amp"]) == AUTO:
         # the program keeps one precision for good, and the CPU that it will run on is not known
         parser.update({"amp": False})
-    inference = _read(source / "configs" / "inference.json") | {name: parser[name] for name in SETTINGS}
+    if tuple(parser["regions"]) != REGIONS:
+        raise BadInput(f"{bundle} has the regions {', '.join(parser['regions'])}, expected {', '.join(REGIONS)}.")
+    of_regions = {name: list(for_each_region(parser[name], REGIONS, name)) for name in ("threshold", "min_volume_mm3")}
+    settings = {"channel_order": parser["channel_order"], **of_regions}
+    inference = _read(source / "configs" / "inference.json") | settings
     metadata = _read(bundle / "configs" / "metadata.json")
     needed = {name: metadata["required_packages_version"][name] for name in PACKAGES}
     metadata |= _read(source / "configs" / "metadata.json") | {"required_packages_version": needed}

@@ -33,7 +33,7 @@ def chain_program(
     segmentation: BrainSliceInferer,
     segmenter: nn.Module,
 ) -> torch.jit.ScriptModule:
-    """Return the pipeline with settings and weights as a program: study (1, 4, H, W, D) -> logits (1, 1, H, W, D).
+    """Return the pipeline with settings and weights as a program: study (1, 4, H, W, D) -> logits (1, C, H, W, D).
 
     The study is flair, t1, t2 and t1ce in their own intensities, zero outside the brain and for missing modalities, on
     the grid of `custom.preprocessing.slices.StudyToSlicesd`. H, W and D are variable.
@@ -83,7 +83,7 @@ class Synthesizer(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """The segmenter: slices (N, C, h, w) with their neighbours as channels -> logits (N, 1, h, w)."""
+    """The segmenter: slices (N, C, h, w) with their neighbours as channels -> logits (N, C, h, w)."""
 
     def __init__(self, inferer: BrainSliceInferer, network: nn.Module) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Chain(nn.Module):
         self.outside = segmentation.outside
 
     def forward(self, study: torch.Tensor) -> torch.Tensor:
-        """Return logits (1, 1, H, W, D) for a study (1, 4, H, W, D)."""
+        """Return logits (1, C, H, W, D), a channel for each region, for a study (1, 4, H, W, D)."""
         image, brain = self.scale(study[0])
         synthetic, residual = torch.zeros_like(image[3:]), torch.zeros_like(image[3:])
         if bool(image[:3].flatten(1).any(dim=1).all()):
@@ -167,7 +167,7 @@ class Chain(nn.Module):
         return put_back(torch.cat(parts), slices, box, image, 0.0)
 
     def segment(self, image: torch.Tensor) -> torch.Tensor:
-        """Return logits (1, H, W, D) for a preprocessed study (C, H, W, D), as `BrainSliceInferer` does."""
+        """Return logits (regions, H, W, D) for a preprocessed study (C, H, W, D), as `BrainSliceInferer` does."""
         found: list[torch.Tensor] = []
         for axes in self.views:  # each swaps at most two axes and is its own inverse
             found.append(self.segment_slices(image.permute(axes)).permute(axes))
@@ -176,7 +176,7 @@ class Chain(nn.Module):
         return torch.stack(found).mean(dim=0)
 
     def segment_slices(self, image: torch.Tensor) -> torch.Tensor:
-        """Return logits (1, H, W, D) for a volume (C, H, W, D), processed in slices (H, W)."""
+        """Return logits (regions, H, W, D) for a volume (C, H, W, D), processed in slices (H, W)."""
         slices, box = cut_to_brain(image, self.multiple)
         beyond = F.pad(slices, [0, 0, 0, 0, 0, 0, self.neighbours, self.neighbours])
         around = beyond.unfold(0, 2 * self.neighbours + 1, 1).permute(0, 4, 1, 2, 3).flatten(1, 2)
@@ -207,9 +207,10 @@ def cut_to_brain(image: torch.Tensor, multiple: int) -> tuple[torch.Tensor, list
 def put_back(
     result: torch.Tensor, slices: torch.Tensor, box: list[int], image: torch.Tensor, outside: float
 ) -> torch.Tensor:
-    """Return the result (N, 1, h, w) of the slices with brain on the grid of ``image``, with ``outside`` around it."""
+    """Return the result (N, C, h, w) of the slices with brain on the grid of ``image``, with ``outside`` around it."""
     where = (slices != 0).any(dim=1, keepdim=True)  # (D, 1, h, w)
-    whole = torch.full_like(slices[:, :1], outside)
+    depth, _, rows, columns = slices.shape
+    whole = torch.full([depth, result.shape[1], rows, columns], outside, dtype=slices.dtype, device=slices.device)
     whole[where.flatten(1).any(dim=1)] = result
     whole = torch.where(where, whole, torch.full_like(whole, outside))
     _, height, width, _ = image.shape

@@ -26,16 +26,19 @@ from custom.common.errors import BadInput
 from custom.common.grid import grid_of, voxel_mm3
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.common.pictures import fullest_section, in_window, radiological
+from custom.common.regions import TITLES, check_regions, for_each_region
 from custom.data.find import ImageSpec, find_study
 from custom.data.headers import read_header
+from custom.data.label_colours import COLOURS
+from custom.data.label_scheme import NAMES, check_scheme, read_labels
 from custom.data.load import LoadStudyd
-from custom.inference.results_folder import edited
+from custom.data.regions import PARTS, regions_of
+from custom.inference.results_folder import VOLUMES, edited
 from custom.preprocessing.residual import RESIDUAL_TOP
 
 MAPS = ("seg", "prob", "t1ce_synthetic", "residual")
-# Colours of the residual: black, red, yellow, white. And of the mask: none of those.
-HEAT = {"I": [0, 95, 191, 255], "R": [0, 255, 255, 255], "G": [0, 0, 255, 255], "B": [0, 0, 0, 255], "A": [255] * 4}
-MASK_COLOUR = (0, 229, 255)
+# Colours of the residual: black, purple, pink, white, on which those of the mask's parts can be seen.
+HEAT = {"I": [0, 95, 191, 255], "R": [0, 130, 255, 255], "G": [0, 0, 90, 255], "B": [0, 130, 150, 255], "A": [255] * 4}
 PIXELS_PER_MM = 3  # of the pictures
 
 
@@ -58,7 +61,7 @@ class Cut(NamedTuple):
 def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Sequence[str] = MSD_CHANNELS) -> Path:
     """Write ``<id>_report.html`` into a study's folder of results and return its path.
 
-    A mask that has been corrected since is shown as it is now, and called so, with the volume that it had before.
+    A mask that has been corrected since is shown as it is now, and called so, with the volumes that it had before.
 
     Args:
         results_dir: folder with the run report of the segmenter and the maps that it names.
@@ -66,8 +69,8 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
         channel_order: modality of each channel of a 4-D file.
 
     Raises:
-        BadInput: the folder has no run report or lacks a map, a map is not on the study's grid, or the study cannot be
-            read.
+        BadInput: the folder has no run report or lacks a map, a map is not on the study's grid, the mask has values
+            that its label scheme lacks, or the study cannot be read.
     """
     folder = Path(results_dir)
     run = _read_run(folder)
@@ -77,29 +80,52 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
     names = [name for name in ("flair", "t1ce") if name in study.images] or list(study.images)[:1]
     load: Any = LoadStudyd(channel_order=channel_order, modalities=names)
     loaded = load({"image": study})["image"]
+    names_of_regions = run["regions"]
     maps = {name: folder / run["outputs"][name] for name in MAPS if name in run["outputs"]}
-    cut = _add_maps(dict(zip(names, loaded.split(1), strict=True)), maps)
+    cut = _add_maps(dict(zip(names, loaded.split(1), strict=True)), maps, names_of_regions)
     voxel_ml = voxel_mm3(cut.affine) / 1000
 
-    threshold = run["settings"]["threshold"]
-    levels = sorted({threshold, *(percent / 100 for percent in range(1, 100))})
-    mask = cut.volumes["seg"] = (cut.volumes["seg"] > 0).astype(np.uint8)
-    cut.volumes["prob"], counts = levels_reached(cut.volumes["prob"], levels)
-    volume_ml = dict(zip(levels, (counts * voxel_ml).tolist(), strict=True))
-    possible, certain = volume_ml[0.1], volume_ml[0.9]
-    volume_ml[threshold] = float(np.count_nonzero(mask) * voxel_ml)  # of the mask itself, whatever made it
+    labels = read_labels(cut.volumes["seg"], run["settings"]["label_scheme"], str(maps["seg"]))
+    cut.volumes["seg"] = labels
     is_edited = maps["seg"] in edited(folder, run)
-
+    thresholds = for_each_region(run["settings"]["threshold"], names_of_regions, "threshold")
+    masks = regions_of(labels[None], names_of_regions).numpy() > 0
+    regions = []
+    for name, mask, threshold in zip(names_of_regions, masks, thresholds, strict=True):
+        volume = _probability(name)
+        levels = sorted({threshold, *(percent / 100 for percent in range(1, 100))})
+        cut.volumes[volume], counts = levels_reached(cut.volumes[volume], levels)
+        volume_ml = dict(zip(levels, (counts * voxel_ml).tolist(), strict=True))
+        regions.append(
+            {
+                "name": name,
+                "title": TITLES[name],
+                "threshold": threshold,
+                "mask_ml": float(np.count_nonzero(mask) * voxel_ml),  # of the mask itself, whatever made it
+                "edited_from_ml": run[VOLUMES][name] if is_edited else None,
+                "volume_ml": volume_ml,
+                "undecided_ml": volume_ml[0.1] - volume_ml[0.9],
+                "undecided_share": 1 - volume_ml[0.9] / volume_ml[0.1] if volume_ml[0.1] else 0.0,
+            }
+        )
+    inside = PARTS[check_regions(names_of_regions)]
+    parts = [
+        {"label": part, "name": NAMES[part], "ml": float(np.count_nonzero(labels == part) * voxel_ml)}
+        for part in sorted(inside)
+    ]
     shown = _to_uint8(cut.volumes)
-    start = largest_sections(mask)
+    start = largest_sections(labels)
     page = _template().render(
         run=run,
         sources=sources,
-        threshold=threshold,
-        volume_ml=volume_ml,
-        edited_from_ml=run["tumour_volume_ml"] if is_edited else None,
-        undecided_ml=possible - certain,
-        undecided_share=(possible - certain) / possible if possible else 0.0,
+        regions=regions,
+        volumes=_table(regions, is_edited),
+        edited=is_edited,
+        parts=parts,
+        colours=COLOURS,
+        viewer_regions=[_for_viewer(region) for region in regions],
+        viewer_labels=[0, *inside],
+        viewer_colours=_colormap(sorted(inside)),
         pictures=_pictures(shown, start[2], nib.affines.voxel_sizes(cut.affine)),
         images={name: _nifti(volume, cut.affine) for name, volume in shown.items()},
         start=start,
@@ -107,7 +133,6 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
         grid=cut.grid,
         residual_top=RESIDUAL_TOP,
         heat=HEAT,
-        mask_colour=MASK_COLOUR,
         viewer=viewer_script(),
     )
     path = folder / f"{run['id']}_report.html"
@@ -156,8 +181,12 @@ def _read_run(folder: Path) -> dict[str, Any]:
         outputs = dict(run["outputs"])
         said = (run["id"], *outputs.values())  # names of files in this folder, and of no other
         complete = all(isinstance(name, str) and name == Path(name).name for name in said)
-        complete = complete and 0 < float(run["settings"]["threshold"]) < 1
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        regions = check_regions(run["regions"])
+        thresholds = for_each_region(run["settings"]["threshold"], regions, "threshold")
+        complete = complete and all(0 < threshold < 1 for threshold in thresholds)
+        complete = complete and {region: float(ml) for region, ml in run[VOLUMES].items()}.keys() == set(regions)
+        check_scheme(run["settings"]["label_scheme"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BadInput):
         complete = False
     if not complete:
         raise BadInput(f"{found[0]} cannot be read as a run report, expected the one that inference has written.")
@@ -166,14 +195,59 @@ def _read_run(folder: Path) -> dict[str, Any]:
     return run
 
 
-def _add_maps(images: Mapping[str, Any], maps: Mapping[str, Path]) -> Cut:
-    """Return ``images`` (1, H, W, D), `MetaTensor`, and the images in the files ``maps``, all cut to the brain."""
+def _table(regions: Sequence[Mapping[str, Any]], is_edited: bool) -> list[tuple[str, list[float]]]:
+    """Return the rows of the table of volumes: a name, and the volume of each region in ml."""
+    masks = [region["mask_ml"] for region in regions]
+    rows = [("the mask", masks)]
+    if is_edited:
+        before = [region["edited_from_ml"] for region in regions]
+        rows = [("the mask before it was edited", before), ("the edited mask", masks)]
+    rows += [(f"{level} or more", [region["volume_ml"][level] for region in regions]) for level in (0.3, 0.5, 0.7)]
+    return [*rows, ("from 0.1 to below 0.9", [region["undecided_ml"] for region in regions])]
+
+
+def _for_viewer(region: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the viewer's slider of a region needs: at the region's own threshold, the volume of the mask."""
+    volumes = region["volume_ml"] | {region["threshold"]: region["mask_ml"]}
+    levels = list(volumes)
+    return {
+        "name": region["name"],
+        "title": region["title"],
+        "levels": levels,
+        "level_volumes": list(volumes.values()),
+        "level": levels.index(region["threshold"]),
+    }
+
+
+def _colormap(labels: Sequence[int]) -> dict[str, list[int]]:
+    """Return the colours of labels as NiiVue takes them, with 0 transparent."""
+    red, green, blue = zip((0, 0, 0), *(COLOURS[label] for label in labels), strict=True)
+    shown = {"R": red, "G": green, "B": blue, "A": (0, *[255] * len(labels)), "I": (0, *labels)}
+    return {name: list(values) for name, values in shown.items()}
+
+
+def _probability(region: str) -> str:
+    """Return what the probability of a region is called among the volumes of a report."""
+    return f"prob_{region}"
+
+
+def _add_maps(images: Mapping[str, Any], maps: Mapping[str, Path], regions: Sequence[str]) -> Cut:
+    """Return ``images`` (1, H, W, D), `MetaTensor`, and the images in the files ``maps``, all cut to the brain.
+
+    The map "prob" has a channel for each of the ``regions``, which become volumes of their own, see `_probability`.
+    """
     data = dict(images)
     grid = grid_of(next(iter(images.values())))
     for name, file in maps.items():
         if not read_header(file).grid.is_that_of(grid):
             raise BadInput(f"{file} is not on the grid of the study, expected results of that study.")
         data[name] = LoadImage("NibabelReader", ensure_channel_first=True)(file)
+    probabilities = data.pop("prob")
+    if len(probabilities) != len(regions):
+        raise BadInput(
+            f"{maps['prob']} has {len(probabilities)} channels, expected one for each of {', '.join(regions)}."
+        )
+    data |= dict(zip(map(_probability, regions), probabilities.split(1), strict=True))
     names = list(data)
     data["extent"] = torch.cat([*images.values(), data["seg"]])
     keys = [*names, "extent"]
@@ -184,11 +258,16 @@ def _add_maps(images: Mapping[str, Any], maps: Mapping[str, Path]) -> Cut:
     volumes = {name: np.asarray(cut[name][0]) for name in names}
     return Cut(
         # a modality that is missing leaves maps of zeros
-        {name: volume for name, volume in volumes.items() if volume.any() or name in ("seg", "prob")},
+        {name: volume for name, volume in volumes.items() if volume.any() or _is_result(name)},
         affine=cut["extent"].affine.numpy(),
         first=[int(start) for start in cut[crop.start_coord_key]],
         grid=list(whole["extent"].shape[1:]),
     )
+
+
+def _is_result(name: str) -> bool:
+    """Return whether a volume is the mask or a probability, and no image."""
+    return name == "seg" or name.startswith(_probability(""))
 
 
 def _to_uint8(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -201,7 +280,7 @@ def _to_uint8(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name, volume in volumes.items():
         if name == "residual":
             result[name] = 255 * np.clip(volume / RESIDUAL_TOP, 0, 1)
-        elif name in ("seg", "prob"):
+        elif _is_result(name):
             result[name] = volume
         else:
             scale = volumes.get("t1ce", volume) if name == "t1ce_synthetic" else volume
@@ -219,22 +298,25 @@ def _nifti(volume: np.ndarray, affine: np.ndarray) -> str:
 def _pictures(volumes: Mapping[str, np.ndarray], depth: int, spacing: np.ndarray) -> dict[str, str]:
     """Return PNG pictures in base64 of each volume's axial slice ``depth``, seen as a radiologist does.
 
-    The patient's right is on the left and the front is up. "seg" is the mask's outline on T1ce, or on what there is.
+    The patient's right is on the left and the front is up. "seg" has the outlines of the tumour's parts on T1ce, or on
+    what there is.
     """
     zoom = PIXELS_PER_MM * spacing[1::-1]
     slices = {
         name: ndimage.zoom(radiological(volume[..., depth]), zoom, order=1, mode="nearest", grid_mode=True)
         for name, volume in volumes.items()
-        if name not in ("seg", "prob")
+        if not _is_result(name)
     }
     pictures = {name: np.repeat(picture[..., None], 3, axis=-1) for name, picture in slices.items()}
     if "residual" in slices:
         colours = [np.interp(slices["residual"], HEAT["I"], HEAT[channel]) for channel in "RGB"]
         pictures["residual"] = np.stack(colours, axis=-1).astype(np.uint8)
-    share = (radiological(volumes["seg"][..., depth]) > 0).astype(np.float32)
-    mask = ndimage.zoom(share, zoom, order=1, mode="nearest", grid_mode=True) > 0.5
     pictures["seg"] = pictures.get("t1ce", next(iter(pictures.values()))).copy()
-    pictures["seg"][mask & ~ndimage.binary_erosion(mask, iterations=3)] = MASK_COLOUR
+    labels = radiological(volumes["seg"][..., depth])
+    for part in np.unique(labels[labels > 0]):
+        share = ndimage.zoom((labels == part).astype(np.float32), zoom, order=1, mode="nearest", grid_mode=True)
+        mask = share > 0.5
+        pictures["seg"][mask & ~ndimage.binary_erosion(mask, iterations=3)] = COLOURS[int(part)]
     return {name: _png(picture) for name, picture in pictures.items()}
 
 

@@ -11,6 +11,8 @@ from custom.common.atomic_files import TEMPORARY, sha256
 from custom.common.errors import BadInput
 from custom.data.study import Study
 
+VOLUMES = "volume_ml"  # in a run report: region -> its volume
+
 
 def read_run(folder: Path, study_id: str) -> dict[str, Any] | None:
     """Return the run report in a study's folder of results, or None where there is none that can be read.

@@ -14,14 +14,15 @@ from ignite.engine import Engine, Events
 from custom.common.atomic_files import folder_beside
 from custom.common.cli_flags import as_path
 from custom.common.errors import BadInput
+from custom.common.regions import REGIONS
 from custom.inference.batch import DONE, FAILED, SKIPPED
-from custom.inference.results_folder import read_run
+from custom.inference.results_folder import VOLUMES, read_run
 
 logger = logging.getLogger(__name__)
 
 FILE = "results.csv"
-COLUMNS = ("id", "status", "reason", "modalities", "seconds", "warnings")  # and volumes, which depend on the classes
-VOLUME = "tumour_volume_ml"
+COLUMNS = ("id", "status", "reason", "modalities", "seconds", "warnings")
+VOLUME_COLUMNS = tuple(f"{region}_ml" for region in REGIONS)  # of a segmenter's regions
 
 
 class ResultsTable:
@@ -137,13 +138,13 @@ class WarningsKept(logging.Handler):
 def figures_of(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a study's run report says of its modalities, volumes and time."""
     found = [name for name, origin in run.get("modalities", {}).items() if origin == "found"]
-    volumes = {name: value for name, value in run.items() if name.startswith(VOLUME)}
+    volumes = {f"{region}_ml": value for region, value in run.get(VOLUMES, {}).items()}
     return {"modalities": " ".join(found), **volumes, "seconds": round(sum(run.get("seconds", {}).values()), 1)}
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the columns of a table with all that there is in some row."""
-    volumes = dict.fromkeys(name for row in rows for name in row if name.startswith(VOLUME))
+    volumes = [name for name in VOLUME_COLUMNS if any(name in row for row in rows)]
     return [*COLUMNS[:4], *volumes, *COLUMNS[4:]]
 
 

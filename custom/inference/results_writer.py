@@ -19,10 +19,13 @@ from custom.common.cli_flags import as_flag, as_path
 from custom.common.grid import volume_ml
 from custom.common.modalities import MODALITIES
 from custom.common.provenance import origin_of
+from custom.common.regions import TITLES, check_regions
+from custom.data.label_scheme import NAMES, values_of
+from custom.data.regions import PARTS
 from custom.data.study import Study
 from custom.dicom.registration import MOVES
 from custom.inference.nifti import save_map
-from custom.inference.results_folder import is_finished, relative_names, require_free
+from custom.inference.results_folder import VOLUMES, is_finished, relative_names, require_free
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +33,9 @@ logger = logging.getLogger(__name__)
 class ResultsWriter:
     """Write ``<output_dir>/<id>/<id>_<map>.nii.gz`` for each map of a study, and ``<id>_run.json``.
 
-    A study that came as DICOM gets ``<id>_seg.dcm`` too, and its report says which series were taken. A map with a
-    channel for each of several classes becomes a file for each: ``<id>_seg_wt.nii.gz``.
+    A study that came as DICOM gets ``<id>_seg.dcm`` too, and its report says which series were taken. A map with
+    several channels becomes a 4-D file. The run report has the volume of each region, in ml, and what each value of the
+    label map ``seg`` means.
 
     MONAI's `SaveImaged` writes straight to the final name and makes a header of its own. Here all files of a study are
     written beside and renamed into place together, the run report last, with the affine of the study's file, bit for
@@ -39,12 +43,13 @@ class ResultsWriter:
 
     Args:
         output_dir: where results go.
-        maps: name of a map -> key of the data, (1 or classes, H, W, D) on the study's grid. A map that a study lacks is
-            left out.
+        maps: name of a map -> key of the data, (C, H, W, D) on the study's grid. A map that a study lacks is left out.
         studies: what `custom.data.datasets.find_studies` found.
         weights: name -> path of the weights; their SHA-256 goes into the report.
         settings: what was asked for; goes into the report.
-        classes: names of a mask's channels, such as wt, tc and et; none for a mask of one.
+        regions: names of the regions, the channels of the data's ``masks`` and of a map of probabilities; none where
+            nothing is segmented.
+        label_scheme: what the values of the map ``seg`` mean, a key of `custom.data.label_scheme.SCHEMES`.
         dataset_dir: the dataset, as it was given; the report names images relative to it.
         skip_existing: leave out studies whose results are there from the same weights and settings, see ``finished``.
         enabled: whether to write at all, as a bool or as a command line passes it on, "true" or "false".
@@ -63,7 +68,8 @@ class ResultsWriter:
         studies: Sequence[Mapping[str, Any]],
         weights: Mapping[str, str],
         settings: Mapping[str, Any],
-        classes: Sequence[str] = (),
+        regions: Sequence[str] = (),
+        label_scheme: str = "",
         dataset_dir: object = None,
         skip_existing: bool | str = False,
         enabled: bool | str = True,
@@ -72,7 +78,8 @@ class ResultsWriter:
         self.maps = maps
         self.studies = {study["id"]: study for study in studies}
         self.origin = origin_of(weights, settings)
-        self.classes = classes
+        self.regions = regions
+        self.parts = values_of(label_scheme, sorted(PARTS[check_regions(regions)])) if regions else {}
         self.dataset_dir = dataset_dir
         self.enabled = as_flag(enabled, "save_maps")
         skip_existing = as_flag(skip_existing, "skip_existing")
@@ -112,11 +119,7 @@ class ResultsWriter:
         study_id = data["id"]
         folder = self.output_dir / study_id
         folder.mkdir(parents=True, exist_ok=True)
-        maps: dict[str, Any] = {}
-        for name, key in self.maps.items():
-            if key in data:
-                maps |= _by_class(name, data[key], self.classes)
-        masks = {name: image for name, image in maps.items() if name.startswith("seg")}
+        maps = {name: data[key] for name, key in self.maps.items() if key in data}
         source: Study = self.studies[study_id]["image"]
         report = {
             "id": study_id,
@@ -124,13 +127,16 @@ class ResultsWriter:
             "modalities": _origin_of_modalities(data),
             "outputs": {name: f"{study_id}_{name}.nii.gz" for name in maps},
         }
-        for name, mask in masks.items():
-            report["tumour_volume_ml" + name.removeprefix("seg")] = round(volume_ml(mask), 3)
+        if self.regions:
+            masks = zip(self.regions, data["masks"].split(1), strict=True)
+            report["regions"] = list(self.regions)
+            report["labels"] = {str(value): NAMES[part] for part, value in self.parts.items()}
+            report[VOLUMES] = {region: round(volume_ml(mask), 3) for region, mask in masks}
         if source.dicom:
             report |= source.dicom.report(data["image"].meta[MOVES])
         with folder_beside(folder) as temporary:
             files = {name: temporary / file for name, file in report["outputs"].items()}
-            dtypes = [np.uint8 if name in masks else np.float32 for name in maps]
+            dtypes = [np.uint8 if name == "seg" else np.float32 for name in maps]
             with ThreadPoolExecutor() as pool:  # compression, which is most of it, runs beside other threads
                 list(pool.map(save_map, maps.values(), files.values(), dtypes))
             report["outputs_sha256"] = {name: sha256(file) for name, file in files.items()}
@@ -140,7 +146,9 @@ class ResultsWriter:
 
                 report["dicom_seg"] = f"{study_id}_seg.dcm"
                 slices = source.dicom.reference.files
-                write_segmentation(maps["seg"], slices, temporary / report["dicom_seg"], self.origin["weights"])
+                write_segmentation(
+                    maps["seg"], self.parts, slices, temporary / report["dicom_seg"], self.origin["weights"]
+                )
             report["seconds"] = {
                 "read_and_prepare": round(self.read - self.started, 2),
                 "network_and_back": round(computed - self.read, 2),
@@ -154,8 +162,8 @@ class ResultsWriter:
             for name in (*written, run):
                 os.replace(temporary / name, folder / name)
             written.append(run)
-        volume = f"tumour {report['tumour_volume_ml']:.1f} ml, " if "seg" in maps else ""
-        logger.info("%s: %s%.1f s", study_id, volume, sum(report["seconds"].values()))
+        volumes = [f"{TITLES[region]} {ml:.1f} ml" for region, ml in report.get(VOLUMES, {}).items()]
+        logger.info("%s: %s", study_id, ", ".join([*volumes, f"{sum(report['seconds'].values()):.1f} s"]))
         if source.dicom:
             for line in source.dicom.lines(data["image"].meta[MOVES]):
                 logger.info("%s: %s", study_id, line)
@@ -164,13 +172,6 @@ class ResultsWriter:
                 logger.warning("%s: %s is %s", study_id, modality, origin)
         for file in written:
             logger.info("%s: %s", study_id, folder / file)
-
-
-def _by_class(name: str, image: Any, classes: Sequence[str]) -> dict[str, Any]:
-    """Return a map (1, H, W, D) under its name, or one with a channel for each class as a map for each."""
-    if len(image) == 1:
-        return {name: image}
-    return {f"{name}_{each}": channel for each, channel in zip(classes, image.split(1), strict=True)}
 
 
 def _origin_of_modalities(data: Mapping[str, Any]) -> dict[str, str]:

@@ -11,14 +11,14 @@ from monai.transforms import MapTransform
 from custom.common.errors import BadInput
 from custom.common.modalities import MODALITIES
 
-CHANNELS = (*MODALITIES, "residual", "synthetic")
+CHANNELS = (*MODALITIES, "residual", "synthetic", "uptake")
 
 
 def channel_numbers(names: Sequence[str]) -> list[int]:
     """Return the indices of named channels of a preprocessed study.
 
     Args:
-        names: some of flair, t1, t2, t1ce, residual and synthetic (the synthetic T1ce).
+        names: some of flair, t1, t2, t1ce, residual, synthetic (the synthetic T1ce) and uptake.
 
     Raises:
         BadInput: a name is unknown, or no name is given.
@@ -36,7 +36,7 @@ def channel_numbers(names: Sequence[str]) -> list[int]:
 class SelectChannelsd(MapTransform):
     """Select channels of a preprocessed study by name.
 
-    Takes an image (6, H, W, D) with the channels `CHANNELS`; returns the selected channels in the given order.
+    Takes an image (7, H, W, D) with the channels `CHANNELS`; returns the selected channels in the given order.
 
     Args:
         keys: keys of the images.
@@ -47,7 +47,7 @@ class SelectChannelsd(MapTransform):
 
     Example:
         >>> import torch
-        >>> study = {"image": torch.rand(6, 120, 120, 78)}
+        >>> study = {"image": torch.rand(7, 120, 120, 78)}
         >>> select = SelectChannelsd("image", channels=["flair", "t1ce", "residual"])
         >>> select(study)["image"].shape
         torch.Size([3, 120, 120, 78])

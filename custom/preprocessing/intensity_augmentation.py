@@ -22,6 +22,7 @@ FLUID = {
     "t1ce": (0.05, 0.3),
     "residual": (0.0, 0.1),
     "synthetic": (0.05, 0.3),
+    "uptake": (0.0, 0.1),
 }
 
 
@@ -106,9 +107,10 @@ def random_tumours(
     the same in neighbouring slices. MONAI's transforms change tumour and brain together.
 
     Args:
-        image: (B, N, 6, H, W), `custom.preprocessing.channels.CHANNELS` of N neighbouring slices; or (B, 1, C, H, W, D)
+        image: (B, N, 7, H, W), `custom.preprocessing.channels.CHANNELS` of N neighbouring slices; or (B, 1, C, H, W, D)
             with the first C of these channels.
-        label: (B, classes, H, W), in [0, 1], of the middle slice, or (B, classes, H, W, D).
+        label: (B, classes, H, W), in [0, 1], of the middle slice, or (B, classes, H, W, D); the first class is the whole
+            tumour.
         probability: fraction of the slices that get each of the two.
         fade: largest fraction of the tumour's contrast that is removed, drawn for each channel.
         rim: smallest distance of a cavity from the tumour's edge, in pixels.
@@ -118,7 +120,7 @@ def random_tumours(
         The changed image, same shape.
     """
     result = image.clone()
-    tumour = label.amax(dim=1, keepdim=True)
+    tumour = label[:, :1]  # the other regions lie inside of it, and may be NaN
     faded, hollow = torch.rand(2, len(image)) < probability
     normal = mean_outside(image, tumour)
     spatial = image.shape[3:]

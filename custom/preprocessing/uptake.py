@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from custom.common.modalities import MODALITIES
 
 MAD_TO_DEVIATION = 1.4826  # of a normal distribution
+UPTAKE_TOP = 10.0  # deviations that a network takes for the most
 CROSS = [((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))]  # a voxel and its six neighbours
 
 
@@ -73,7 +74,7 @@ def smooth_inside(volume: torch.Tensor, brain: torch.Tensor, sigma: float) -> to
 
 
 class Uptaked(MapTransform):
-    """Compute ``uptake`` (1, H, W, D) from the T1ce in ``image``, ``t1ce_synthetic`` and ``brain``.
+    """Compute ``uptake`` (1, H, W, D) from the T1ce in ``image``, ``t1ce_synthetic`` and ``brain``, in deviations.
 
     Keeps the metadata of ``image``, so that MONAI's `Invertd` can bring the map back to the study's grid. A study that
     has no T1ce, or whose T1ce was not synthesized, gets none.
@@ -99,3 +100,23 @@ class Uptaked(MapTransform):
         )
         found = uptake_map(t1ce, synthetic, brain)
         return {**data, "uptake": torch.zeros_like(image[:1]).copy_(found)}
+
+
+class UptakeChanneld(MapTransform):
+    """Add ``uptake_channel`` (1, H, W, D), the uptake map as a network's input: 0 to 10 deviations become 0 to 1.
+
+    What lies outside is clipped. The channel is zero if the study has no ``uptake``, see `Uptaked`.
+
+    Example:
+        >>> study = {"image": torch.zeros(4, 1, 1, 3), "uptake": torch.tensor([[[[-3.0, 5.0, 20.0]]]])}
+        >>> UptakeChanneld()(study)["uptake_channel"].flatten()
+        tensor([0.0000, 0.5000, 1.0000])
+    """
+
+    def __init__(self) -> None:
+        super().__init__("image")
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return ``data`` with ``uptake_channel``."""
+        channel = (data["uptake"] / UPTAKE_TOP).clamp(0, 1) if "uptake" in data else torch.zeros_like(data["image"][:1])
+        return {**data, "uptake_channel": channel}

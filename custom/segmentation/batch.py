@@ -53,7 +53,7 @@ class PrepareSegmentationBatch(PrepareBatch):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the image (B, N * channels, h, w) and its soft label (B, classes, h, w), in [0, 1].
 
-        ``batchdata`` is a batch of `custom.training.slice_dataset.SliceDataset`: ``image`` (B, N * 6, H, W), the
+        ``batchdata`` is a batch of `custom.training.slice_dataset.SliceDataset`: ``image`` (B, N * 7, H, W), the
         channels `custom.preprocessing.channels.CHANNELS` of N neighbouring slices, ``label`` (B, classes, H, W), and
         ``mirrored`` (B,), 1 for slices that may be mirrored.
         """
@@ -70,5 +70,9 @@ class PrepareSegmentationBatch(PrepareBatch):
                 slices, label = slices[labelled], label[labelled]
             label = taught(slices[:, :, self.channels].flatten(1, 2), label, self.teacher)
             self.warm_up -= 1
-        slices = drop_modalities(random_tumours(slices, label), self.missing)
+        # a cavity would be drawn into enhancing tumour, and the mask would still call it that
+        untold = label[:, 1:].isnan().flatten(1).any(dim=1) | (label.shape[1] == 1)
+        slices = slices.clone()
+        slices[untold] = random_tumours(slices[untold], label[untold])
+        slices = drop_modalities(slices, self.missing)
         return random_quality(random_contrast(slices[:, :, self.channels])).flatten(1, 2), label

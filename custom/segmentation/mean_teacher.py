@@ -7,7 +7,7 @@ them what the teacher predicts with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,32 +19,38 @@ from custom.inference.inferers import AutocastInferer
 class MarkUnlabelledd(Transform):
     """Add a ``label`` of NaN to a study without a mask, so that it can be batched with labelled studies.
 
-    Takes ``image`` (C, H, W, D). Adds ``label`` (1, H, W, D), all NaN, with the metadata of ``image``; returns a study
-    that has a ``label`` unchanged.
+    Takes ``image`` (C, H, W, D). Adds ``label`` (regions, H, W, D), all NaN, with the metadata of ``image``; returns a
+    study that has a ``label`` unchanged.
+
+    Args:
+        regions: names of the label's channels.
 
     Example:
-        >>> study = MarkUnlabelledd()({"image": torch.rand(6, 120, 120, 78)})
+        >>> study = MarkUnlabelledd(["wt"])({"image": torch.rand(6, 120, 120, 78)})
         >>> study["label"].shape, bool(study["label"].isnan().all())
         (torch.Size([1, 120, 120, 78]), True)
     """
+
+    def __init__(self, regions: Sequence[str]) -> None:
+        self.regions = regions
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with ``label``."""
         if "label" in data:
             return dict(data)
-        return {**data, "label": torch.full_like(data["image"][:1], torch.nan)}
+        return {**data, "label": torch.full_like(data["image"][: len(self.regions)], torch.nan)}
 
 
 def taught(image: torch.Tensor, label: torch.Tensor, teacher: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Return the labels, with NaN labels replaced by the teacher's probabilities.
+    """Return the labels, with those of slices without a mask replaced by the teacher's probabilities.
 
     Args:
         image: the teacher's input, (B, channels, H, W).
-        label: (B, classes, H, W) in [0, 1]; NaN in slices without a mask.
+        label: (B, classes, H, W) in [0, 1]; NaN in slices without a mask, and in regions that a mask does not tell.
         teacher: network that returns logits (B, classes, H, W).
 
     Returns:
-        (B, classes, H, W), in [0, 1].
+        (B, classes, H, W), in [0, 1]; a region that a mask does not tell stays NaN.
     """
     unlabelled = is_unlabelled(label)
     result = label.clone()
@@ -55,5 +61,8 @@ def taught(image: torch.Tensor, label: torch.Tensor, teacher: Callable[[torch.Te
 
 
 def is_unlabelled(label: torch.Tensor) -> torch.Tensor:
-    """Return which labels (B, classes, H, W) belong to a study without a mask: (B,) bool."""
-    return label.isnan().flatten(1).any(dim=1)
+    """Return which labels (B, classes, H, W) belong to a study without a mask: (B,) bool.
+
+    A mask always tells the whole tumour, the first class.
+    """
+    return label[:, 0].isnan().flatten(1).any(dim=1)

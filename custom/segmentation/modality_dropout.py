@@ -7,7 +7,7 @@ import torch
 from custom.common.modalities import MODALITIES
 from custom.preprocessing.channels import CHANNELS
 
-FLAIR, T1, T2, T1CE, RESIDUAL, SYNTHETIC = range(len(CHANNELS))
+FLAIR, T1, T2, T1CE, RESIDUAL, SYNTHETIC, UPTAKE = range(len(CHANNELS))
 # the 14 subsets with one to three modalities: (14, 4), 1 where a modality is present
 SUBSETS = torch.tensor([[number >> bit & 1 for bit in range(len(MODALITIES))] for number in range(1, 15)])
 
@@ -15,23 +15,23 @@ SUBSETS = torch.tensor([[number >> bit & 1 for bit in range(len(MODALITIES))] fo
 def without(image: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     """Return slices as they would be if modalities were missing in the study.
 
-    A missing modality is zero. If T1ce is missing, the synthetic T1ce replaces it, and the residual is zero. If FLAIR,
-    T1 or T2 is missing, nothing can be synthesized: T1ce is unchanged (or zero if missing too), and the residual is
-    zero.
+    A missing modality is zero. If T1ce is missing, the synthetic T1ce replaces it, and residual and uptake are zero.
+    If FLAIR, T1 or T2 is missing, nothing is synthesized: T1ce is unchanged (or zero if missing too), and residual and
+    uptake are zero.
 
     Args:
-        image: (B, N, 6, H, W), the channels `custom.preprocessing.channels.CHANNELS` of N neighbouring slices.
+        image: (B, N, 7, H, W), the channels `custom.preprocessing.channels.CHANNELS` of N neighbouring slices.
         present: (B, 4), 1 for each of flair, t1, t2, t1ce that is present.
 
     Returns:
         The changed slices, same shape.
 
     Example:
-        >>> image = torch.arange(1.0, 7.0).view(1, 1, 6, 1, 1)  # flair, t1, t2, t1ce, residual, synthetic
+        >>> image = torch.arange(1.0, 8.0).view(1, 1, 7, 1, 1)  # in the order of CHANNELS
         >>> without(image, present=torch.tensor([[1, 1, 1, 0]])).flatten()
-        tensor([1., 2., 3., 6., 0., 6.])
+        tensor([1., 2., 3., 6., 0., 6., 0.])
         >>> without(image, present=torch.tensor([[0, 1, 1, 1]])).flatten()
-        tensor([0., 2., 3., 4., 0., 0.])
+        tensor([0., 2., 3., 4., 0., 0., 0.])
     """
     present = present.to(image)[:, None, :, None, None]
     synthesized = present[:, :, :3].amin(dim=2)
@@ -40,7 +40,8 @@ def without(image: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     result[:, :, :3] = image[:, :, :3] * present[:, :, :3]
     result[:, :, SYNTHETIC] = image[:, :, SYNTHETIC] * synthesized
     result[:, :, T1CE] = image[:, :, T1CE] * t1ce_there + result[:, :, SYNTHETIC] * (1 - t1ce_there)
-    result[:, :, RESIDUAL] = image[:, :, RESIDUAL] * synthesized * t1ce_there
+    for number in (RESIDUAL, UPTAKE):
+        result[:, :, number] = image[:, :, number] * synthesized * t1ce_there
     return result
 
 
@@ -50,7 +51,7 @@ def drop_modalities(image: torch.Tensor, probability: float) -> torch.Tensor:
     Slices that already lack a modality are unchanged.
 
     Args:
-        image: (B, N, 6, H, W), see `without`.
+        image: (B, N, 7, H, W), see `without`.
         probability: fraction of the complete slices that lose modalities.
 
     Returns:

@@ -79,7 +79,8 @@ class SynthesizeT1ced(MapTransform):
         # path, which begins with the root of the disk
         parser.update({"bundle_root": str(root.resolve()), "device": self.device, "amp": check_amp(amp)})
         parser.update({"seed": _whole(seed, "seed"), "sampler": sampler})
-        parser.update({"inferer#consistency": _whole(consistency, "synthesis#consistency")})
+        if _whole(consistency, "synthesis#consistency"):  # only the inferer of slices in one plane has it
+            parser.update({"inferer#consistency": consistency})
         if checkpoint is not None:
             parser.update({"checkpoint": str(Path(checkpoint).resolve())})
         self.network = parser.get_parsed_content("network")
@@ -98,7 +99,8 @@ class SynthesizeT1ced(MapTransform):
         unseen = unseen_weights(self.records, data["id"]) if self.records else None
         network = self.network if unseen is None else self.others[unseen]
         with torch.no_grad():
-            synthetic = self.inferer(image[None].to(self.device), network)[0].to(image.device)
+            # a synthesizer may return the deviation that it expects, too
+            synthetic = self.inferer(image[None].to(self.device), network)[0, :1].to(image.device)
         return {**data, "t1ce_synthetic": torch.zeros_like(image[:1]).copy_(synthetic)}
 
 

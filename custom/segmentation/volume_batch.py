@@ -63,7 +63,10 @@ class PrepareVolumeBatch(PrepareBatch):
             labels.append(label)
         image, label = torch.stack(images), torch.stack(labels)
         anatomy, maps = image[:, None, :IMAGES], image[:, IMAGES:]
-        anatomy = random_tumours(anatomy, label[:, :1].nan_to_num(), self.tumours)
+        # a cavity would be drawn into enhancing tumour, and the mask would still call it that
+        untold = label[:, 1:].isnan().flatten(1).any(dim=1)
+        anatomy = anatomy.clone()
+        anatomy[untold] = random_tumours(anatomy[untold], label[untold], self.tumours)
         anatomy, maps = drop_modalities(anatomy[:, 0], maps, self.missing)
         anatomy = random_quality(random_contrast(anatomy[:, None]))
         return torch.cat([random_thickness(anatomy)[:, 0], maps], dim=1), label

@@ -59,7 +59,9 @@ MEANINGS: dict[str, dict[str, str]] = {
         "dicom_ids": "How DICOM studies are named: `hash` (of their StudyInstanceUID) or `folder` (its name, which may "
         "name the patient).",
         "masks": "`required`: every training study needs a mask; `optional`: for the variant `mean_teacher`.",
-        "pred_and_label": "The pair of masks that the metrics compare; do not change.",
+        "mask_scheme": "What the values of ground-truth masks mean: `auto`, `brats2013`, `brats2021`, `brats2023`, "
+        "`brats2024`, `msd` or `whole_tumour`. `auto` takes a mask of 0 and 1 as one of the whole tumour.",
+        "masks_and_label": "The pair of masks that the metrics compare; do not change.",
     },
     "Files": {
         "bundle_root": "The bundle's folder. Required unless it is the working folder.",
@@ -99,11 +101,14 @@ MEANINGS: dict[str, dict[str, str]] = {
         "neighbours": "Number of neighbouring slices on each side in the network's input.",
         "planes": "Planes in which volumes are cut into slices; predictions are averaged.",
         "flip": "Also predict on the left-right mirrored volume, and average.",
-        "threshold": "Voxels with at least this probability are tumour.",
-        "min_volume_mm3": "Components of the mask below this volume are removed, but stay in the probability; 0 keeps "
-        "all.",
-        "classes": "Names of the mask's channels; none for one channel, whole tumour.",
-        "regions": "The transform from a mask's labels to the target; by default every label from 1 is whole tumour.",
+        "regions": "The network's outputs: `wt` (whole tumour), `tc` (tumour core) and `et` (enhancing tumour), or "
+        "`wt` alone.",
+        "threshold": "Voxels with at least this probability are in the region; one number, or one for each region.",
+        "min_volume_mm3": "Components of a region below this volume are removed, but stay in the probability; 0 keeps "
+        "all. One number, or one for each region.",
+        "label_scheme": "What the values of the written mask mean: `brats2021` (1, 2, 4), `brats2023` (1, 2, 3), "
+        "`brats2013`, `brats2024`, `msd`; `whole_tumour` for one region.",
+        "targets": "The transform from a mask's labels to the regions.",
     },
     "Training": {
         "max_epochs": "Number of epochs. The learning rate decays until the last one.",
@@ -176,7 +181,7 @@ VARIANTS: dict[str, dict[str, str]] = {
         "recoseg_pp": "The inputs of ReCoSeg++: without T1ce itself, trained only on slices with tumour.",
         "mean_teacher": "Also learns from studies without masks. Training only.",
         "fine_tune": "Continues from the weights in `checkpoint`, at a lower learning rate. Training only.",
-        "multi_class": "Tumour core, whole tumour and enhancing tumour. Requires studies with BraTS labels.",
+        "whole_tumour": "The whole tumour alone, with weights of its own, `models/whole_tumour.pt`.",
     },
 }
 

@@ -11,19 +11,19 @@ import pytest
 
 from benchmarks.figures import Evaluation, draw_label_efficiency, draw_reliability, main, ranked
 from benchmarks.picture import main as draw_strip
-from benchmarks.picture import read_slice
+from benchmarks.picture import paint, plt, read_slice
 from tests.studies import bad_input, write_results, write_study
 
 DICE = {"study1": 0.9, "study2": 0.5, "study3": 0.7}
 
 
-def write_evaluation(folder: Path, dice: dict[str, float], suffix: str = "") -> Path:
+def write_evaluation(folder: Path, dice: dict[str, float]) -> Path:
     """Write the metrics.json of an evaluation: of all it has, what figures are drawn of."""
     reliability = {"mean_probability": [0.1, None, 0.9], "tumour_share": [0.0, None, 0.8], "voxels": [900, 0, 100]}
     metrics = {
-        "mean": {f"dice{suffix}": 0, f"ece{suffix}": 0.02},
-        "studies": {study: {f"dice{suffix}": value} for study, value in dice.items()},
-        f"reliability{suffix}": reliability,
+        "mean": {"dice_wt": 0, "ece_wt": 0.02},
+        "studies": {study: {"dice_wt": value} for study, value in dice.items()},
+        "reliability_wt": reliability,
     }
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -102,13 +102,25 @@ def test_evaluations_of_other_studies_are_refused(evaluated, tmp_path):
         main(f"ReCoSeg={evaluated}", f"other={other}", output=str(tmp_path / "out"))
 
 
-def test_of_several_classes_the_whole_tumour_is_drawn(tmp_path):
-    evaluation = Evaluation(write_evaluation(tmp_path / "classes", DICE, suffix="_wt"))
+def test_the_whole_tumour_is_drawn(tmp_path):
+    evaluation = Evaluation(write_evaluation(tmp_path / "evaluated", DICE))
     assert evaluation.dice == DICE
-    assert evaluation.map("study1", "seg" + evaluation.suffix).name == "study1_seg_wt.nii.gz"
-    figure = draw_reliability({"classes": evaluation})
-    curve = next(line for line in figure.axes[0].lines if line.get_label().startswith("classes"))
+    figure = draw_reliability({"ours": evaluation})
+    curve = next(line for line in figure.axes[0].lines if line.get_label().startswith("ours"))
     assert np.allclose(curve.get_ydata(), [0, np.nan, 0.8], equal_nan=True)
+
+
+def test_the_parts_of_a_tumour_have_their_colours(data):
+    folder = data / "study1"
+    mask = folder / "study1_seg.nii.gz"
+    shown = read_slice(str(folder), mask, {}, {"seg": mask})
+    axis = plt.figure().add_subplot()
+    paint(axis, shown, "seg")
+    drawn = axis.images[-1].get_array()
+    for label, colour in {1: (45, 125, 255), 2: (40, 200, 90), 4: (255, 221, 40)}.items():
+        inside = drawn[shown.images["seg"] == label]
+        assert len(inside) and np.allclose(inside[:, :3] * 255, colour)
+    assert not drawn[shown.images["seg"] == 0].any()
 
 
 def test_the_patients_left_is_on_the_right_and_the_front_is_up(data):

@@ -56,6 +56,16 @@ def test_differences_are_taken_patient_by_patient():
     assert results["rows"]["base"]["metrics"]["dice"]["difference_interval"] == [0, 0]
 
 
+def test_a_metric_that_no_evaluation_has_of_a_patient_is_of_the_others(tmp_path, capsys):
+    base = evaluation(a=[0.5, 10.0], b=[0.9, 20.0], c=[0.7, None])
+    better = evaluation(a=[0.6, 8.0], b=[1.0, 10.0], c=[0.8, None])
+    main(*folders(tmp_path, base=base, better=better), reference="base")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert lines[0] == lines[4] == "| | dice | hd95_mm (n = 2) |"
+    assert lines[2].startswith("| base | 0.700") and lines[2].endswith("| 15.0 [10.0, 20.0] |")
+    assert lines[6].endswith("| -6.0 [-10.0, -2.0] |")
+
+
 def test_the_tables_are_printed_and_written_with_unrounded_metrics(tmp_path, capsys):
     output = tmp_path / "results" / "table"
     main(*folders(tmp_path, base=BASE, better=BETTER), reference="base", output=str(output))
@@ -98,7 +108,7 @@ def test_evaluations_that_cannot_be_compared_are_refused(other, parts):
 
 
 def test_one_patient_has_no_interval():
-    with bad_input("base", "1 patient"):
+    with bad_input("base", "1 patient(s)"):
         summarize({"base": evaluation(a=[0.5, 10.0])}, "base")
 
 

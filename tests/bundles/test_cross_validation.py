@@ -22,8 +22,8 @@ def test_every_study_is_scored_once_by_a_network_that_has_not_seen_it(bundles, d
     assert [len(fold["studies"]) for fold in folds] == [2, 2]
     assert pooled["studies"] == {**folds[0]["studies"], **folds[1]["studies"]}
     assert list(pooled["studies"]) == [f"phantom_{number}" for number in range(4)]
-    assert pooled["mean"]["dice"] == pytest.approx(
-        sum(study["dice"] for study in pooled["studies"].values()) / 4, abs=1e-4
+    assert pooled["mean"]["dice_wt"] == pytest.approx(
+        sum(study["dice_wt"] for study in pooled["studies"].values()) / 4, abs=1e-4
     )
     for number, fold in enumerate(folds):
         assert fold["weights"][SEG]["path"] == str(output / f"fold_{number}" / "model_final.pt")

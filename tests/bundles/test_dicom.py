@@ -11,7 +11,7 @@ from custom.common.atomic_files import sha256
 from custom.data.phantom import make_phantom
 from custom.dicom.series import series_in
 from tests.bundles.command_line import SEG, files_in, image, report, run_bundle
-from tests.dicom.test_seg_writer import mask_on_grid
+from tests.dicom.test_seg_writer import numbers_of, numbers_on_grid
 from tests.dicom.write_dicom import uid_of, write_dicom_study, write_series
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,9 @@ def test_the_command_line_takes_dicom_and_leaves_a_segmentation_beside_the_maps(
     segmentation = highdicom.seg.segread(tmp_path / "results" / study / f"{study}_seg.dcm")
     np.testing.assert_allclose(mask.affine, affine, atol=1e-4)
     assert image(mask).any()
-    np.testing.assert_array_equal(mask_on_grid(segmentation, mask.shape, mask.affine), image(mask))
+    np.testing.assert_array_equal(
+        numbers_on_grid(segmentation, mask.shape, mask.affine), numbers_of(image(mask)).astype(np.uint8)
+    )
     t1ce = series_in(folder / "S5")[0][0]
     assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == t1ce[0].SeriesInstanceUID
     (algorithm,) = segmentation.get_segment_description(1).SegmentationAlgorithmIdentificationSequence

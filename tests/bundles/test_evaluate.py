@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -19,6 +21,7 @@ from tests.bundles.command_line import SEG, SYNTH, files_in, image, parsed, resu
 pytestmark = pytest.mark.slow
 
 STUDIES = ("oblique", "phantom_0")
+REGIONS = {"wt": (1, 2, 4), "tc": (1, 4), "et": (4,)}  # labels of each in both masks
 
 
 def evaluate(bundle: Path, dataset: Path, entries: list, folder: Path, *overrides: object) -> Path:
@@ -36,7 +39,12 @@ def figures_of(folder: Path) -> dict:
 def figures_in_csv(folder: Path) -> dict:
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {row.pop("study"): {name: float(value) if value else None for name, value in row.items()} for row in rows}
+    found: dict = {}
+    for row in rows:
+        study, suffix = row.pop("study"), f"_{row.pop('region')}" if "region" in row else ""
+        values = {f"{name}{suffix}": float(value) if value else None for name, value in row.items()}
+        found.setdefault(study, {}).update(values)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +64,41 @@ def synthesized(bundles, mixed_dataset, tmp_path_factory):
 def test_figures_are_those_of_the_masks_that_inference_writes(segmented, inferred, mixed_dataset):
     found = figures_of(segmented)["studies"]
     assert set(found) == set(STUDIES)
-    for study in STUDIES:
-        predicted = result(inferred, study, "seg") > 0
-        true = image(mixed_dataset / study / f"{study}_seg.nii.gz") > 0
+    for study, (region, labels) in itertools.product(STUDIES, REGIONS.items()):
+        predicted = np.isin(result(inferred, study, "seg"), labels)
+        true = np.isin(image(mixed_dataset / study / f"{study}_seg.nii.gz"), labels)
         both, either = (predicted & true).sum(), (predicted | true).sum()
-        assert both > 0
         expected = {
             "dice": 2 * both / (predicted.sum() + true.sum()),
             "iou": both / either,
             "sensitivity": both / true.sum(),
             "precision": both / predicted.sum(),
         }
-        assert {name: found[study][name] for name in expected} == pytest.approx(expected, abs=5e-5)
-        assert set(found[study]) == {*expected, "hd95_mm", "lesionwise_dice", "slice_dice", "ece"}
+        assert {name: found[study][f"{name}_{region}"] for name in expected} == pytest.approx(expected, abs=5e-5)
+        assert expected["dice"] > 0 or region != "wt"
+        assert {name.removesuffix(f"_{region}") for name in found[study] if name.endswith(f"_{region}")} == {
+            *expected,
+            *("hd95_mm", "lesionwise_dice", "slice_dice", "ece"),
+        }
+
+
+def test_a_mask_of_the_whole_tumour_alone_scores_that_and_leaves_the_others_empty(
+    segmented, bundles, mixed_dataset, tmp_path
+):
+    (tmp_path / "data").mkdir()
+    study = shutil.copytree(mixed_dataset / "phantom_0", tmp_path / "data" / "phantom_0")
+    mask = nib.load(study / "phantom_0_seg.nii.gz")
+    nib.save(nib.Nifti1Image((image(mask) > 0).astype(np.uint8), mask.affine), study / "phantom_0_seg.nii.gz")
+    folder = evaluate(bundles / SEG, tmp_path / "data", [{"image": "phantom_0"}], tmp_path)
+    found, expected = (figures_of(place)["studies"]["phantom_0"] for place in (folder, segmented))
+    for name, value in found.items():
+        assert value == (expected[name] if name.endswith("_wt") else None), name
+    assert figures_of(folder)["mean"]["dice_tc"] is None
+    curves = {region: figures_of(folder)[f"reliability_{region}"]["voxels"] for region in REGIONS}
+    assert sum(curves["wt"]) > sum(curves["tc"]) == sum(curves["et"]) == 0
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = {row["region"]: row for row in csv.DictReader(file) if row["study"] == "phantom_0"}
+    assert rows["wt"]["dice"] and not rows["tc"]["dice"] and not rows["et"]["dice"]
 
 
 def test_maps_are_saved_if_asked_for_and_are_those_that_inference_writes(bundles, inferred, mixed_dataset, tmp_path):
@@ -84,10 +114,10 @@ def test_maps_are_saved_if_asked_for_and_are_those_that_inference_writes(bundles
 
 
 def test_the_reliability_curve_is_of_the_probabilities_that_inference_writes(segmented, inferred, mixed_dataset):
-    curve = figures_of(segmented)["reliability"]
+    curve = figures_of(segmented)["reliability_wt"]
     tumour = voxels = inside = everywhere = 0
     for study in STUDIES:
-        probability = result(inferred, study, "prob")
+        probability = result(inferred, study, "prob")[..., 0]
         brain = image(mixed_dataset / study / f"{study}_t1.nii.gz") != 0
         tumour += (image(mixed_dataset / study / f"{study}_seg.nii.gz") > 0).sum()
         voxels += brain.sum()

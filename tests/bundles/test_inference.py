@@ -33,6 +33,7 @@ from tests.bundles.command_line import (
     result,
     run_bundle,
     run_command,
+    succeeded,
 )
 from tests.inference.engines import rows_in
 
@@ -67,7 +68,8 @@ def test_the_table_has_a_row_for_each_study(inferred):
     assert set(rows) == set(REFERENCES)
     for study, row in rows.items():
         assert (row["status"], row["modalities"]) == ("done", "flair t1 t2 t1ce")
-        assert float(row["tumour_volume_ml"]) == report(inferred, study)["tumour_volume_ml"]
+        volumes = report(inferred, study)["volume_ml"]
+        assert {name: float(row[f"{name}_ml"]) for name in ("wt", "tc", "et")} == volumes
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -75,7 +77,7 @@ def test_the_table_has_a_row_for_each_study(inferred):
 def test_maps_lie_on_the_study_s_own_grid_to_the_last_bit(inferred, mixed_dataset, study, name):
     source = nib.load(mixed_dataset / study / REFERENCES[study])
     written = nib.load(inferred / study / f"{study}_{name}.nii.gz")
-    assert written.shape == source.shape[:3]
+    assert written.shape == ((*source.shape[:3], 3) if name == "prob" else source.shape[:3])
     assert np.array_equal(written.affine, source.affine)
     assert [written.header[field].tolist() for field in PLACEMENT] == [
         source.header[field].tolist() for field in PLACEMENT
@@ -89,19 +91,24 @@ def test_the_oblique_study_has_other_codes_and_an_odd_grid(mixed_dataset):
 
 
 @pytest.mark.parametrize("study", REFERENCES)
-def test_values_are_a_mask_probabilities_and_a_residual_in_range(inferred, study):
+def test_values_are_labels_nested_probabilities_and_a_residual_in_range(inferred, study):
     seg, prob, synthetic, residual = (result(inferred, study, name) for name in MAPS)
     assert seg.dtype == np.uint8
-    assert set(np.unique(seg)) == {0, 1}
+    assert set(np.unique(seg)) == {0, 1, 2, 4}
     assert {prob.dtype, synthetic.dtype, residual.dtype} == {np.dtype(np.float32)}
     assert 0 <= prob.min() < prob.max() <= 1
     assert 0 <= residual.min() < residual.max() <= 1
-    # pieces of fewer than 500 mm3 are not in the mask; nothing else that is likely enough is left out
-    kept = seg > 0
-    assert (prob[kept] >= 0.4).all()
-    pieces, count = ndimage.label((prob >= np.float32(0.4)) & ~kept)
+    assert (prob[..., :-1] >= prob[..., 1:]).all()
     voxel = np.prod(nib.load(inferred / study / f"{study}_seg.nii.gz").header.get_zooms())
-    assert all(size * voxel < 500 for size in np.bincount(pieces.ravel())[1 : count + 1])
+    around = np.ones_like(seg, bool)
+    for number, (labels, smallest) in enumerate((((1, 2, 4), 500), ((1, 4), 50), ((4,), 50))):
+        # small pieces are not in the mask; nothing else that is likely enough is left out
+        likely, kept = prob[..., number] >= np.float32(0.4), np.isin(seg, labels)
+        assert not (kept & ~likely).any()
+        pieces, count = ndimage.label(likely)
+        sizes = np.bincount(pieces.ravel())[1 : count + 1] * voxel
+        assert np.array_equal(kept, around & np.isin(pieces, 1 + np.flatnonzero(sizes >= smallest)))
+        around = kept
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -128,20 +135,23 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
     }
     assert all(Path(entry["path"]).samefile(bundles / name / "models" / "model.pt") for name, entry in weights.items())
     assert found.pop("intended_use")
-    voxels = int(result(inferred, "phantom_0", "seg").sum())
     assert found == {
         "id": "phantom_0",
         "inputs": {modality: f"phantom_0/phantom_0_{modality}.nii.gz" for modality in MODALITIES},
         "modalities": dict.fromkeys(MODALITIES, "found"),
         "outputs": {name: f"phantom_0_{name}.nii.gz" for name in MAPS},
         "outputs_sha256": {name: sha256(inferred / "phantom_0" / f"phantom_0_{name}.nii.gz") for name in MAPS},
-        "tumour_volume_ml": round(voxels * 4**3 / 1000, 3),
+        "regions": ["wt", "tc", "et"],
+        "labels": {"1": "necrotic and non-enhancing core", "2": "oedema", "4": "enhancing tumour"},
+        "volume_ml": {name: round(int(mask.sum()) * 4**3 / 1000, 3) for name, mask in masks_of(inferred, "phantom_0")},
         "settings": {
             "sampler_steps": 1,
             "planes": ["axial", "coronal", "sagittal"],
             "flip": True,
+            "regions": ["wt", "tc", "et"],
             "threshold": 0.4,
-            "min_volume_mm3": 500,
+            "min_volume_mm3": [500, 50, 50],
+            "label_scheme": "brats2021",
             "seed": 0,
             "device": "cpu",
             "precision": computing_precision("cpu"),
@@ -155,9 +165,15 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
     }
 
 
-def test_the_volume_of_an_oblique_study_counts_its_own_voxels(inferred):
-    voxels = int(result(inferred, "oblique", "seg").sum())
-    assert report(inferred, "oblique")["tumour_volume_ml"] == pytest.approx(voxels * 3.9 * 4.1 * 4.7 / 1000, rel=1e-5)
+def masks_of(folder, study):
+    """The regions of a study's mask, by name."""
+    seg = result(folder, study, "seg")
+    return [(name, np.isin(seg, labels)) for name, labels in (("wt", (1, 2, 4)), ("tc", (1, 4)), ("et", (4,)))]
+
+
+def test_the_volumes_of_an_oblique_study_count_its_own_voxels(inferred):
+    volumes = {name: mask.sum() * 3.9 * 4.1 * 4.7 / 1000 for name, mask in masks_of(inferred, "oblique")}
+    assert report(inferred, "oblique")["volume_ml"] == pytest.approx(volumes, abs=1e-3)
 
 
 def test_the_report_names_a_4d_file_once(inferred, mixed_dataset):
@@ -193,7 +209,7 @@ def test_options_reach_the_segmenter_and_its_synthesizer(inferred, bundles, mixe
     other = Path(shutil.copytree(bundles / SYNTH, tmp_path / "another name"))
     torch.save(random_weights(parsed(other, "network_def"), seed=1), other / "models" / "model.pt")
     options = ("--sampler#steps", 5, "--seed", 7, "--amp", "false", "--device", "cpu", "--threshold", 0.3)
-    options += ("--min_volume_mm3", 0)
+    options += ("--min_volume_mm3", 0, "--label_scheme", "brats2023")
     options += ("--synth_bundle_root", other, "--output_dir", "here")
     four_d = mixed_dataset / "four_d" / "four_d.nii.gz"
     run_bundle(bundles / SEG, "inference", "--dataset_dir", four_d, *options, cwd=tmp_path)
@@ -202,8 +218,27 @@ def test_options_reach_the_segmenter_and_its_synthesizer(inferred, bundles, mixe
     settings = {"sampler_steps": 5, "threshold": 0.3, "seed": 7, "device": "cpu", "precision": "float32"}
     assert settings.items() <= found["settings"].items()
     assert found["weights"][SYNTH]["sha256"] == sha256(other / "models" / "model.pt")
-    assert np.array_equal(result(results, "four_d", "seg"), result(results, "four_d", "prob") >= np.float32(0.3))
+    inside = (result(results, "four_d", "prob") >= np.float32(0.3)).sum(axis=-1)  # of how many nested regions
+    assert np.array_equal(result(results, "four_d", "seg"), np.array([0, 2, 1, 3])[inside])
+    assert found["labels"]["3"] == "enhancing tumour"
     assert not np.array_equal(result(results, "four_d", "residual"), result(inferred, "four_d", "residual"))
+
+
+def test_the_variant_for_the_whole_tumour_writes_one_region(bundles, mixed_dataset, tmp_path):
+    variant = str(bundles / SEG / "configs" / "variants" / "whole_tumour.json")
+    options = {"regions": ["wt"], "label_scheme": "whole_tumour"}
+    weights = random_weights(parsed(bundles / SEG, "network_def", **options), spread=1.0)
+    torch.save(weights, tmp_path / "whole_tumour.pt")
+    module, name, verb, option, files, *rest = run_command(bundles / SEG, "inference")
+    command = (module, name, verb, option, [*files, variant], *rest, "--checkpoint", tmp_path / "whole_tumour.pt")
+    study = mixed_dataset / "phantom_0"
+    succeeded(python(*command, "--dataset_dir", study, "--output_dir", tmp_path / "results", cwd=tmp_path))
+    seg, prob = (result(tmp_path / "results", "phantom_0", name) for name in ("seg", "prob"))
+    assert set(np.unique(seg)) == {0, 1}
+    assert prob.shape == seg.shape
+    found = report(tmp_path / "results", "phantom_0")
+    assert found["labels"] == {"1": "whole tumour"}
+    assert found["volume_ml"] == {"wt": pytest.approx(seg.sum() * 4**3 / 1000, abs=1e-3)}
 
 
 # ---- studies that lack modalities

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import custom
+from custom.data.label_scheme import NAMES
 from tests.bundles.command_line import REPOSITORY, SEG, SYNTH, config_of, files_in, parsed
 
 BUNDLES = {name: REPOSITORY / "bundles" / name for name in (SYNTH, SEG)}
@@ -88,9 +89,9 @@ def test_metadata_hold_what_the_specification_asks(bundle):
 @pytest.mark.parametrize("io", ["inputs", "outputs"])
 def test_every_channel_is_described(bundle, io):
     for tensor in config_of(bundle, "metadata")["network_data_format"][io].values():
-        # a segmentation describes its labels, anything else its channels
-        expected = 2 if tensor["format"] == "segmentation" else tensor["num_channels"]
-        assert list(tensor["channel_def"]) == [str(channel) for channel in range(expected)]
+        # a segmentation describes the labels of its map, as MONAI Label expects, anything else its channels
+        expected = [0, 1, 2, 4] if tensor["format"] == "segmentation" else range(tensor["num_channels"])
+        assert list(tensor["channel_def"]) == [str(channel) for channel in expected]
 
 
 @each_bundle
@@ -122,6 +123,12 @@ def test_metadata_know_the_channels_of_the_network(bundle):
     # parsed, since the segmenter's depends on its inputs and neighbours
     assert formats["inputs"]["image"]["num_channels"] == parsed(bundle, "network_def#in_channels")
     assert formats["outputs"]["pred"]["num_channels"] == parsed(bundle, "network_def#out_channels")
+
+
+def test_metadata_know_the_labels_that_the_segmenter_writes():
+    names = config_of(BUNDLES[SEG], "metadata")["network_data_format"]["outputs"]["pred"]["channel_def"]
+    written = parsed(BUNDLES[SEG], "results", studies=[], output_dir="eval").parts
+    assert names == {"0": "background", **{str(value): NAMES[part] for part, value in written.items()}}
 
 
 # ---- the folders

@@ -29,7 +29,7 @@ from tests.bundles.command_line import (
 )
 from tests.sharing.signed_bundles import write_keys
 
-FIGURE = {SYNTH: "psnr", SEG: "dice"}
+FIGURE = {SYNTH: "psnr", SEG: "dice_wt"}
 
 pytestmark = pytest.mark.slow
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import threading
 import urllib.request
@@ -39,7 +40,7 @@ AS_IT_OPENS = """() => {
     scrollTo(0, 0);
 }"""
 CONTROLS = [  # in the order of the Tab key
-    *("seg-show", "seg-opacity", "seg-threshold"),
+    *("seg-show", "seg-opacity", "seg-threshold-wt", "seg-threshold-tc", "seg-threshold-et"),
     *("residual-show", "residual-opacity", "residual-threshold"),
     *("t1ce_synthetic-show", "t1ce_synthetic-opacity", "t1ce-show", "t1ce-opacity", "flair-show", "flair-opacity"),
     *(*SLICES, "view", "largest", "summary"),
@@ -93,8 +94,18 @@ def show_only(page, *layers):
         page.locator(f"#{layer}-show").set_checked(layer in layers)
 
 
-def cyan(picture):
-    return (picture[..., 2] > 0.6) & (picture[..., 1] > 0.5) & (picture[..., 0] < 0.4)
+def parts(picture):
+    """Where the colours of the tumour's parts are: of the necrotic core, of oedema, of enhancing tumour."""
+    red, green, blue = np.moveaxis(picture, -1, 0)
+    return {
+        1: (blue > 0.6) & (red < 0.4) & (green < 0.65),
+        2: (green > 0.5) & (red < 0.4) & (blue < 0.55),
+        4: (red > 0.6) & (green > 0.5) & (blue < 0.4),
+    }
+
+
+def coloured(picture):
+    return np.any(list(parts(picture).values()), axis=0)
 
 
 def test_every_layer_is_seen_and_its_opacity_changes_what_is_seen(page):
@@ -119,23 +130,44 @@ def test_the_residual_s_threshold_hides_what_is_below(page):
     assert seen[0] > 2 * seen[1]
 
 
-def test_the_probability_s_threshold_moves_the_mask_and_tells_its_volume(page):
-    """The mask is at 0.5; the tumour has 0.6 and one voxel around it 0.2."""
+def test_every_part_is_seen_in_its_colour(page):
     show_only(page, "seg")
-    threshold, meaning = page.locator("#seg-threshold"), page.locator("#seg-meaning")
+    page.locator("#seg-opacity").press("End")
+    seen = parts(pixels(page))
+    assert all(part.sum() > 20 for part in seen.values())
+    # the demo's core lies in a rim that enhances, and that in oedema
+    spread = [np.ptp(np.flatnonzero(seen[label].any(0))) for label in (1, 4, 2)]
+    assert spread == sorted(spread)
+
+
+def test_the_thresholds_move_the_mask_and_tell_its_volumes(page):
+    """The mask is at 0.5; each region has 0.6 and one voxel around it 0.2."""
+    show_only(page, "seg")
+    threshold, meaning = page.locator("#seg-threshold-wt"), page.locator("#seg-meaning")
     own = pixels(page)
     assert "the mask as written" in meaning.inner_text()
     threshold.press("Home")
     assert threshold.get_attribute("aria-valuetext") == "0.01"
     wider = pixels(page)
     assert "the mask as written is at 0.5" in meaning.inner_text()
-    assert float(meaning.inner_text().split(" ml")[0]) > 100.0
+    assert float(re.search(r"whole tumour ([\d.]+) ml", meaning.inner_text())[1]) > 100.0
     threshold.press("End")
-    assert meaning.inner_text().startswith("0.0 ml at 0.99")
+    assert meaning.inner_text().startswith("whole tumour 0.0 ml")
     none = pixels(page)
-    assert (wider != own).any() and not cyan(none).any()
-    columns = [np.flatnonzero(cyan(picture).any(0)) for picture in (own, wider)]
+    assert (wider != own).any() and not coloured(none).any()  # no core without a tumour around it
+    columns = [np.flatnonzero(coloured(picture).any(0)) for picture in (own, wider)]
     assert np.ptp(columns[1]) > np.ptp(columns[0])
+
+
+def test_the_enhancing_tumour_s_threshold_leaves_the_others(page):
+    show_only(page, "seg")
+    page.locator("#seg-opacity").press("End")
+    before = parts(pixels(page))
+    page.locator("#seg-threshold-et").press("End")
+    assert page.locator("#seg-meaning").inner_text().split(", ")[2].startswith("enhancing tumour 0.0 ml")
+    after = parts(pixels(page))
+    assert before[4].sum() > 20 and not after[4].any()
+    assert after[1].sum() > before[1].sum()  # what does not enhance is core
 
 
 @pytest.mark.parametrize("plane", SLICES)
@@ -168,7 +200,7 @@ def test_it_starts_at_the_section_with_the_most_tumour(page):
 def test_the_patient_s_right_is_on_the_left(page):
     page.get_by_role("radio", name="Axial").check()
     show_only(page, "seg")
-    columns = np.nonzero(cyan(pixels(page)))[1]
+    columns = np.nonzero(coloured(pixels(page)))[1]
     assert len(columns) and columns.max() < page.locator("#canvas").bounding_box()["width"] / 2
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from custom.data.label_scheme import SCHEMES, read_labels
+from custom.data.label_scheme import SCHEMES, read_labels, values_of
 from tests.studies import bad_input
 
 MEANINGS = {  # of 0, 1, 2, 3, 4 in the file; None is refused
-    "whole_tumour": [0, 1, None, None, None],
+    "whole_tumour": [0, 255, None, None, None],
     "brats2013": [0, 1, 2, 1, 4],
     "brats2021": [0, 1, 2, None, 4],
     "brats2023": [0, 1, 2, 4, None],
     "brats2024": [0, 1, 2, 4, 0],
     "msd": [0, 2, 1, 4, None],
-    "auto": [0, 1, 2, 4, 4],
+    "auto": [0, 255, 2, 4, 4],  # of a mask with nothing but 0 and this value
 }
 
 
@@ -42,6 +42,22 @@ def test_a_value_means_what_the_scheme_says(scheme, value):
 def test_what_every_dataset_but_one_with_3_and_4_has_needs_no_scheme(values):
     found = read_labels(np.array(values), "auto", "seg.nii.gz")
     assert ((found > 0) == (np.array(values) > 0)).all()
+
+
+def test_1_is_necrosis_beside_any_other_part_and_the_whole_tumour_alone():
+    for others in ([2], [4], [2, 4], [3]):
+        assert read_labels(np.array([0, 1, *others]), "auto", "seg.nii.gz")[1] == 1
+    assert read_labels(np.array([0, 1]), "brats2021", "seg.nii.gz").tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [("brats2013", (1, 2, 4)), ("brats2021", (1, 2, 4)), ("brats2023", (1, 2, 3)), ("msd", (2, 1, 3))],
+)
+def test_values_of_a_scheme_are_written_as_they_are_read(scheme, expected):
+    values = values_of(scheme, (1, 2, 4))
+    assert values == dict(zip((1, 2, 4), expected, strict=True))
+    assert read_labels(np.array(list(values.values())), scheme, "seg.nii.gz").tolist() == list(values)
 
 
 def test_3_beside_4_needs_a_scheme():

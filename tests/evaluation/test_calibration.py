@@ -70,3 +70,16 @@ def test_the_curve_counts_every_voxel_of_all_studies_the_same():
     assert curve["tumour_share"][7] == pytest.approx(0.5)
     assert (curve["mean_probability"][14], curve["tumour_share"][14]) == (1, 1)
     assert math.isnan(curve["tumour_share"][0])
+
+
+def test_a_class_that_the_ground_truth_does_not_tell_has_no_bins_and_no_part_in_the_mean():
+    probability = torch.cat([voxels(0.9, 0.9), voxels(0.5, 0.1)], dim=1)
+    truth = torch.cat([voxels(1, 1), voxels(math.nan, math.nan)], dim=1)
+    metric = CalibrationMetric()
+    metric(probability, torch.cat([truth, voxels(1, 1)], dim=1))
+    known, untold = metric.get_buffer()[0]
+    assert known[:, 2].sum() == 2 and untold[:, 2].sum() == 0
+    assert metric.aggregate().item() == pytest.approx(0.1)
+    assert math.isnan(expected_calibration_error(untold[None]).item())
+    both = torch.stack([known, untold])
+    assert reliability_curve(both)["voxels"] == reliability_curve(known[None])["voxels"]

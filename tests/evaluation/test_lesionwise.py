@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from nibabel.eulerangles import euler2mat
 
 from custom.evaluation.lesionwise import lesionwise_dice
-from custom.evaluation.overlap import FigurePerClass
+from custom.evaluation.overlap import MetricPerClass
 
 UNIT = np.eye(4)
 SIZE = (40, 30, 20)
@@ -116,6 +116,6 @@ def test_the_metric_which_cuts_masks_to_their_box_gives_the_same(seed):
         for _ in range(3):
             mask[tuple(slice(start, start + rng.integers(2, 7)) for start in rng.integers(3, 15, 3))] = True
     predicted, truth = (MetaTensor(torch.from_numpy(mask)[None, None], affine=torch.eye(4)) for mask in masks)
-    metric = FigurePerClass(lesionwise_dice)
+    metric = MetricPerClass(lesionwise_dice)
     metric(predicted, truth)
     assert metric.aggregate().item() == pytest.approx(lesionwise_dice(*masks, UNIT))

@@ -18,7 +18,7 @@ from custom.evaluation.metrics_writer import MetricsWriter
 
 
 # Files
-def evaluate(output_dir: Path, details: dict, weights: Path, classes: Sequence[str] = (), **settings: object) -> None:
+def evaluate(output_dir: Path, details: dict, weights: Path, regions: Sequence[str] = (), **settings: object) -> None:
     """Write the figures of three studies: one value each, one of each class, or bins of each class."""
 
     def step(engine: Engine, batch: object) -> None:
@@ -27,7 +27,7 @@ def evaluate(output_dir: Path, details: dict, weights: Path, classes: Sequence[s
 
     engine = Engine(step)
     studies = [{"id": name, "image": f"{name}.nii.gz"} for name in ("a", "b", "c")]
-    MetricsWriter(str(output_dir), studies, {"network": str(weights)}, settings, classes).attach(engine)
+    MetricsWriter(str(output_dir), studies, {"network": str(weights)}, settings, regions).attach(engine)
     engine.run([0])
 
 
@@ -78,12 +78,24 @@ def test_a_figure_that_is_infinite_is_still_valid_json(tmp_path, weights):
     json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
 
 
-def test_figures_of_several_classes_are_named_by_class(tmp_path, weights):
+def test_figures_of_several_regions_are_named_by_region_and_have_rows_of_their_own(tmp_path, weights):
     dice = [[0.9, 0.5], [0.7, math.nan], [0.8, 0.1]]
     evaluate(tmp_path, {"dice": dice, "hd95_mm": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]}, weights, ["wt", "et"])
     written = json.loads((tmp_path / "metrics.json").read_text())
     assert written["mean"] == {"dice_wt": 0.8, "dice_et": 0.3, "hd95_mm_wt": 3.0, "hd95_mm_et": 4.0}
     assert written["studies"]["b"] == {"dice_wt": 0.7, "dice_et": None, "hd95_mm_wt": 3.0, "hd95_mm_et": 4.0}
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["study", "region", "dice", "hd95_mm"],
+            ["a", "wt", "0.9", "1.0"],
+            ["a", "et", "0.5", "2.0"],
+            ["b", "wt", "0.7", "3.0"],
+            ["b", "et", "", "4.0"],
+            ["c", "wt", "0.8", "5.0"],
+            ["c", "et", "0.1", "6.0"],
+            ["mean", "wt", "0.8", "3.0"],
+            ["mean", "et", "0.3", "4.0"],
+        ]
 
 
 def test_bins_of_a_class_become_each_studys_error_and_one_curve(tmp_path, weights):

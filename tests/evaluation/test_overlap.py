@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.metrics import compute_dice, compute_iou
 
-from custom.evaluation.overlap import FigurePerClass, hd95_mm, precision, sensitivity, slice_dice
+from custom.evaluation.overlap import MetricPerClass, dice_score, hd95_mm, iou, precision, sensitivity, slice_dice
 
 SIZE = (12, 12, 12)
 UNIT = np.eye(4)
 EMPTY = np.zeros(SIZE, dtype=bool)
-FIGURES = [sensitivity, precision, slice_dice, hd95_mm]
+METRICS = [dice_score, iou, sensitivity, precision, slice_dice, hd95_mm]
 
 
 def box(*ranges: tuple[int, int]) -> np.ndarray:
@@ -26,23 +27,31 @@ CUBE = box((2, 6), (2, 6), (2, 6))
 
 
 @pytest.mark.parametrize(
-    ("figure", "neither", "one"), [(sensitivity, 1, 0), (precision, 1, 0), (slice_dice, 1, 0), (hd95_mm, 0, 374)]
+    ("metric", "neither", "one"),
+    [(dice_score, 1, 0), (iou, 1, 0), (sensitivity, 1, 0), (precision, 1, 0), (slice_dice, 1, 0), (hd95_mm, 0, 374)],
 )
-def test_a_class_in_neither_mask_is_perfect_and_in_one_only_as_bad_as_can_be(figure, neither, one):
-    assert figure(EMPTY, EMPTY, UNIT) == neither
-    assert figure(CUBE, EMPTY, UNIT) == one
-    assert figure(EMPTY, CUBE, UNIT) == one
+def test_a_class_in_neither_mask_is_perfect_and_in_one_only_as_bad_as_can_be(metric, neither, one):
+    assert metric(EMPTY, EMPTY, UNIT) == neither
+    assert metric(CUBE, EMPTY, UNIT) == one
+    assert metric(EMPTY, CUBE, UNIT) == one
 
 
-@pytest.mark.parametrize(("figure", "perfect"), list(zip(FIGURES, (1, 1, 1, 0), strict=True)))
-def test_a_mask_agrees_with_itself(figure, perfect):
-    assert figure(CUBE, CUBE, UNIT) == perfect
+@pytest.mark.parametrize(("metric", "perfect"), list(zip(METRICS, (1, 1, 1, 1, 1, 0), strict=True)))
+def test_a_mask_agrees_with_itself(metric, perfect):
+    assert metric(CUBE, CUBE, UNIT) == perfect
 
 
 def test_sensitivity_and_precision_are_shares_of_the_truth_and_of_the_prediction():
     half, twice = box((2, 4), (2, 6), (2, 6)), box((2, 10), (2, 6), (2, 6))
     assert (sensitivity(half, CUBE, UNIT), precision(half, CUBE, UNIT)) == (0.5, 1)
     assert (sensitivity(twice, CUBE, UNIT), precision(twice, CUBE, UNIT)) == (1, 0.5)
+
+
+def test_dice_and_iou_are_those_of_monai():
+    other = np.roll(CUBE, (1, 1, 0), (0, 1, 2))
+    masks = [torch.from_numpy(mask)[None, None] for mask in (CUBE, other)]
+    assert dice_score(CUBE, other, UNIT) == pytest.approx(compute_dice(*masks).item())
+    assert iou(CUBE, other, UNIT) == pytest.approx(compute_iou(*masks).item())
 
 
 # Slices
@@ -92,15 +101,25 @@ def studies(*masks: np.ndarray) -> list[MetaTensor]:
 def test_each_study_and_class_has_its_figure_and_the_mean_is_of_all():
     moved = np.roll(CUBE, 2, 2)
     predicted = studies(np.stack([CUBE, moved]), np.stack([EMPTY, EMPTY]))
-    metric = FigurePerClass(hd95_mm)
+    metric = MetricPerClass(hd95_mm)
     metric(predicted, studies(np.stack([CUBE, CUBE]), np.stack([CUBE, EMPTY])))
     assert metric.get_buffer().tolist() == [[0, 6], [374, 0]]
     assert metric.aggregate().item() == 95
 
 
-@pytest.mark.parametrize("figure", FIGURES)
-def test_the_metric_gives_the_figure_of_the_whole_study(figure):
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_metric_gives_the_figure_of_the_whole_study(metric):
     truth, predicted = CUBE | box((9, 11), (0, 3), (8, 9)), np.roll(CUBE, (1, 2, 3), (0, 1, 2))
-    metric = FigurePerClass(figure)
-    metric(studies(predicted[None]), studies(truth[None]))
-    assert metric.aggregate().item() == pytest.approx(figure(predicted, truth, np.diag([1, 1, 3, 1])))
+    cumulative = MetricPerClass(metric)
+    cumulative(studies(predicted[None]), studies(truth[None]))
+    assert cumulative.aggregate().item() == pytest.approx(metric(predicted, truth, np.diag([1, 1, 3, 1])))
+
+
+def test_a_class_that_the_ground_truth_does_not_tell_has_no_value_and_no_part_in_the_mean():
+    untold = np.full(SIZE, np.nan, np.float32)
+    predicted = studies(np.stack([CUBE, CUBE]), np.stack([EMPTY, CUBE]))
+    truth = studies(np.stack([CUBE, EMPTY]), np.stack([CUBE.astype(np.float32), untold]))
+    metric = MetricPerClass(dice_score)
+    metric(predicted, truth)
+    assert metric.get_buffer().nan_to_num(nan=-1).tolist() == [[1, 0], [0, -1]]
+    assert metric.aggregate().item() == pytest.approx(1 / 3)

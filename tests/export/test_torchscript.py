@@ -45,7 +45,7 @@ class Ordinary:
             torch.nn.init.normal_(weights, std=0.1)
         self.synthesis = SynthesisInferer(SCHEDULE, partial(sample, steps=steps, eta=0.0), seed=3, amp=amp)
         self.segmenter = DynUNet(
-            2, 3 * len(CHANNELS), 1, [3] * 5, [1, 2, 2, 2, 2], [2] * 4, filters=[4, 8, 8, 8, 8]
+            2, 3 * len(CHANNELS), 3, [3] * 5, [1, 2, 2, 2, 2], [2] * 4, filters=[4, 8, 8, 8, 8]
         ).eval()
         self.segmentation = BrainSliceInferer(
             CHANNELS, neighbours=1, planes=tuple(PLANES), flip=True, amp=amp, outside=-20.0

@@ -38,7 +38,7 @@ def write_run(folder, study):
     (folder / study).mkdir(parents=True, exist_ok=True)
     run = {
         "modalities": {"flair": "found", "t1ce": "missing"},
-        "tumour_volume_ml": 12.5,
+        "volume_ml": {"wt": 12.5},
         "seconds": {"read_and_prepare": 1.0, "write": 0.5},
     }
     (folder / study / f"{study}_run.json").write_text(json.dumps(run))
@@ -97,7 +97,7 @@ def test_the_others_are_done_and_the_table_says_what_became_of_each(tmp_path, ca
     assert "nothing but zeros" in rows["d"]["reason"]
     assert rows["e"]["reason"] == "ZeroDivisionError: division by zero"
     assert rows["f"]["reason"] == "OSError: No space left on device"
-    assert (rows["a"]["modalities"], rows["a"]["tumour_volume_ml"], rows["a"]["seconds"]) == ("flair", "12.5", "1.5")
+    assert (rows["a"]["modalities"], rows["a"]["wt_ml"], rows["a"]["seconds"]) == ("flair", "12.5", "1.5")
     assert (rows["a"]["reason"], rows["a"]["warnings"]) == ("", "t1ce is missing")
     assert rows["d"]["warnings"] == ""
     assert {file.name for file in tmp_path.iterdir()} == {"a", "results.csv"}
@@ -108,7 +108,7 @@ def test_the_others_are_done_and_the_table_says_what_became_of_each(tmp_path, ca
 def test_what_is_there_keeps_its_figures_in_the_table(tmp_path):
     write_run(tmp_path, "a")
     finish(run(tmp_path, [{"id": "a", "image": None}, {"id": "b", "image": 2}], Writer(tmp_path, finished=["a"])))
-    assert rows_in(tmp_path)["a"]["tumour_volume_ml"] == "12.5"
+    assert rows_in(tmp_path)["a"]["wt_ml"] == "12.5"
 
 
 def test_the_table_is_there_after_each_study(tmp_path):

@@ -19,8 +19,10 @@ import pytest
 from matplotlib.image import imread
 
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
+from custom.common.regions import TITLES
+from custom.data.label_colours import COLOURS
 from custom.data.phantom import make_study
-from custom.inference.report import MASK_COLOUR, largest_sections, levels_reached, write_report
+from custom.inference.report import largest_sections, levels_reached, write_report
 from tests.bundles.command_line import REPOSITORY, SEG, run_bundle, small_bundles
 from tests.dicom.write_dicom import write_dicom_study
 from tests.studies import BRATS_2021, BRATS_AFFINE, VOXEL_ML, bad_input, tiny_volumes, write_results, write_study
@@ -144,24 +146,97 @@ def test_a_study_s_name_is_text_and_no_markup(tmp_path):
 # ---- figures
 
 
+def rows(page):
+    """The tables of a page: text of a row's first cell -> the figures of its others, without their units."""
+    found: list[list[str]] = []
+    for tag, _, data in page.elements:
+        if tag == "tr":
+            found.append([])
+        elif tag == "td":
+            found[-1].append("".join(data))
+    return {cells[0]: [cell.split()[0] for cell in cells[1:]] for cells in found if cells[1:]}
+
+
+def regions_in(results):
+    """The regions (3, H, W, D) of a study's mask and their probabilities."""
+    labels = np.asarray(nib.load(results / f"{results.name}_seg.nii.gz").dataobj)
+    prob = np.asarray(nib.load(results / f"{results.name}_prob.nii.gz").dataobj)
+    return np.stack([np.isin(labels, values) for values in ((1, 2, 4), (1, 4), (4,))]), np.moveaxis(prob, -1, 0)
+
+
 def test_volumes_are_those_of_the_files(folder, page):
-    results = folder / "results" / "study1"
-    voxels = int(np.asarray(nib.load(results / "study1_seg.nii.gz").dataobj).sum())
-    possible = int((np.asarray(nib.load(results / "study1_prob.nii.gz").dataobj) > 0).sum())
-    text = " ".join(page.text.split())
-    assert f"Whole tumour{voxels * VOXEL_ML:.1f} ml" in text.replace("Whole tumour ", "Whole tumour")
-    for label, expected in (
-        ("0.3 or more", voxels),
-        ("0.5 or more (the mask)", voxels),
-        ("0.7 or more", 0),
-        ("from 0.1 to below 0.9", possible),
-    ):
-        assert f"{label}{expected * VOXEL_ML:.1f} ml" in text
-    volumes = dict(zip(page.data["levels"], page.data["level_volumes"], strict=True))
-    assert len(volumes) == 99
-    assert volumes[0.2] == pytest.approx(possible * VOXEL_ML)
-    assert volumes[0.21] == volumes[0.6] == pytest.approx(voxels * VOXEL_ML)
-    assert volumes[0.61] == 0
+    masks, probabilities = regions_in(folder / "results" / "study1")
+    voxels, possible = masks.sum((1, 2, 3)), (probabilities > 0.1).sum((1, 2, 3))
+    assert voxels[0] > voxels[1] > voxels[2] > 0
+    text = "".join(page.text.split())
+    found = rows(page)
+    for number, (title, region) in enumerate(zip(TITLES.values(), page.data["regions"], strict=True)):
+        assert f"{title.capitalize()}{voxels[number] * VOXEL_ML:.1f} ml".replace(" ", "") in text
+        expected = {
+            "the mask": voxels[number],
+            "0.3 or more": voxels[number],
+            "0.5 or more": voxels[number],
+            "0.7 or more": 0,
+            "from 0.1 to below 0.9": possible[number],
+        }
+        for name, count in expected.items():
+            assert found[name][number] == f"{count * VOXEL_ML:.1f}", name
+        volumes = dict(zip(region["levels"], region["level_volumes"], strict=True))
+        assert (region["title"], len(volumes)) == (title, 99)
+        assert volumes[0.2] == pytest.approx(possible[number] * VOXEL_ML)
+        assert volumes[0.21] == volumes[0.6] == pytest.approx(voxels[number] * VOXEL_ML)
+        assert volumes[0.61] == 0
+
+
+def test_the_tumour_s_parts_are_named_with_colour_and_volume(folder, page):
+    labels = np.asarray(nib.load(folder / "results" / "study1" / "study1_seg.nii.gz").dataobj)
+    names = {1: "Necrotic and non-enhancing core", 2: "Oedema", 4: "Enhancing tumour"}
+    style = page.all("style")[0][1]
+    for label, name in names.items():
+        assert f"{name}: {(labels == label).sum() * VOXEL_ML:.1f} ml" in page.text
+        assert f".part-{label} {{ background: rgb({', '.join(map(str, COLOURS[label]))}); }}" in style
+    assert page.data["mask_colours"]["I"] == [0, *names]
+    assert page.data["labels"] == [0, 2, 1, 4]  # of a voxel in no region, in the whole tumour alone, ...
+
+
+def test_the_mask_has_the_labels_of_the_file(folder, page):
+    labels = np.asarray(nib.load(folder / "results" / "study1" / "study1_seg.nii.gz").dataobj)
+    found = np.asarray(page.image("seg").dataobj)
+    assert np.unique(found).tolist() == [0, 1, 2, 4]
+    assert [(found == label).sum() for label in (1, 2, 4)] == [(labels == label).sum() for label in (1, 2, 4)]
+
+
+def test_enhancing_tumour_written_as_3_is_shown_as_such(study, page, tmp_path):
+    results = write_results(tmp_path, study)
+    change_run(results, lambda run: run["settings"].update(label_scheme="brats2023"))
+    mask = nib.load(results / "study1_seg.nii.gz")
+    labels = np.asarray(mask.dataobj)
+    nib.save(nib.Nifti1Image(np.where(labels == 4, 3, labels).astype(np.uint8), mask.affine), mask.get_filename())
+    other = Page(write_report(results, study))
+    assert other.data["images"]["seg"] == page.data["images"]["seg"]
+    assert other.data["regions"] == page.data["regions"]
+
+
+def test_a_mask_of_the_whole_tumour_alone_has_one_region(study, tmp_path):
+    results = write_results(tmp_path, study)
+    change_run(results, lambda run: run["settings"].update(label_scheme="whole_tumour"))
+    change_run(results, lambda run: run.update(regions=["wt"], volume_ml={"wt": run["volume_ml"]["wt"]}))
+    for name, dtype in (("seg", np.uint8), ("prob", np.float32)):
+        file = nib.load(results / f"study1_{name}.nii.gz")
+        voxels = np.asarray(file.dataobj) > 0 if name == "seg" else np.asarray(file.dataobj)[..., 0]
+        nib.save(nib.Nifti1Image(voxels.astype(dtype), file.affine), file.get_filename())
+    page = Page(write_report(results, study))
+    assert [region["name"] for region in page.data["regions"]] == ["wt"]
+    assert page.data["labels"] == page.data["mask_colours"]["I"] == [0, 255]
+    assert "Whole tumour" in page.text and "Tumour core" not in page.text
+
+
+def change_run(results, change):
+    """Change the run report in a study's folder of results."""
+    file = results / f"{results.name}_run.json"
+    run = json.loads(file.read_text())
+    change(run)
+    file.write_text(json.dumps(run))
 
 
 def test_levels_are_compared_as_the_mask_s_threshold_was():
@@ -176,13 +251,12 @@ def test_levels_are_compared_as_the_mask_s_threshold_was():
         assert counts[number] == expected.sum()
 
 
-def test_a_threshold_between_hundredths_has_a_place_of_its_own(folder, study, tmp_path):
+def test_a_threshold_between_hundredths_has_a_place_of_its_own(study, tmp_path):
     results = write_results(tmp_path, study)
-    run = results / "study1_run.json"
-    run.write_text(run.read_text().replace('"threshold": 0.5', '"threshold": 0.333'))
-    data = Page(write_report(results, study)).data
-    assert data["levels"][data["level"]] == 0.333
-    assert len(data["levels"]) == 100
+    change_run(results, lambda run: run["settings"].update(threshold=[0.5, 0.333, 0.25]))
+    regions = Page(write_report(results, study)).data["regions"]
+    assert [region["levels"][region["level"]] for region in regions] == [0.5, 0.333, 0.25]
+    assert [len(region["levels"]) for region in regions] == [99, 100, 99]
 
 
 def test_at_its_own_threshold_the_mask_is_the_file_s(study, tmp_path):
@@ -192,8 +266,9 @@ def test_at_its_own_threshold_the_mask_is_the_file_s(study, tmp_path):
     mask[10:12, 10:13, 5] = 2
     nib.save(nib.Nifti1Image(mask, nib.load(study / "study1_seg.nii.gz").affine), results / "study1_seg.nii.gz")
     page = Page(write_report(results, study))
-    assert page.data["level_volumes"][page.data["level"]] == pytest.approx(6 * VOXEL_ML)
-    assert np.asarray(page.image("seg").dataobj).sum() == 6
+    volumes = [region["level_volumes"][region["level"]] for region in page.data["regions"]]
+    assert volumes == pytest.approx([6 * VOXEL_ML, 0, 0])
+    assert np.count_nonzero(page.image("seg").dataobj) == 6
 
 
 def test_it_says_what_was_found_and_what_made_the_result(folder, page):
@@ -209,7 +284,9 @@ def test_it_says_what_was_found_and_what_made_the_result(folder, page):
 # ---- images
 
 
-@pytest.mark.parametrize("name", ["seg", "prob", "flair", "t1ce", "t1ce_synthetic", "residual"])
+@pytest.mark.parametrize(
+    "name", ["seg", "prob_wt", "prob_tc", "prob_et", "flair", "t1ce", "t1ce_synthetic", "residual"]
+)
 def test_images_are_bytes_with_axes_to_the_right_front_and_top(page, name):
     image = page.image(name)
     assert image.get_data_dtype() == np.uint8
@@ -247,7 +324,7 @@ def test_synthetic_t1ce_has_the_grey_scale_of_the_real_one(study, page):
 
 
 def test_it_starts_at_the_largest_sections(page):
-    mask = np.asarray(page.image("seg").dataobj)
+    mask = np.asarray(page.image("seg").dataobj) > 0
     for axis, start in enumerate(page.data["start"]):
         sections = np.moveaxis(mask, axis, 0).sum((1, 2))
         assert sections[start] == sections.max() > 0
@@ -260,9 +337,10 @@ def test_without_tumour_it_starts_in_the_middle():
 def test_pictures_have_the_patient_s_right_on_the_left_and_the_front_up(page):
     """The tumour of these studies lies to the patient's left and to the back."""
     outlined = page.pictures()[-1]
-    rows, columns = np.nonzero((np.abs(outlined - np.array(MASK_COLOUR) / 255) < 0.01).all(-1))
-    assert columns.mean() > outlined.shape[1] / 2
-    assert rows.mean() > outlined.shape[0] / 2
+    for label in (1, 2, 4):
+        rows, columns = np.nonzero((np.abs(outlined - np.array(COLOURS[label]) / 255) < 0.01).all(-1))
+        assert columns.mean() > outlined.shape[1] / 2, label
+        assert rows.mean() > outlined.shape[0] / 2, label
     mask = page.image("seg")
     centre = nib.affines.apply_affine(mask.affine, np.argwhere(np.asarray(mask.dataobj)).mean(0))
     middle = nib.affines.apply_affine(mask.affine, (np.array(mask.shape) - 1) / 2)
@@ -397,7 +475,7 @@ def test_an_edited_mask_is_called_so_with_both_volumes(study, tmp_path):
     results = write_results(tmp_path, study)
     run = json.loads((results / "study1_run.json").read_text())
     run |= {
-        "tumour_volume_ml": 51.5,
+        "volume_ml": {"wt": 51.5, "tc": 12.5, "et": 7.25},
         "outputs_sha256": {
             name: sha256((results / file).read_bytes()).hexdigest() for name, file in run["outputs"].items()
         },
@@ -409,19 +487,36 @@ def test_an_edited_mask_is_called_so_with_both_volumes(study, tmp_path):
 
     mask = nib.load(results / "study1_seg.nii.gz")
     voxels = np.zeros(mask.shape, np.uint8)
-    voxels[10:20, 10:20, 5] = 1
+    voxels[10:20, 10:20, 5] = 2
+    voxels[10:20, 10:15, 5] = 4
     nib.save(nib.Nifti1Image(voxels, mask.affine), results / "study1_seg.nii.gz")
     page = Page(write_report(results, study))
     text = "".join(page.text.split())  # elements have no space between them
-    for said in (
-        "21.6 ml the edited mask; before it was edited, with a probability of 0.5 or more, it had 51.5 ml",
-        "0.5 or more (the mask before it was edited) 51.5 ml",
-        "the edited mask 21.6 ml",
-    ):
+    for ml, before in (("21.6", "51.5"), ("10.8", "12.5"), ("10.8", "7.2")):
+        said = f"{ml} ml the edited mask; before it was edited, with a probability of 0.5 or more, it had {before} ml"
         assert said.replace(" ", "") in text
+    assert rows(page)["the mask before it was edited"] == ["51.5", "12.5", "7.2"]
+    assert rows(page)["the edited mask"] == ["21.6", "10.8", "10.8"]
     assert "themask:probability" not in text
     assert page.data["edited"]
-    assert page.data["level_volumes"][page.data["level"]] == pytest.approx(100 * VOXEL_ML)
+    volumes = [region["level_volumes"][region["level"]] for region in page.data["regions"]]
+    assert volumes == pytest.approx([100 * VOXEL_ML, 50 * VOXEL_ML, 50 * VOXEL_ML])
+
+
+def test_an_edited_mask_with_a_value_of_another_scheme_is_refused(study, tmp_path):
+    results = write_results(tmp_path, study)
+    mask = nib.load(results / "study1_seg.nii.gz")
+    nib.save(nib.Nifti1Image(np.full(mask.shape, 3, np.uint8), mask.affine), results / "study1_seg.nii.gz")
+    with bad_input("study1_seg.nii.gz", "has the value 3", "label_scheme brats2021"):
+        write_report(results, study)
+
+
+def test_a_probability_of_fewer_regions_than_the_run_had_is_refused(study, tmp_path):
+    results = write_results(tmp_path, study)
+    prob = nib.load(results / "study1_prob.nii.gz")
+    nib.save(nib.Nifti1Image(prob.get_fdata()[..., 0], prob.affine), results / "study1_prob.nii.gz")
+    with bad_input("study1_prob.nii.gz", "has 1 channel", "wt, tc, et"):
+        write_report(results, study)
 
 
 # ---- the command line
@@ -443,6 +538,7 @@ def test_the_real_command_line_writes_it(tmp_path):
     run_bundle(bundles / SEG, "inference", *options, cwd=tmp_path)
     page = Page(tmp_path / "results" / "phantom" / "phantom_report.html")
     run = json.loads((tmp_path / "results" / "phantom" / "phantom_run.json").read_text())
-    assert page.data["level_volumes"][page.data["level"]] == pytest.approx(run["tumour_volume_ml"], abs=1e-3)
+    volumes = {region["name"]: region["level_volumes"][region["level"]] for region in page.data["regions"]}
+    assert volumes == pytest.approx(run["volume_ml"], abs=1e-3)
     for weights in run["weights"].values():
         assert weights["sha256"] in page.text

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from custom.inference.results_table import ResultsTable, as_text, finish
+from custom.inference.results_table import ResultsTable, as_text, figures_of, finish
 from tests.inference.engines import rows_in
 
 ROWS = [
-    {"id": "study_b", "status": "done", "reason": "", "modalities": "t1", "tumour_volume_ml": 3.25, "seconds": 1.5}
+    {"id": "study_b", "status": "done", "reason": "", "modalities": "t1", "wt_ml": 3.25, "seconds": 1.5}
     | {"warnings": 'a "quoted", one'},
     {"id": "a", "status": "failed", "reason": "no brain", "warnings": ""},
 ]
@@ -27,18 +27,20 @@ def test_studies_stand_in_the_order_of_the_dataset_and_values_as_they_are(tmp_pa
     rows = rows_in(tmp_path / "new")
     assert list(rows) == ["a", "study_b"]
     assert rows["study_b"]["warnings"] == 'a "quoted", one'
-    assert rows["a"]["tumour_volume_ml"] == ""
-    columns = ["id", "status", "reason", "modalities", "tumour_volume_ml", "seconds", "warnings"]
+    assert rows["a"]["wt_ml"] == ""
+    columns = ["id", "status", "reason", "modalities", "wt_ml", "seconds", "warnings"]
     assert list(rows["a"]) == columns
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["results.csv"]
 
 
-def test_each_class_has_a_column(tmp_path):
-    rows = [
-        {"id": name, "status": "done", f"tumour_volume_ml_{name}": 1, "reason": "", "warnings": ""} for name in "ab"
-    ]
+def test_each_region_has_a_column(tmp_path):
+    figures = figures_of({"volume_ml": {"wt": 30.5, "tc": 10.25, "et": 0.0}})
+    rows = [{"id": name, "status": "done", **figures, "reason": "", "warnings": ""} for name in "ab"]
     table_of(tmp_path, rows, "ab").write()
-    assert {"tumour_volume_ml_a", "tumour_volume_ml_b"} <= set(rows_in(tmp_path)["a"])
+    written = rows_in(tmp_path)["a"]
+    assert [written[name] for name in ("wt_ml", "tc_ml", "et_ml")] == ["30.5", "10.25", "0.0"]
+    assert list(written)[3:7] == ["modalities", "wt_ml", "tc_ml", "et_ml"]
+    assert as_text(rows).splitlines()[0].split() == ["id", "status", "modalities", "wt_ml", "tc_ml", "et_ml", "seconds"]
 
 
 def test_all_done_ends_well_and_says_where_the_results_are(tmp_path, caplog):
@@ -50,7 +52,7 @@ def test_all_done_ends_well_and_says_where_the_results_are(tmp_path, caplog):
 
 def test_the_screen_s_table_lines_up():
     assert as_text(ROWS[::-1]).splitlines() == [
-        "id       status  modalities  tumour_volume_ml  seconds",
-        "a        failed                                         no brain",
-        'study_b  done    t1          3.25              1.5      a "quoted", one',
+        "id       status  modalities  wt_ml  seconds",
+        "a        failed                              no brain",
+        'study_b  done    t1          3.25   1.5      a "quoted", one',
     ]

@@ -1,6 +1,7 @@
 """Maps on the study's own grid, and the report beside them."""
 
 import json
+import logging
 import os
 import stat
 
@@ -12,6 +13,7 @@ from monai.transforms import LoadImage
 
 from custom.common.atomic_files import TEMPORARY, sha256
 from custom.common.grid import volume_ml
+from custom.common.regions import TITLES
 from custom.data.find import find_study
 from custom.data.study import Study
 from custom.inference.results_writer import ResultsWriter
@@ -39,27 +41,58 @@ def test_results_and_report_lie_under_the_study_name(source, tmp_path):
     assert written == ["study_prob.nii.gz", "study_run.json", "study_seg.nii.gz"]
     report = json.loads((tmp_path / "out" / "study" / "study_run.json").read_text())
     assert report["outputs"] == {"seg": "study_seg.nii.gz", "prob": "study_prob.nii.gz"}
-    assert report["tumour_volume_ml"] == pytest.approx(volume_ml(image), abs=1e-3)
     assert report["settings"] == {"steps": 2}
     assert set(report["seconds"]) == {"read_and_prepare", "network_and_back", "write"}
 
 
-def test_a_map_of_several_classes_is_a_file_for_each(source, tmp_path):
+def of_regions(image):
+    """A label map, three masks and three probabilities on the grid of an image (1, H, W, D)."""
+    labels, masks = image * 0, torch.cat([image * 0] * 3)
+    for number, (size, label) in enumerate(((4, 2), (3, 1), (1, 4))):
+        masks[number, :size, :2, :2] = 1
+        labels[0, :size, :2, :2] = label
+    return {"pred": labels, "masks": masks, "prob": torch.cat([image * 0 + share for share in (0.75, 0.5, 0.25)])}
+
+
+def test_a_label_map_and_the_probabilities_of_three_regions_are_one_file_each(source, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     image = LoadImage(ensure_channel_first=True)(source)
-    masks = torch.cat([image, image * 0])
-    writer = ResultsWriter(
-        tmp_path, {"seg": "pred", "residual": "residual"}, items(source), {}, {}, classes=("wt", "et")
-    )
-    evaluate(writer, pred=masks, residual=image)
-    names = {name: f"study_{name}.nii.gz" for name in ("seg_wt", "seg_et", "residual")}
+    three = {"regions": ("wt", "tc", "et"), "label_scheme": "brats2021"}
+    writer = ResultsWriter(tmp_path, {"seg": "pred", "prob": "prob"}, items(source), {}, {}, **three)
+    evaluate(writer, **of_regions(image))
+    names = {name: f"study_{name}.nii.gz" for name in ("seg", "prob")}
     assert {file.name for file in (tmp_path / "study").iterdir()} == {*names.values(), "study_run.json"}
     report = json.loads((tmp_path / "study" / "study_run.json").read_text())
     assert report["outputs"] == names
-    assert report["tumour_volume_ml_wt"] == pytest.approx(volume_ml(image), abs=1e-3)
-    assert report["tumour_volume_ml_et"] == 0
-    saved = nib.load(tmp_path / "study" / names["seg_wt"])
-    assert saved.get_data_dtype() == np.uint8
-    assert np.all(saved.get_fdata() == 1)
+    assert report["regions"] == ["wt", "tc", "et"]
+    assert report["labels"] == {"1": "necrotic and non-enhancing core", "2": "oedema", "4": "enhancing tumour"}
+    voxel_ml = volume_ml(image * 0 + 1) / image.numel()
+    volumes = {"wt": 16 * voxel_ml, "tc": 12 * voxel_ml, "et": 4 * voxel_ml}
+    assert report["volume_ml"] == pytest.approx(volumes, abs=1e-3)
+    said = [f"{name} {ml:.1f} ml" for name, ml in zip(TITLES.values(), volumes.values(), strict=True)]
+    assert any(", ".join(said) in message for message in caplog.messages)
+    seg, prob = (nib.load(tmp_path / "study" / names[name]) for name in ("seg", "prob"))
+    assert seg.get_data_dtype() == np.uint8
+    assert [int((np.asarray(seg.dataobj) == label).sum()) for label in (1, 2, 4)] == [8, 4, 4]
+    assert prob.get_data_dtype() == np.float32
+    assert prob.shape == (*seg.shape, 3)
+    assert np.array_equal(prob.affine, seg.affine)
+    assert prob.header.get_zooms()[:3] == seg.header.get_zooms()
+    assert np.asarray(prob.dataobj)[0, 0, 0].tolist() == [0.75, 0.5, 0.25]
+
+
+def test_the_report_says_what_the_values_of_another_label_scheme_mean(source, tmp_path):
+    options = {"regions": ("wt", "tc", "et"), "label_scheme": "brats2023"}
+    writer = ResultsWriter(tmp_path, {"seg": "pred"}, items(source), {}, {}, **options)
+    evaluate(writer, **of_regions(LoadImage(ensure_channel_first=True)(source)))
+    report = json.loads((tmp_path / "study" / "study_run.json").read_text())
+    assert report["labels"] == {"1": "necrotic and non-enhancing core", "2": "oedema", "3": "enhancing tumour"}
+
+
+def test_a_label_scheme_without_the_parts_is_refused_before_anything_is_computed(source, tmp_path):
+    options = {"regions": ("wt", "tc", "et"), "label_scheme": "whole_tumour"}
+    with bad_input("label_scheme 'whole_tumour'", "oedema", "brats2021"):
+        ResultsWriter(tmp_path, {"seg": "pred"}, items(source), {}, {}, **options)
 
 
 @pytest.mark.parametrize("enabled", [False, "false"])

@@ -29,10 +29,20 @@ def batch(labelled: list[bool]) -> dict[str, torch.Tensor]:
 
 def test_a_study_without_a_mask_gets_one_of_nan_and_a_mask_stays():
     image = MetaTensor(torch.rand(6, 4, 4, 3))
-    marked = MarkUnlabelledd()({"image": image})["label"]
-    assert marked.shape == (1, 4, 4, 3) and marked.isnan().all()
+    marked = MarkUnlabelledd(["wt", "tc", "et"])({"image": image})["label"]
+    assert marked.shape == (3, 4, 4, 3) and marked.isnan().all()
     label = MetaTensor(torch.ones(1, 4, 4, 3))
-    assert MarkUnlabelledd()({"image": image, "label": label})["label"] is label
+    assert MarkUnlabelledd(["wt"])({"image": image, "label": label})["label"] is label
+
+
+def test_a_mask_of_the_whole_tumour_alone_is_a_mask_and_what_it_does_not_tell_is_not_taught():
+    image, label = torch.rand(2, len(CHANNELS), 8, 8), torch.zeros(2, 3, 8, 8)
+    label[:, 1:] = torch.nan
+    label[1, 0] = torch.nan
+    assert is_unlabelled(label).tolist() == [False, True]
+    three = torch.nn.Sequential(says(0.75), torch.nn.Conv2d(1, 3, 1))
+    found = taught(image, label, three)
+    assert found[0, 1:].isnan().all() and not found[1].isnan().any()
 
 
 def test_only_slices_without_a_mask_are_taught():
