@@ -136,5 +136,5 @@ def test_a_file_without_all_of_its_pixels_is_refused(tmp_path):
         write_series(tmp_path / name, voxels, BRATS_AFFINE, SeriesDescription=description)
     file = tmp_path / "b" / "IM0002"
     file.write_bytes(file.read_bytes()[:-200])
-    with bad_input("flair", "cut short"):
+    with bad_input("flair", "truncated"):
         load(tmp_path)
