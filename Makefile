@@ -59,7 +59,8 @@ lint: .venv/developer  ## lint, format and types
 
 lock:  ## versions and hashes of all packages, after a change of requirements.txt or requirements-dev.txt; needs uv
 	uv pip compile requirements.txt --python-version 3.10 $(LOCK_OPTIONS) --output-file requirements.lock
-	uv pip compile requirements-dev.txt --python-version 3.11 $(LOCK_OPTIONS) --output-file requirements-dev.lock
+	uv pip compile requirements-dev.txt --constraint requirements.lock --python-version 3.10 $(LOCK_OPTIONS) \
+		--output-file requirements-dev.lock
 
 pack: .venv/developer  ## both bundles as zips, and beside them the packages they run with, as CycloneDX
 	$(BIN)/python -m custom pack --output_dir packed
