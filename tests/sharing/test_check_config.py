@@ -319,9 +319,9 @@ def test_no_root_but_the_bundle_s_own_and_its_sibling_s_is_accepted(tmp_path, co
         ('{"a": "\u00e9"}', "ASCII"),
         ('{"a": ' + "9" * 5000 + "}", "JSON"),
         ("[" * 100_000, "JSON"),
-        ('{"a": ' * 980 + "1" + "}" * 980, "in each other"),
-        ('{"a": ' * 51 + "1" + "}" * 51, "more than 50 objects"),
-        ('{"a": ' * 5 + "[" * 46 + "]" * 46 + "}" * 5, "more than 50 objects"),
+        ('{"a": ' * 980 + "1" + "}" * 980, "more than 50 levels"),
+        ('{"a": ' * 51 + "1" + "}" * 51, "more than 50 levels"),
+        ('{"a": ' * 5 + "[" * 46 + "]" * 46 + "}" * 5, "more than 50 levels"),
     ],
 )
 def test_other_text_is_refused(tmp_path, config, part):
