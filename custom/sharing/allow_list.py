@@ -158,7 +158,8 @@ FUNCTIONS = frozenset(
 # Names that a key `a#b#name` may set besides arguments.
 SECTIONS = frozenset(("loss", "slices"))
 
-# ---- `$` in configs: statements and complete expressions. The section after an @ may be any other one.
+# ---- `$` in configs: statements and complete expressions. The section after an @ may be any other one, but paths begin
+# with a root: with any other text, such as ~ or "", they could lead outside the bundle.
 IMPORTS = ("$import monai", "$import os", "$import torch", "$import torch.distributed as dist")
 SIBLING = "$@bundle_root + '/../recoseg_synth'"  # the only folder from which a segmenter may load a synthesizer
 EXPRESSIONS = (

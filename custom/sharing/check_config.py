@@ -35,6 +35,8 @@ OWN = re.compile(r"(custom(?:\.\w+)+)\.(\w+)", re.ASCII)
 # TensorBoard's writer accepts ftp://... as a folder and would send its logs there; Windows accepts //machine/share,
 # with slashes of either kind, and would log in there. Expressions concatenate folders, so beginnings count too.
 ADDRESS = re.compile(r"://|:/?$|^[\\/]{2}|^[\\/]$")
+# Paths outside the bundle and the working folder: absolute ones, with a drive, of a user's home, or with .. in them.
+OUTSIDE = re.compile(r"^\s*([\\/~]|[A-Za-z]:)|(^|[\\/])\s*\.\.\s*([\\/]|$)")
 # The folders from which the code of a bundle, and of the bundle beside it, is loaded.
 ROOTS = {"bundle_root": (".", "@bundle_root"), "synth_bundle_root": (SIBLING, "@synth_bundle_root")}
 
@@ -166,7 +168,7 @@ def _defined(module: Path) -> set[str]:
     """Return the names of the classes and functions that a module defines at its top level."""
     try:
         body = ast.parse(module.read_bytes()).body
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     return {node.name for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
 
@@ -183,6 +185,8 @@ def _check_text(text: str) -> None:
         raise BadInput(f"found {text!r}, expected printable text without $, @ and %.")
     elif ADDRESS.search(text):
         raise BadInput(f"found {text!r}, which is an address or the beginning of one, expected a local path.")
+    elif OUTSIDE.search(text):
+        raise BadInput(f"found {text!r}, which may lead outside the bundle, expected a path inside a folder.")
 
 
 def check_expression(text: str) -> None:
@@ -210,7 +214,9 @@ def _form(text: str) -> str:
 
 
 def _placeholder(reference: re.Match[str]) -> str:
-    """Return the placeholder of a reference: @, followed by the name if the section must be a list."""
+    """Return the placeholder of a reference: @, followed by a name if the values of that section are restricted."""
+    if reference[1] in ROOTS:
+        return "@bundle_root"
     return f"@{reference[1]}" if reference[1] in LISTS else "@"
 
 
