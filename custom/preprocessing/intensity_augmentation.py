@@ -109,8 +109,8 @@ def random_tumours(
     Args:
         image: (B, N, 7, H, W), `custom.preprocessing.channels.CHANNELS` of N neighbouring slices; or (B, 1, C, H, W, D)
             with the first C of these channels.
-        label: (B, classes, H, W), in [0, 1], of the middle slice, or (B, classes, H, W, D); the first class is the whole
-            tumour.
+        label: (B, classes, H, W), in [0, 1], of the middle slice, or (B, classes, H, W, D); the first class is the
+            whole tumour.
         probability: fraction of the slices that get each of the two.
         fade: largest fraction of the tumour's contrast that is removed, drawn for each channel.
         rim: smallest distance of a cavity from the tumour's edge, in pixels.
@@ -179,7 +179,7 @@ def mean_outside(image: torch.Tensor, tumour: torch.Tensor) -> torch.Tensor:
 
 
 def mean_around(image: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the non-zero pixels in each 3 x 3 neighbourhood of an image (B, C, H, W) or (B, C, H, W, D)."""
+    """Return the mean of the non-zero pixels in each 3 x 3 neighbourhood of an image (B, C, H, W), or in 3-D."""
     mean = _mean(image.shape[2:])
     total, inside = (mean(part, 3, stride=1, padding=1) for part in (image, (image != 0).to(image)))
     return total / inside.clamp(min=1 / 27)  # otherwise the edge of the brain would become dark

@@ -13,12 +13,12 @@ from custom.preprocessing.augmentation import uniform
 
 def random_patch(
     image: torch.Tensor,
-    label: torch.Tensor | None,
+    label: torch.Tensor,
     size: Sequence[int],
     probability: float = 0.7,
     rotate: float = 15.0,
     scale: float = 0.15,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Cut a random patch from a volume; mirror half of them, and rotate and scale each with ``probability``.
 
     MONAI's `RandAffined` and `RandSpatialCropd` do the same in two steps, on the whole volume first, and darken the rim
@@ -27,7 +27,7 @@ def random_patch(
 
     Args:
         image: (C, H, W, D), zero outside the brain, of any type; the first axis runs from left to right.
-        label: (classes, H, W, D), transformed in the same way, or None.
+        label: (classes, H, W, D), transformed in the same way; it may have no classes.
         size: of the patch, in voxels. Larger than the volume, it shows zeros around it.
         probability: fraction of the patches that are rotated and scaled.
         rotate: largest angle about each axis in degrees, in both directions.
@@ -45,8 +45,7 @@ def random_patch(
     start = [int(torch.randint(min(0, free), max(0, free) + 1, ())) for free in room]
     mirror = bool(torch.rand(()) < 0.5)
     if torch.rand(()) >= probability:
-        image, label = (_cut(part, start, size, mirror) for part in (image, label))
-        return image, label
+        return _cut(image, start, size, mirror), _cut(label, start, size, mirror)
     # from the patch's voxels to the volume's, about the centre of both; grid_sample counts the axes from the last
     matrix = _rotation(rotate) / float(1 + uniform(-scale, scale, 1))
     matrix[:, 2] *= -1 if mirror else 1
@@ -54,19 +53,17 @@ def random_patch(
     have, want = (torch.tensor([float(length) for length in reversed(part)]) for part in (image.shape[1:], size))
     theta = torch.cat([matrix * want / have[:, None], (2 * offset.flip(0) / have)[:, None]], dim=1)
     inside = (image != 0).any(dim=0, keepdim=True)
-    parts = [image.float(), inside.float(), *([] if label is None else [label.float()])]
+    parts = [image.float(), inside.float(), label.float()]
     grid = F.affine_grid(theta[None].to(image.device), [1, 1, *size], align_corners=False)
     found = F.grid_sample(torch.cat(parts)[None], grid, align_corners=False)[0]
     channels = len(image)
     weight = found[channels : channels + 1]
     patch = torch.where(weight > 0.5, found[:channels] / weight.clamp(min=0.5), 0.0)
-    return patch, None if label is None else found[channels + 1 :]
+    return patch, found[channels + 1 :]
 
 
-def _cut(volume: torch.Tensor | None, start: Sequence[int], size: Sequence[int], mirror: bool) -> torch.Tensor | None:
+def _cut(volume: torch.Tensor, start: Sequence[int], size: Sequence[int], mirror: bool) -> torch.Tensor:
     """Return ``size`` voxels of a volume from ``start``, zero beyond its ends."""
-    if volume is None:
-        return None
     pads: list[int] = []
     for first, want, have in zip(reversed(start), reversed(size), reversed(volume.shape[1:]), strict=True):
         pads += [-first, first + want - have]

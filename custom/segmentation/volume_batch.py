@@ -58,9 +58,9 @@ class PrepareVolumeBatch(PrepareBatch):
         images, labels = [], []
         for study in batchdata:
             image, label = (study[key].to(device, non_blocking=non_blocking, **kwargs) for key in ("image", "label"))
-            image, label = random_patch(image, label, self.patch_size, self.affine_share)
-            images.append(image)
-            labels.append(label)
+            patch, mask = random_patch(image, label, self.patch_size, self.affine_share)
+            images.append(patch)
+            labels.append(mask)
         image, label = torch.stack(images), torch.stack(labels)
         anatomy, maps = image[:, None, :IMAGES], image[:, IMAGES:]
         # a cavity would be drawn into enhancing tumour, and the mask would still call it that
@@ -72,9 +72,7 @@ class PrepareVolumeBatch(PrepareBatch):
         return torch.cat([random_thickness(anatomy)[:, 0], maps], dim=1), label
 
 
-def drop_modalities(
-    anatomy: torch.Tensor, maps: torch.Tensor, probability: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def drop_modalities(anatomy: torch.Tensor, maps: torch.Tensor, probability: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Remove one to three random modalities from each study with ``probability``; its maps are then zero too.
 
     Studies that already lack a modality are unchanged.

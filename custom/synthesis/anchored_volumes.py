@@ -41,7 +41,7 @@ class PrepareAnchoredVolumes(PrepareAnchoredBatch):
         ``batchdata`` is a list of studies, whose ``image`` (4, H, W, D) is flair, t1, t2, t1ce in [0, 1].
         """
         volumes = [study["image"].to(device, non_blocking=non_blocking, **kwargs) for study in batchdata]
-        patches = [random_patch(volume, None, self.patch_size, self.affine_share)[0] for volume in volumes]
+        patches = [random_patch(volume, volume[:0], self.patch_size, self.affine_share)[0] for volume in volumes]
         return self.noised(torch.stack(patches)[:, None])
 
     def varied(self, slices: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,7 @@ def test_a_patch_that_is_not_turned_is_an_exact_copy_or_its_mirror_image(volume)
 def test_a_smaller_patch_is_a_part_of_the_volume(volume):
     image, _ = volume
     torch.manual_seed(1)
-    patch, _ = random_patch(image, None, (8, 8, 8), probability=0)
+    patch, _ = random_patch(image, image[:0], (8, 8, 8), probability=0)
     windows = image.unfold(1, 8, 1).unfold(2, 8, 1).unfold(3, 8, 1)
     same = [(windows == part[:, None, None, None]).flatten(4).all(-1).all(0) for part in (patch, patch.flip(1))]
     assert (same[0] | same[1]).sum() == 1
@@ -44,7 +44,7 @@ def test_a_smaller_patch_is_a_part_of_the_volume(volume):
 def test_a_larger_patch_shows_zeros_around_the_volume(volume):
     image, _ = volume
     torch.manual_seed(2)
-    patch, _ = random_patch(image, None, (32, 32, 32), probability=0)
+    patch, _ = random_patch(image, image[:0], (32, 32, 32), probability=0)
     assert patch.shape == (2, 32, 32, 32)
     assert float(patch.sum()) == pytest.approx(float(image.sum()), rel=1e-5)
 
@@ -64,7 +64,7 @@ def test_a_turned_patch_keeps_the_intensities_up_to_the_rim_of_the_brain():
     image[:, 4:16, 5:19, 3:13] = 0.5
     for seed in range(4):
         torch.manual_seed(seed)
-        patch, _ = random_patch(image, None, SIZE, probability=1)
+        patch, _ = random_patch(image, image[:0], SIZE, probability=1)
         assert set(patch.unique().mul(1000).round().tolist()) == {0.0, 500.0}
 
 
