@@ -48,8 +48,18 @@ WORDS = (
         "__import__('os').system('x')",
     ),
     *("image", "label", "cpu", "true", "false", "x", "", "ftp:/abc", ".", "noise", "model.pt", "sample"),
-    *("..", "../outside", "x/../../outside", "~", "~/x", "/outside", "recoseg_synth", "../outside/models/model.pt"),
 )
+PATHS = (
+    "..",
+    "../outside",
+    "x/../../outside",
+    "~",
+    "~/x",
+    "/outside",
+    "../outside/models/model.pt",
+    "$@a + '/models/model.pt'",
+)
+PATH_ARGUMENTS = re.compile(r".*_dir|path|folder|filename|checkpoint|datalist")
 # pieces of expressions: {} stands for another piece
 PIECES = (
     *(
@@ -195,7 +205,7 @@ class Maker:
         """Return text, an expression, a reference, a number, a list, a section or a component."""
         kind = self.random.random()
         if kind < 0.2:
-            return self.pick(WORDS)
+            return self.pick((*WORDS, *PATHS))
         if kind < 0.45:
             return self.expression()
         if kind < 0.6:
@@ -214,6 +224,9 @@ class Maker:
         chain = target.endswith(".SynthesizeT1ced")
         chosen = [argument for argument in arguments if chain or self.random.random() < 0.8]
         component = {"_target_": target} | {argument: self.value(depth + 1) for argument in chosen}
+        for argument in filter(PATH_ARGUMENTS.fullmatch, chosen):
+            if self.random.random() < 0.6:
+                component[argument] = self.pick(PATHS)
         if chain:
             component |= {"version": "0.0.0", "synth_bundle_root": self.pick(("@synth_bundle_root", "evil"))}
             component |= {"cross_fitted": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from pathlib import Path
@@ -322,6 +323,8 @@ def test_no_root_but_the_bundle_s_own_and_its_sibling_s_is_accepted(tmp_path, co
         ({"output_dir": "../.venv/lib"}, "outside the bundle"),
         ({"output_dir": "results/../../.ssh"}, "outside the bundle"),
         ({"output_dir": "results\\.."}, "outside the bundle"),
+        ({"output_dir": ".venv/lib/python3.11/site-packages"}, "outside the bundle"),
+        ({"output_dir": "x/.git"}, "outside the bundle"),
         ({"data": [{"id": "../../x", "status": "done"}]}, "outside the bundle"),
         ({"data": [{"id": "x", "image": {"flair": "/home/x/flair.nii.gz"}}]}, "outside the bundle"),
         ({"handlers": "ftp:/abc"}, "expected a list"),
@@ -412,6 +415,13 @@ def test_a_search_finds_its_way_where_nothing_is_checked():
     """So it would find a hole: the configs that it makes are hostile."""
     outcome = search(seed=0, tries=300, check=lambda bundle, config: None)
     assert outcome.through
+
+
+@pytest.mark.slow
+def test_a_search_finds_a_file_outside_the_bundle_where_paths_are_not_checked(monkeypatch):
+    monkeypatch.setattr("custom.sharing.check_config.OUTSIDE", re.compile("(?!)"))
+    outcome = search(seed=6, tries=500)
+    assert any("outside" in event for event, _ in outcome.through)
 
 
 def test_a_short_search_finds_no_way_around():
