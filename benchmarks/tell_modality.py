@@ -1,10 +1,10 @@
-"""How often the modalities of a study are told by its intensities, and the weights that tell them.
+"""Accuracy of the check of modalities by their intensities, and the weights of its regressions.
 
 python benchmarks/tell_modality.py DATASET_DIR DATALIST
 
 Fits `custom.data.tell_modality` to the training studies of the datalist. Prints its weights and, for a ten-fold
-cross-validation over patients and for the studies of the section "testing": how often the right order of four images is
-called wrong, and how often each of the 23 wrong orders is found, or the exchange of T1 and T1ce, the hardest.
+cross-validation over patients and for the studies in "testing": how often the correct order of four images gives a
+false warning, and how often the 23 wrong orders are found, also for swapped T1 and T1ce, the hardest case.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import sys
 
 __version__ = "0.5.0"
 
-# MLflow (``--tracking mlflow``) reports its use to its makers unless told not to, which a hospital may not want.
+# MLflow (``--tracking mlflow``) sends usage data to its developers by default, which a hospital may not want.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 # A terminal that cannot show a letter of a study's name shows its number; Python would stop.

@@ -35,8 +35,9 @@ OWN = re.compile(r"(custom(?:\.\w+)+)\.(\w+)", re.ASCII)
 # TensorBoard's writer accepts ftp://... as a folder and would send its logs there; Windows accepts //machine/share,
 # with slashes of either kind, and would log in there. Expressions concatenate folders, so beginnings count too.
 ADDRESS = re.compile(r"://|:/?$|^[\\/]{2}|^[\\/]$")
-# Paths outside the bundle and the working folder: absolute ones, with a drive, of a user's home, or with .. in them.
-OUTSIDE = re.compile(r"^\s*([\\/~]|[A-Za-z]:)|(^|[\\/])\s*\.\.\s*([\\/]|$)")
+# Paths outside the bundle and the working folder (absolute, with a drive, in a user's home, with ..) and hidden folders
+# in it, such as .venv, whose files Python runs.
+OUTSIDE = re.compile(r"^\s*([\\/~]|[A-Za-z]:)|(^|[\\/])\s*\.(?![\\/]|$)")
 # The folders from which the code of a bundle, and of the bundle beside it, is loaded.
 ROOTS = {"bundle_root": (".", "@bundle_root"), "synth_bundle_root": (SIBLING, "@synth_bundle_root")}
 
@@ -186,7 +187,9 @@ def _check_text(text: str) -> None:
     elif ADDRESS.search(text):
         raise BadInput(f"found {text!r}, which is an address or the beginning of one, expected a local path.")
     elif OUTSIDE.search(text):
-        raise BadInput(f"found {text!r}, which may lead outside the bundle, expected a path inside a folder.")
+        raise BadInput(
+            f"found {text!r}, which may lead outside the bundle or be hidden, expected a path inside a folder."
+        )
 
 
 def check_expression(text: str) -> None:

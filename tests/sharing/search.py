@@ -1,8 +1,8 @@
-"""A search for a way around the policy: configs made at random are checked, and those that pass are built by MONAI.
+"""A random search for hostile configs that pass the check: those that do are built by MONAI.
 
-Every piece of text in them tries to call a marker function, to start a program or to open a connection, and Python's
-audit events tell whether one got through. The tests run it for a while; for longer, in the project's folder:
-``python -m tests.sharing.search --seconds 3600 --seed 1``.
+Every piece of text in them tries to call a marker function, to start a program, to open a connection or to reach a file
+outside the working folder, and Python's audit events show whether one succeeds. The tests run it for a minute; for
+longer, in the project's folder: ``python -m tests.sharing.search --seconds 3600 --seed 1``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from monai.bundle import ConfigParser
@@ -47,6 +49,17 @@ WORDS = (
     ),
     *("image", "label", "cpu", "true", "false", "x", "", "ftp:/abc", ".", "noise", "model.pt", "sample"),
 )
+PATHS = (
+    "..",
+    "../outside",
+    "x/../../outside",
+    "~",
+    "~/x",
+    "/outside",
+    "../outside/models/model.pt",
+    "$@a + '/models/model.pt'",
+)
+PATH_ARGUMENTS = re.compile(r".*_dir|path|folder|filename|checkpoint|datalist")
 # pieces of expressions: {} stands for another piece
 PIECES = (
     *(
@@ -78,6 +91,12 @@ FORBIDDEN = re.compile(
     r"os\.(system|exec|posix_spawn|spawn|startfile|fork)|subprocess\.Popen|pty\.spawn|socket\.(connect|getaddrinfo|"
     r"gethostbyname|sendto)|ftplib\.connect|urllib\.Request|http\.client\.connect|smtplib\.connect|webbrowser\.open"
 )
+# And of what it must not do outside the working folder. Programs may read elsewhere, such as their own files.
+CHANGES = re.compile(
+    r"os\.(mkdir|rename|remove|rmdir|link|symlink|truncate|chmod|chown)|shutil\.(rmtree|move|copyfile)"
+)
+READS = re.compile(r"os\.(listdir|scandir)|glob\.glob")
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Outcome(NamedTuple):
@@ -93,12 +112,28 @@ class _Watch:
 
     def __init__(self) -> None:
         self.on = False
+        self.folder = Path()
         self.seen: list[str] = []
 
     def event(self, name: str, arguments: tuple) -> None:
-        if self.on and FORBIDDEN.fullmatch(name):
+        if self.on and (FORBIDDEN.fullmatch(name) or self.is_outside(name, arguments)):
             self.seen.append(f"{name}{arguments}")
             raise PermissionError(name)
+
+    def is_outside(self, name: str, arguments: tuple) -> bool:
+        """Return whether an event changes a file outside the folder, or reads one beside it."""
+        changes = bool(CHANGES.fullmatch(name)) or (name == "open" and bool((arguments[2] or 0) & WRITING))
+        if not (changes or name == "open" or READS.fullmatch(name)):
+            return False
+        for path in arguments[:2] if changes and name != "open" else arguments[:1]:
+            if isinstance(path, (str, bytes)):  # and no number of an open file
+                file = Path(os.path.abspath(os.fsdecode(path)))
+                if file.is_relative_to(self.folder):
+                    continue
+                own = file.is_relative_to(tempfile.gettempdir()) or file == Path(os.devnull) or file.suffix == ".pyc"
+                if file.is_relative_to(self.folder.parent) or (changes and not own):
+                    return True
+        return False
 
     def marker(self, *arguments: object, **named: object) -> None:
         self.seen.append("marker()")
@@ -116,6 +151,7 @@ def watched(folder: Path) -> Iterator[_Watch]:
         sys.addaudithook(_WATCH.event)
     before, out = Path.cwd(), sys.stdout
     _WATCH.seen.clear()
+    _WATCH.folder = folder.resolve()
     os.chdir(folder)
     builtins.marker = _WATCH.marker  # type: ignore[attr-defined]
     try:
@@ -169,7 +205,7 @@ class Maker:
         """Return text, an expression, a reference, a number, a list, a section or a component."""
         kind = self.random.random()
         if kind < 0.2:
-            return self.pick(WORDS)
+            return self.pick((*WORDS, *PATHS))
         if kind < 0.45:
             return self.expression()
         if kind < 0.6:
@@ -188,6 +224,9 @@ class Maker:
         chain = target.endswith(".SynthesizeT1ced")
         chosen = [argument for argument in arguments if chain or self.random.random() < 0.8]
         component = {"_target_": target} | {argument: self.value(depth + 1) for argument in chosen}
+        for argument in filter(PATH_ARGUMENTS.fullmatch, chosen):
+            if self.random.random() < 0.6:
+                component[argument] = self.pick(PATHS)
         if chain:
             component |= {"version": "0.0.0", "synth_bundle_root": self.pick(("@synth_bundle_root", "evil"))}
             component |= {"cross_fitted": []}
@@ -246,9 +285,12 @@ def search(
     maker, passed, through = Maker(seed), 0, []
     locator = ConfigParser().locator  # which looks through all of MONAI once
     end = time.monotonic() + seconds
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    # custom/ does not change meanwhile
+    defined = patch.object(check_config, "_defined", lru_cache(check_config._defined))
+    with tempfile.TemporaryDirectory() as temporary, defined:
+        folder = Path(temporary) / "working"
         write_synthesizer(folder)
+        shutil.copytree(folder / "recoseg_synth", Path(temporary) / "outside")
         bundle = folder / "recoseg_seg"
         shutil.copytree(folder / "recoseg_synth" / "custom", bundle / "custom")
         (folder / "evil.json").write_text('"$marker()"')

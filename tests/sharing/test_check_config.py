@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from pathlib import Path
@@ -14,7 +15,7 @@ from monai.handlers import TensorBoardStatsHandler
 
 from custom.sharing.allow_list import BUNDLES
 from custom.sharing.check_config import check_config, check_expression
-from tests.sharing.search import search
+from tests.sharing.search import search, watched
 from tests.sharing.signed_bundles import components_in
 from tests.studies import bad_input
 
@@ -322,6 +323,8 @@ def test_no_root_but_the_bundle_s_own_and_its_sibling_s_is_accepted(tmp_path, co
         ({"output_dir": "../.venv/lib"}, "outside the bundle"),
         ({"output_dir": "results/../../.ssh"}, "outside the bundle"),
         ({"output_dir": "results\\.."}, "outside the bundle"),
+        ({"output_dir": ".venv/lib/python3.11/site-packages"}, "outside the bundle"),
+        ({"output_dir": "x/.git"}, "outside the bundle"),
         ({"data": [{"id": "../../x", "status": "done"}]}, "outside the bundle"),
         ({"data": [{"id": "x", "image": {"flair": "/home/x/flair.nii.gz"}}]}, "outside the bundle"),
         ({"handlers": "ftp:/abc"}, "expected a list"),
@@ -415,7 +418,47 @@ def test_a_search_finds_its_way_where_nothing_is_checked():
 
 
 @pytest.mark.slow
-def test_a_search_finds_no_way_around():
-    outcome = search(seed=0, seconds=20)
+def test_a_search_finds_a_file_outside_the_bundle_where_paths_are_not_checked(monkeypatch):
+    monkeypatch.setattr("custom.sharing.check_config.OUTSIDE", re.compile("(?!)"))
+    outcome = search(seed=6, tries=500)
+    assert any("outside" in event for event, _ in outcome.through)
+
+
+def test_a_short_search_finds_no_way_around():
+    outcome = search(seed=1, tries=100)
+    assert outcome.passed > 1000
+    assert outcome.through == []
+
+
+@pytest.mark.slow
+def test_a_search_of_a_minute_finds_no_way_around():
+    outcome = search(seed=0, seconds=60)
     assert outcome.made > 20 and outcome.passed > 300
     assert outcome.through == []
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [
+        lambda outside: (outside / "new").write_text("x"),
+        lambda outside: (outside / "file").read_text(),
+        lambda outside: Path("../outside/folder").mkdir(),
+        lambda outside: Path("here").replace(outside / "there"),
+        lambda outside: list(outside.iterdir()),
+        lambda outside: Path("/outside").mkdir(),
+        lambda outside: Path("~/outside").expanduser().write_text("x"),
+    ],
+)
+def test_the_search_sees_files_outside_the_working_folder(tmp_path, reach):
+    outside = tmp_path / "outside"
+    (tmp_path / "working").mkdir()
+    (tmp_path / "working" / "here").touch()
+    outside.mkdir()
+    (outside / "file").touch()
+    with watched(tmp_path / "working") as watch:
+        Path("here").read_text()
+        Path("new").mkdir()
+        assert watch.seen == []
+        with pytest.raises(PermissionError):
+            reach(outside)
+        assert len(watch.seen) == 1

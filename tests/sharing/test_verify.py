@@ -339,6 +339,25 @@ def test_the_certificate_of_a_known_signer_over_another_s_signature_is_refused(b
         verify_zip(zip_file, certificate=tmp_path / "hospital.crt")
 
 
+@pytest.mark.parametrize("names", [("rawBytes", "raw_bytes"), ("raw_bytes", "rawBytes")])
+def test_a_certificate_under_two_names_is_refused(bundle, tmp_path, names):
+    """The hospital's would be checked, and the signature verified with that of the attacker's web server."""
+    for name in ("root", "hospital", "attacker"):
+        write_keys(tmp_path, name)
+    root = write_certificate(tmp_path, "root", authority=True)
+    files = {
+        "rawBytes": write_certificate(tmp_path, "hospital", "root"),
+        "raw_bytes": write_certificate(tmp_path, "attacker", "root", purposes=(ExtendedKeyUsageOID.SERVER_AUTH,)),
+    }
+    zip_file = pack_anything(bundle, tmp_path / "attacker.key")
+    both = {name: "".join(files[name].read_text().splitlines()[1:-1]) for name in names}
+    said = json.loads(signature_of(zip_file).read_text())
+    said["verificationMaterial"] = {"x509CertificateChain": {"certificates": [both]}, "tlogEntries": []}
+    signature_of(zip_file).write_text(json.dumps(said))
+    with bad_input(signature_of(zip_file), "no readable signature"):
+        verify_zip(zip_file, certificate=root)
+
+
 @pytest.mark.parametrize("raw", ["", "AAAA", "?", 3, None])
 def test_a_damaged_certificate_is_refused(bundle, keys, tmp_path, raw):
     shutil.copy(keys / "hospital.key", tmp_path)
