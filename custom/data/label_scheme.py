@@ -8,15 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from custom.common.errors import BadInput
-
-NECROSIS, OEDEMA, ENHANCING = 1, 2, 4  # the values in this project, those of BraTS 2017 to 2021
-TUMOUR = 255  # tumour of which the mask does not tell the part
-NAMES = {
-    NECROSIS: "necrotic and non-enhancing core",
-    OEDEMA: "oedema",
-    ENHANCING: "enhancing tumour",
-    TUMOUR: "whole tumour",
-}
+from custom.common.labels import ENHANCING, NAMES, NECROSIS, OEDEMA, TUMOUR
 
 # scheme -> value in a file -> value in this project
 SCHEMES: dict[str, dict[int, int]] = {
@@ -54,7 +46,7 @@ def check_scheme(scheme: str) -> str:
 def read_labels(mask: ArrayLike, scheme: str, name: str) -> np.ndarray:
     """Return a mask with the values of this project: 0, 1 (necrotic core), 2 (oedema), 4 (enhancing).
 
-    Where a mask has the whole tumour alone, its value is 255 (`TUMOUR`).
+    Where a mask has the whole tumour alone, its value is 255 (`custom.common.labels.TUMOUR`).
 
     Args:
         mask: of any shape, with the values of ``scheme``, to within 0.001.

@@ -13,8 +13,7 @@ from monai.data import MetaTensor
 from pydicom.sr.codedict import codes
 
 import custom
-from custom.data.label_colours import COLOURS
-from custom.data.label_scheme import ENHANCING, NAMES, NECROSIS, OEDEMA, TUMOUR
+from custom.common.labels import COLOURS, ENHANCING, NAMES, NECROSIS, OEDEMA, TUMOUR
 from custom.dicom.headers import number, read_header
 
 ALGORITHM = "recoseg_seg"
@@ -47,7 +46,7 @@ def write_segmentation(
 
     Args:
         labels: (1, columns, rows, slices).
-        parts: label of `custom.data.label_scheme` -> its value in ``labels``, in the order of the segments.
+        parts: label of `custom.common.labels` -> its value in ``labels``, in the order of the segments.
         files: the files of the slices, in the order of the mask's.
         path: the file to write.
         weights: name -> {"sha256": ...} of the weights that made the map, for the parameters of the algorithm.

@@ -24,13 +24,13 @@ from custom.common.atomic_files import written_beside
 from custom.common.brain import brain_of, is_brain
 from custom.common.errors import BadInput
 from custom.common.grid import grid_of, voxel_mm3
+from custom.common.labels import COLOURS, NAMES
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.common.pictures import fullest_section, in_window, radiological
 from custom.common.regions import TITLES, check_regions, for_each_region
 from custom.data.find import ImageSpec, find_study
 from custom.data.headers import read_header
-from custom.data.label_colours import COLOURS
-from custom.data.label_scheme import NAMES, check_scheme, read_labels
+from custom.data.label_scheme import check_scheme, read_labels
 from custom.data.load import LoadStudyd
 from custom.data.regions import PARTS, regions_of
 from custom.inference.results_folder import VOLUMES, edited

@@ -17,10 +17,11 @@ from monai.engines import IterationEvents
 from custom.common.atomic_files import folder_beside, require_writable, sha256
 from custom.common.cli_flags import as_flag, as_path
 from custom.common.grid import volume_ml
+from custom.common.labels import NAMES
 from custom.common.modalities import MODALITIES
 from custom.common.provenance import origin_of
 from custom.common.regions import TITLES, check_regions
-from custom.data.label_scheme import NAMES, values_of
+from custom.data.label_scheme import values_of
 from custom.data.regions import PARTS
 from custom.data.study import Study
 from custom.dicom.registration import MOVES

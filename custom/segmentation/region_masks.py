@@ -60,6 +60,14 @@ class RegionMasksd(MapTransform):
 
     Raises:
         BadInput: a setting is something else.
+
+    Example:
+        >>> probabilities = MetaTensor(torch.tensor([[0.9, 0.9, 0.1, 0.9], [0.8, 0.3, 0.1, 0.3], [0.6, 0.2, 0.1, 0.1]]))
+        >>> to_masks = RegionMasksd("pred", ("wt", "tc", "et"), threshold=[0.5, 0.5, 0.7], min_volume_mm3=[2, 0, 0])
+        >>> to_masks({"pred": probabilities[:, :, None, None]})["pred"].as_tensor().flatten(1)
+        tensor([[1, 1, 0, 0],
+                [1, 0, 0, 0],
+                [0, 0, 0, 0]], dtype=torch.uint8)
     """
 
     def __init__(
