@@ -142,15 +142,16 @@ class RegionsToLabelsd(MapTransform):
         super().__init__(keys)
         names = check_regions(regions)
         written = values_of(label_scheme, PARTS[names])
-        # of a voxel that lies in none, in one, in two, ... of the regions
-        self.values = torch.tensor([0, *(written[part] for part in PARTS[names])], dtype=torch.uint8)
+        self.values = [written[part] for part in PARTS[names]]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with a label map."""
         result = dict(data)
         for key in self.key_iterator(result):
             masks = result[key]
-            labels = self.values.to(masks.device)[torch.as_tensor(masks).as_subclass(torch.Tensor).sum(0).long()][None]
+            labels = torch.zeros_like(torch.as_tensor(masks).as_subclass(torch.Tensor)[:1], dtype=torch.uint8)
+            for mask, value in zip(torch.as_tensor(masks).as_subclass(torch.Tensor).split(1), self.values, strict=True):
+                labels = labels.masked_fill(mask > 0, value)  # from the outermost region to the innermost
             result[key] = labels
             if isinstance(masks, MetaTensor):
                 result[key] = MetaTensor(labels, meta=masks.meta, applied_operations=masks.applied_operations)
