@@ -1,9 +1,8 @@
-"""A strip of pictures of one study and its results: FLAIR, T1ce, synthetic T1ce, residual, mask and truth.
+"""Figure of one study and its results: FLAIR, T1ce, synthetic T1ce, residual, mask and ground truth.
 
 python benchmarks/picture.py STUDY_FOLDER RESULTS_FOLDER PICTURE.png
 
-The slice is the one with the most tumour in the truth, never a chosen one. `benchmarks/figures.py` draws with the same
-functions.
+The slice is the one with the most tumour in the ground truth. `benchmarks/figures.py` uses the same functions.
 """
 
 from __future__ import annotations

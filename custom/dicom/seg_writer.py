@@ -1,4 +1,4 @@
-"""A label map as a DICOM segmentation object that any viewer lays over the series it was made from."""
+"""A label map as a DICOM segmentation object, which viewers overlay on its source series."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from custom.common.labels import COLOURS, ENHANCING, NAMES, NECROSIS, OEDEMA, TU
 from custom.dicom.headers import number, read_header
 
 ALGORITHM = "recoseg_seg"
-# What a segment is, from the standard's list of lesions (PS3.16, context group 7159). SNOMED CT has no code for what
-# enhances: the list takes the one of the NCI Thesaurus.
+# Types of the segments, from the standard's list of lesions (PS3.16, CID 7159). SNOMED CT has no code for an enhancing
+# lesion; the list uses that of the NCI Thesaurus.
 TYPES = {
     NECROSIS: codes.SCT.Necrosis,
     OEDEMA: codes.SCT.Edema,
     ENHANCING: codes.NCIt.EnhancingLesion,
     TUMOUR: codes.SCT.Neoplasm,
 }
-# Attributes that DICOM demands but that may be empty, which anonymizers leave out and highdicom expects.
+# Attributes that DICOM requires but that may be empty (type 2). Anonymizers remove them, and highdicom expects them.
 MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
@@ -39,17 +39,17 @@ def write_segmentation(
     path: Path,
     weights: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Write a label map as DICOM SEG, one binary segment for each part, on the slices that it was made from.
+    """Write a label map as DICOM SEG: one binary segment for each part, on the slices of its source series.
 
-    Patient and study are those of the series, without which an archive could not file the object. A part that the
-    tumour does not have is an empty segment.
+    Patient and study are those of the series: an archive files the object by them. A part that the tumour does not have
+    is an empty segment.
 
     Args:
         labels: (1, columns, rows, slices).
         parts: label of `custom.common.labels` -> its value in ``labels``, in the order of the segments.
-        files: the files of the slices, in the order of the mask's.
+        files: the files of the slices, in the order of the map's slices.
         path: the file to write.
-        weights: name -> {"sha256": ...} of the weights that made the map, for the parameters of the algorithm.
+        weights: name -> {"sha256": ...} of the weights used, recorded as parameters of the algorithm.
     """
     sources = [read_header(file) for file in files]
     for keyword in MAY_BE_EMPTY:
@@ -85,7 +85,7 @@ def write_segmentation(
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
         series_instance_uid=UID(),
-        series_number=9000 + int(number(sources[0], "SeriesNumber") or 0),  # beside the scanner's own numbers
+        series_number=9000 + int(number(sources[0], "SeriesNumber") or 0),  # above the scanner's numbers
         sop_instance_uid=UID(),
         instance_number=1,
         manufacturer="ReCoSeg",
