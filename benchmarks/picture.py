@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from custom.common.errors import BadInput  # noqa: E402
+from custom.common.labels import COLOURS  # noqa: E402
 from custom.common.pictures import fullest_section, in_window, radiological  # noqa: E402
 from custom.data.find import find_study  # noqa: E402
-from custom.data.label_colours import COLOURS  # noqa: E402
 from custom.data.load import LoadStudyd, load_mask  # noqa: E402
 from custom.preprocessing.residual import RESIDUAL_TOP  # noqa: E402
 

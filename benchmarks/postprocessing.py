@@ -3,7 +3,7 @@
 .venv/bin/python benchmarks/postprocessing.py DATASET_DIR DATALIST WEIGHTS [--fold 0] [--variants unet2d]
 
 Prints the mean Dice of a region of the fold's studies for each threshold and volume: of all studies, and of those with
-all modalities. Studies whose mask does not show the region are excluded. DATALIST may be the datalist.json of a system
+all modalities. Studies whose mask does not tell the region are left out. DATALIST may be the datalist.json of a system
 that benchmarks/systems.py trained on few patients: the studies are then those of the other patients.
 """
 

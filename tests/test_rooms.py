@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "training": {"common", "preprocessing"},
     "synthesis": {"common", "preprocessing", "inference"},
     "sharing": {"common"},
-    "segmentation": {"common", "preprocessing", "inference", "sharing"},
+    "segmentation": {"common", "data", "preprocessing", "inference", "sharing"},
     "export": {"common", "preprocessing", "inference", "synthesis", "segmentation", "sharing"},
     "federated": {"common"},
 }

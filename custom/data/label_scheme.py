@@ -8,15 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from custom.common.errors import BadInput
-
-NECROSIS, OEDEMA, ENHANCING = 1, 2, 4  # the values used in this project, as in BraTS 2017 to 2021
-TUMOUR = 255  # tumour whose part the mask does not show
-NAMES = {
-    NECROSIS: "necrotic and non-enhancing core",
-    OEDEMA: "oedema",
-    ENHANCING: "enhancing tumour",
-    TUMOUR: "whole tumour",
-}
+from custom.common.labels import ENHANCING, NAMES, NECROSIS, OEDEMA, TUMOUR
 
 # scheme -> value in a file -> value in this project
 SCHEMES: dict[str, dict[int, int]] = {
@@ -54,12 +46,12 @@ def check_scheme(scheme: str) -> str:
 def read_labels(mask: ArrayLike, scheme: str, name: str) -> np.ndarray:
     """Return a mask with the values of this project: 0, 1 (necrotic core), 2 (oedema), 4 (enhancing).
 
-    Where a mask has the whole tumour alone, its value is 255 (`TUMOUR`).
+    Where a mask has the whole tumour alone, its value is 255 (`custom.common.labels.TUMOUR`).
 
     Args:
         mask: of any shape, with the values of ``scheme``, to within 0.001.
-        scheme: a key of `SCHEMES`, or "auto": a mask of 0 and 1 is one of the whole tumour; in others 3 and 4 are
-            enhancing, and 1 and 2 as in BraTS (MSD swaps them). With "auto" the whole tumour is correct in all
+        scheme: a key of `SCHEMES`, or "auto": a mask with no values but 0 and 1 is of the whole tumour only; in others
+            3 and 4 are enhancing, 1 and 2 as in BraTS (MSD swaps them). With "auto" the whole tumour is correct in all
             schemes, but a mask with both 3 and 4 is refused.
         name: name of the mask in error messages.
 

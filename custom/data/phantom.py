@@ -20,9 +20,8 @@ from nilearn import datasets
 from scipy import ndimage
 
 from custom.common.errors import BadInput
+from custom.common.labels import ENHANCING, NECROSIS, OEDEMA
 from custom.common.modalities import MODALITIES
-
-NECROSIS, OEDEMA, ENHANCING = 1, 2, 4
 
 # What every BraTS volume covers: 240 x 240 x 155 voxels of 1 mm, axis 0 to the patient's left, axis 1 to the back.
 FIELD_OF_VIEW_MM = np.array([240.0, 240.0, 155.0])

@@ -10,8 +10,8 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from custom.common.labels import ENHANCING, NECROSIS, OEDEMA, TUMOUR
 from custom.common.regions import REGIONS, WHOLE, check_regions
-from custom.data.label_scheme import ENHANCING, NECROSIS, OEDEMA, TUMOUR
 
 LABELS = {  # of each region; TUMOUR is in the whole tumour, and perhaps in the others
     "wt": (NECROSIS, OEDEMA, ENHANCING, TUMOUR),
@@ -26,7 +26,7 @@ def regions_of(labels: Any, regions: Sequence[str] = REGIONS) -> torch.Tensor:
     """Return the regions (regions, H, W, D), float32, of a mask (1, H, W, D) with the labels of this project.
 
     A region is 1 inside and 0 outside. Tumour core and enhancing tumour are NaN everywhere if the mask has tumour of
-    which it does not tell the part (`custom.data.label_scheme.TUMOUR`): they are unknown, not empty.
+    which it does not tell the part (`custom.common.labels.TUMOUR`): they are unknown, not empty.
 
     MONAI's `ConvertToMultiChannelBasedOnBratsClasses` has another order, 3 for enhancing tumour too, and takes what a
     mask does not tell as empty.

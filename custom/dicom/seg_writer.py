@@ -13,13 +13,12 @@ from monai.data import MetaTensor
 from pydicom.sr.codedict import codes
 
 import custom
-from custom.data.label_colours import COLOURS
-from custom.data.label_scheme import ENHANCING, NAMES, NECROSIS, OEDEMA, TUMOUR
+from custom.common.labels import COLOURS, ENHANCING, NAMES, NECROSIS, OEDEMA, TUMOUR
 from custom.dicom.headers import number, read_header
 
 ALGORITHM = "recoseg_seg"
-# The type of each segment, from the standard's list of lesions (PS3.16, context group 7159). SNOMED CT has no code for
-# enhancing tumour: the list has that of the NCI Thesaurus.
+# Types of the segments, from the standard's list of lesions (PS3.16, CID 7159). SNOMED CT has no code for an enhancing
+# lesion; the list uses that of the NCI Thesaurus.
 TYPES = {
     NECROSIS: codes.SCT.Necrosis,
     OEDEMA: codes.SCT.Edema,
@@ -47,8 +46,8 @@ def write_segmentation(
 
     Args:
         labels: (1, columns, rows, slices).
-        parts: label of `custom.data.label_scheme` -> its value in ``labels``, in the order of the segments.
-        files: the files of the slices, in the order of the mask's slices.
+        parts: label of `custom.common.labels` -> its value in ``labels``, in the order of the segments.
+        files: the files of the slices, in the order of the map's slices.
         path: the file to write.
         weights: name -> {"sha256": ...} of the weights used, recorded as parameters of the algorithm.
     """

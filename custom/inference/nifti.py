@@ -19,7 +19,7 @@ SPATIAL_UNITS = 7  # mask of the spatial unit in xyzt_units
 def save_map(image: Any, path: Path, dtype: type) -> None:
     """Save a map (C, H, W, D), a `MetaTensor` on a study's grid, with that study's affine, sform and qform codes.
 
-    One channel becomes a file (H, W, D), several a 4-D file (H, W, D, C), as NIfTI has them.
+    One channel is written as a 3-D file, several as a 4-D file (H, W, D, C).
 
     The header is new: free text and extensions of the source's header may contain the patient's name. MONAI's writers
     create a new one too, but do not keep the affine to the bit, nor the codes.

@@ -24,20 +24,20 @@ from custom.common.atomic_files import written_beside
 from custom.common.brain import brain_of, is_brain
 from custom.common.errors import BadInput
 from custom.common.grid import grid_of, voxel_mm3
+from custom.common.labels import COLOURS, NAMES
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.common.pictures import fullest_section, in_window, radiological
 from custom.common.regions import TITLES, check_regions, for_each_region
 from custom.data.find import ImageSpec, find_study
 from custom.data.headers import read_header
-from custom.data.label_colours import COLOURS
-from custom.data.label_scheme import NAMES, check_scheme, read_labels
+from custom.data.label_scheme import check_scheme, read_labels
 from custom.data.load import LoadStudyd
 from custom.data.regions import PARTS, regions_of
 from custom.inference.results_folder import VOLUMES, edited
 from custom.preprocessing.residual import RESIDUAL_TOP
 
 MAPS = ("seg", "prob", "t1ce_synthetic", "residual")
-# Colours of the residual: black, purple, pink, white. The mask's colours stand out against them.
+# Colours of the residual: black, purple, pink, white. Those of the mask's parts differ from them.
 HEAT = {"I": [0, 95, 191, 255], "R": [0, 130, 255, 255], "G": [0, 0, 90, 255], "B": [0, 130, 150, 255], "A": [255] * 4}
 PIXELS_PER_MM = 3  # of the pictures
 
@@ -232,7 +232,7 @@ def _probability(region: str) -> str:
 
 
 def _add_maps(images: Mapping[str, Any], maps: Mapping[str, Path], regions: Sequence[str]) -> Cut:
-    """Return ``images`` (1, H, W, D), `MetaTensor`, and the images in the files ``maps``, all cropped to the brain.
+    """Return ``images`` (1, H, W, D), `MetaTensor`, and the images in the files ``maps``, all cut to the brain.
 
     The map "prob" has a channel for each of the ``regions``, which become volumes of their own, see `_probability`.
     """
@@ -298,8 +298,8 @@ def _nifti(volume: np.ndarray, affine: np.ndarray) -> str:
 def _pictures(volumes: Mapping[str, np.ndarray], depth: int, spacing: np.ndarray) -> dict[str, str]:
     """Return PNG images in base64 of each volume's axial slice ``depth``, in the radiological convention.
 
-    The patient's right is on the left and the front is up. "seg" has the outlines of the tumour's parts on T1ce, or on
-    the first image.
+    The patient's right is on the left and the front is up. "seg" shows the outlines of the tumour's parts on T1ce, or
+    on the first image.
     """
     zoom = PIXELS_PER_MM * spacing[1::-1]
     slices = {

@@ -17,10 +17,11 @@ from monai.engines import IterationEvents
 from custom.common.atomic_files import folder_beside, require_writable, sha256
 from custom.common.cli_flags import as_flag, as_path
 from custom.common.grid import volume_ml
+from custom.common.labels import NAMES
 from custom.common.modalities import MODALITIES
 from custom.common.provenance import origin_of
 from custom.common.regions import TITLES, check_regions
-from custom.data.label_scheme import NAMES, values_of
+from custom.data.label_scheme import values_of
 from custom.data.regions import PARTS
 from custom.data.study import Study
 from custom.dicom.registration import MOVES
@@ -33,9 +34,9 @@ logger = logging.getLogger(__name__)
 class ResultsWriter:
     """Write ``<output_dir>/<id>/<id>_<map>.nii.gz`` for each map of a study, and ``<id>_run.json``.
 
-    A DICOM study also gets ``<id>_seg.dcm``, and its report lists the series used. A map with several channels becomes
-    a 4-D file. The run report has the volume of each region, in ml, and the meaning of each value of the label map
-    ``seg``.
+    A DICOM study also gets ``<id>_seg.dcm``, and its report lists the series used. A map with several channels is
+    written as a 4-D file. The run report contains the volume of each region in ml and the meaning of the values of the
+    label map ``seg``.
 
     MONAI's `SaveImaged` writes directly to the final name and changes the header. Here all files of a study are written
     to a temporary folder and then renamed, the run report last; the affine is that of the study's file, bit for bit. A
@@ -47,7 +48,7 @@ class ResultsWriter:
         studies: the studies from `custom.data.datasets.find_studies`.
         weights: name -> path of the weights; their SHA-256 is reported.
         settings: settings of the run, which are reported.
-        regions: names of the regions, the channels of the data's ``masks`` and of a map of probabilities; empty if
+        regions: names of the regions: the channels of the data's ``masks`` and of a map of probabilities; empty if
             nothing is segmented.
         label_scheme: meaning of the values of the map ``seg``, a key of `custom.data.label_scheme.SCHEMES`.
         dataset_dir: the dataset, as given; images are reported relative to it.

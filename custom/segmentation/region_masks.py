@@ -60,6 +60,14 @@ class RegionMasksd(MapTransform):
 
     Raises:
         BadInput: a setting is something else.
+
+    Example:
+        >>> probabilities = MetaTensor(torch.tensor([[0.9, 0.9, 0.1, 0.9], [0.8, 0.3, 0.1, 0.3], [0.6, 0.2, 0.1, 0.1]]))
+        >>> to_masks = RegionMasksd("pred", ("wt", "tc", "et"), threshold=[0.5, 0.5, 0.7], min_volume_mm3=[2, 0, 0])
+        >>> to_masks({"pred": probabilities[:, :, None, None]})["pred"].as_tensor().flatten(1)
+        tensor([[1, 1, 0, 0],
+                [1, 0, 0, 0],
+                [0, 0, 0, 0]], dtype=torch.uint8)
     """
 
     def __init__(
@@ -134,15 +142,16 @@ class RegionsToLabelsd(MapTransform):
         super().__init__(keys)
         names = check_regions(regions)
         written = values_of(label_scheme, PARTS[names])
-        # of a voxel that lies in none, in one, in two, ... of the regions
-        self.values = torch.tensor([0, *(written[part] for part in PARTS[names])], dtype=torch.uint8)
+        self.values = [written[part] for part in PARTS[names]]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with a label map."""
         result = dict(data)
         for key in self.key_iterator(result):
             masks = result[key]
-            labels = self.values.to(masks.device)[torch.as_tensor(masks).as_subclass(torch.Tensor).sum(0).long()][None]
+            labels = torch.zeros_like(torch.as_tensor(masks).as_subclass(torch.Tensor)[:1], dtype=torch.uint8)
+            for mask, value in zip(torch.as_tensor(masks).as_subclass(torch.Tensor).split(1), self.values, strict=True):
+                labels = labels.masked_fill(mask > 0, value)  # from the outermost region to the innermost
             result[key] = labels
             if isinstance(masks, MetaTensor):
                 result[key] = MetaTensor(labels, meta=masks.meta, applied_operations=masks.applied_operations)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import custom
-from custom.data.label_scheme import NAMES
+from custom.common.labels import NAMES
 from tests.bundles.command_line import REPOSITORY, SEG, SYNTH, config_of, files_in, parsed
 
 BUNDLES = {name: REPOSITORY / "bundles" / name for name in (SYNTH, SEG)}

@@ -26,4 +26,4 @@ def test_the_tumour_of_a_real_study_is_found_on_its_own_grid(real_data, tmp_path
     tumour = image(truth) > 0
     assert np.array_equal(nib.load(tmp_path / STUDY / f"{STUDY}_seg.nii.gz").affine, truth.affine)
     assert 2 * (mask & tumour).sum() / (mask.sum() + tumour.sum()) > 0.9
-    assert report(tmp_path, STUDY)["tumour_volume_ml"] == pytest.approx(mask.sum() / 1000, abs=1e-3)
+    assert report(tmp_path, STUDY)["volume_ml"]["wt"] == pytest.approx(mask.sum() / 1000, abs=1e-3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -73,3 +75,23 @@ def test_an_overlay_trains_and_what_it_trained_is_evaluated(system, bundles, dat
     figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())["studies"]["phantom_0"]
     regions = ("wt",) if "whole_tumour" in system else ("wt", "tc", "et")
     assert all(0 <= figures[f"dice_{region}"] <= 1 for region in regions)
+
+
+def test_studies_with_the_whole_tumour_alone_train_beside_others_and_give_no_loss_to_what_they_do_not_tell(
+    bundles, dataset, tmp_path
+):
+    for number in range(2):
+        shutil.copytree(dataset / f"phantom_{number}", tmp_path / "studies" / f"phantom_{number}")
+    mask = tmp_path / "studies" / "phantom_1" / "phantom_1_seg.nii.gz"
+    labels = nib.load(mask)
+    nib.save(nib.Nifti1Image((np.asarray(labels.dataobj) > 0).astype(np.uint8), labels.affine), mask)
+    changes = {"dataset_dir": str(tmp_path / "studies"), "output_dir": str(tmp_path / "runs"), "fold": None}
+    changes |= {"max_epochs": 1, "slices_per_epoch": 64, "batch_size": 16}
+    train = parser_of(bundles / SEG, "train", (), **changes)
+    trainer = train.get_parsed_content("train#trainer")
+    trainer.run()
+    assert torch.isfinite(torch.as_tensor(trainer.state.output[0]["loss"]))
+    weights = train.get_parsed_content("network").state_dict()
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    told = [study["label"].isnan().flatten(2).any(dim=(0, 2)) for study in trainer.data_loader.dataset.studies]
+    assert [each.tolist() for each in told] == [[False] * 3, [False, True, True]]

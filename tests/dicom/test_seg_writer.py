@@ -13,8 +13,7 @@ from pydicom import dcmread
 from pydicom.sr.codedict import codes
 
 import custom
-from custom.data.label_colours import COLOURS
-from custom.data.label_scheme import NAMES
+from custom.common.labels import COLOURS, NAMES
 from custom.dicom.seg_writer import write_segmentation
 from custom.dicom.series import series_in, stack
 from tests.dicom.write_dicom import OBLIQUE, write_series

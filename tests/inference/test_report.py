@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from custom.common.labels import COLOURS
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.common.regions import TITLES
-from custom.data.label_colours import COLOURS
 from custom.data.phantom import make_study
 from custom.inference.report import largest_sections, levels_reached, write_report
 from tests.bundles.command_line import REPOSITORY, SEG, run_bundle, small_bundles
