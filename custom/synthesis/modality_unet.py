@@ -70,7 +70,9 @@ class ModalityUNet(nn.Module):
             timesteps: noise levels, (B,).
             task: which modality is wanted, one-hot, and which are present, (B, 8) of 0 and 1.
         """
-        told = self.time(get_timestep_embedding(timesteps, self.time_features)) + self.task(task)
+        # lists come from `monai.bundle verify_net_in_out --extra_forward_args`, which cannot make a tensor
+        timesteps, task = (torch.as_tensor(given, device=x.device) for given in (timesteps, task))
+        told = self.time(get_timestep_embedding(timesteps, self.time_features)) + self.task(task.to(x.dtype))
         told = F.leaky_relu(told, SLOPE)
         features = self.stem(pixelunshuffle(x, spatial_dims=x.ndim - 2, scale_factor=2))
         skips = []
@@ -103,7 +105,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
         """Return features of the same shape as ``x``, (B, channels, h, w)."""
-        scale, shift = self.film(told).view(len(x), -1, *[1] * (x.ndim - 2)).chunk(2, dim=1)
+        scale, shift = self.film(told)[(..., *[None] * (x.ndim - 2))].chunk(2, dim=1)
         features = self.first(F.leaky_relu(self.before(x), SLOPE))
         features = self.between(features) * (1 + scale) + shift
         return x + self.second(F.leaky_relu(features, SLOPE))
