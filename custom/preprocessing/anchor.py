@@ -102,15 +102,16 @@ class AddAnchord(MapTransform):
         >>> scales = torch.tensor([[0.0, 200.0]] * 4)
         >>> study = {"image": MetaTensor(torch.zeros(4, 8, 8, 8), meta={INTENSITY_RANGE: scales})}
         >>> study |= {"original": torch.full((4, 8, 8, 8), 100.0), "difference": torch.full((1, 8, 8, 8), 0.1)}
-        >>> round(AddAnchord()(study)["t1ce_synthetic"].mean().item(), 1)
+        >>> round(AddAnchord("pred")(study)["pred"].mean().item(), 1)
         120.0
 
     Args:
+        keys: key that the synthetic image gets, besides ``<target>_synthetic``.
         target: the modality that was synthesized.
     """
 
-    def __init__(self, target: str = "t1ce") -> None:
-        super().__init__("difference")
+    def __init__(self, keys: str, target: str = "t1ce") -> None:
+        super().__init__(keys)
         self.target = target
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -118,7 +119,7 @@ class AddAnchord(MapTransform):
         name, target = f"{self.target}_synthetic", MODALITIES.index(self.target)
         original = torch.as_tensor(data["original"])
         if "difference" not in data:
-            return {**data, name: torch.zeros_like(data["original"][:1])}
+            return {**data, **dict.fromkeys((name, *self.keys), torch.zeros_like(data["original"][:1]))}
         low, high = data["image"].meta[INTENSITY_RANGE].view(-1, 2, 1, 1, 1).unbind(dim=1)
         scaled = ((original - low) / (high - low)).clamp(0, 1)
         anchor = anchor_image(scaled, target, present_modalities(original, target))
@@ -128,4 +129,5 @@ class AddAnchord(MapTransform):
         found = {name: (synthetic * unit + low[target]) * brain}
         if "deviation" in data:
             found["deviation"] = torch.as_tensor(data["deviation"]) * unit * brain
-        return {**data, **{key: torch.zeros_like(data["difference"]).copy_(part) for key, part in found.items()}}
+        found = {key: torch.zeros_like(data["difference"]).copy_(part) for key, part in found.items()}
+        return {**data, **found, **dict.fromkeys(self.keys, found[name])}

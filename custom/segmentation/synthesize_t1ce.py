@@ -80,7 +80,9 @@ class SynthesizeT1ced(MapTransform):
         parser = ConfigParser(check_config(root, "configs/inference.json"))
         for name in variants:
             if not re.fullmatch(r"\w+", name):
-                raise BadInput(f"synthesis#variants: found {name!r}, expected names of files in {root}/configs/variants.")
+                raise BadInput(
+                    f"synthesis#variants: found {name!r}, expected names of files in {root}/configs/variants."
+                )
             for key, value in check_config(root, f"configs/variants/{name}.json").items():
                 merge_kv(parser, key, value)
         self.device = torch.device(device)

@@ -72,9 +72,7 @@ class PrepareVolumeBatch(PrepareBatch):
         return torch.cat([random_thickness(anatomy)[:, 0], maps], dim=1), label
 
 
-def drop_modalities(
-    anatomy: torch.Tensor, maps: torch.Tensor, probability: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+def drop_modalities(anatomy: torch.Tensor, maps: torch.Tensor, probability: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Remove one to three random modalities from each study with ``probability``; its maps are then zero too.
 
     Studies that already lack a modality are unchanged.

@@ -78,7 +78,7 @@ COMPONENTS = {
 }
 # The same for custom/, by the last part of the name: modules have moved, and no two of them define the same one.
 OWN_COMPONENTS = {
-    "AddAnchord": "target",
+    "AddAnchord": "keys target",
     "AnchoredInferer": "amp deviation_scale neighbours planes sampler samples schedule seed target",
     "AnchoredLoss": "structural_weight",
     "AutocastInferer": "amp",

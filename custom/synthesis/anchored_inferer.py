@@ -60,7 +60,9 @@ class AnchoredInferer(BrainSliceInferer):
             raise BadInput(f"target: found {target!r}, expected one of {', '.join(MODALITIES)}.")
         predicted = getattr(schedule, "prediction_type", type(schedule).__name__)
         if predicted != "sample":
-            raise BadInput(f"noise_schedule: found {predicted}, expected a network that predicts the clean image, sample.")
+            raise BadInput(
+                f"noise_schedule: found {predicted}, expected a network that predicts the clean image, sample."
+            )
         self.schedule = schedule
         self.sampler = sampler
         self.target = MODALITIES.index(target)

@@ -80,7 +80,9 @@ class SynthesisInferer(BrainSliceInferer):
         """
         missing = [name for name, volume in zip(MODALITIES[:3], inputs[0], strict=False) if not volume.any()]
         if missing:
-            raise BadInput(f"the study: found no {', '.join(missing)}, expected flair, t1 and t2 to synthesize T1ce from.")
+            raise BadInput(
+                f"the study: found no {', '.join(missing)}, expected flair, t1 and t2 to synthesize T1ce from."
+            )
         return super().__call__(inputs[:, : 4 if self.consistency else 3], network)
 
     def run_slices(self, slices: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:

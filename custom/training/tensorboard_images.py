@@ -86,7 +86,7 @@ def segmentation_pictures(study: Study) -> dict[str, torch.Tensor]:
         "1_t1ce": grey(shown["t1ce"]),
         "2_t1ce_synthetic": grey(shown["synthetic"]),
         "3_residual": grey(shown["residual"], RESIDUAL_TOP),
-        "4_uptake": grey(shown["uptake"]),
+        "4_uptake": grey(shown["uptake"], 1.0),
         "5_flair_truth_blue_prediction_orange": masks,
     }
 
