@@ -2,8 +2,8 @@
 
     PYTHONPATH=. .venv/bin/python benchmarks/candidates.py DATASET_DIR OUTPUT_DIR [VARIANT ...] [-- OPTION VALUE ...]
 
-Each VARIANT is a file of bundles/recoseg_synth/configs/variants (or several, joined by +); what stands after -- goes to
-the training's command line. Everything is scored on every fourth slice of the studies of fold 0 of
+Each VARIANT is a file of bundles/recoseg_synth/configs/variants that is laid over its variant direct (or several, joined
+by +), or direct itself; what stands after -- goes to the training's command line. Everything is scored on every fourth slice of the studies of fold 0 of
 benchmarks/brats2021.json: a thousand steps of all slices take a quarter of an hour a study. A variant that is there
 already is not trained again. Prints one JSON object a variant, then a Markdown table.
 """
@@ -27,7 +27,8 @@ DEFAULT_STEPS = (1, 2, 10)
 
 
 def overlays(variant: str) -> list[str]:
-    return [str(CONFIGS / "variants" / f"{name}.json") for name in variant.split("+")]
+    names = dict.fromkeys(("direct", *variant.split("+")))
+    return [str(CONFIGS / "variants" / f"{name}.json") for name in names]
 
 
 def train(variant: str, dataset_dir: str, folder: Path, options: list[str]) -> None:

@@ -3,7 +3,7 @@
     PYTHONPATH=. .venv/bin/python benchmarks/residuals.py DATASET_DIR NAME=WEIGHTS [NAME=WEIGHTS ...]
         [--datalist FILE] [--section testing] [--fold 0] [--variants haar] [--steps 1] [--samples 8] [--png FILE]
 
-Each WEIGHTS is a model.pt of recoseg_synth. With more than one sample, the residual divided by their standard deviation
+Each WEIGHTS is a model.pt of recoseg_synth, of the variants given, such as direct. With more than one sample, the residual divided by their standard deviation
 is a row of its own. "beyond FLAIR" is what counts for a segmenter: the AUC of a logistic regression on FLAIR and the
 residual, fitted on the other studies, minus that of one on FLAIR only. Prints one JSON object, then a Markdown table.
 """

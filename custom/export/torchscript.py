@@ -28,7 +28,6 @@ from custom.preprocessing.uptake import SIGMA, UPTAKE_TOP, robust_deviation, rob
 from custom.synthesis.anchored_batch import MEAN, UNIT, task_of
 from custom.synthesis.anchored_inferer import AnchoredInferer
 
-
 FLAIR_T1_T2 = torch.tensor([1.0, 1.0, 1.0, 0.0])  # what T1ce is synthesized from
 
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from custom.preprocessing.augmentation import random_affine
 from custom.preprocessing.channels import CHANNELS, channel_numbers
-from custom.preprocessing.slicing import brain_box, pad_to_multiple
 from custom.preprocessing.intensity_augmentation import random_contrast, random_quality, random_tumours
+from custom.preprocessing.slicing import brain_box, pad_to_multiple
 from custom.segmentation.mean_teacher import is_unlabelled, taught
 from custom.segmentation.modality_dropout import drop_modalities
 

@@ -99,7 +99,7 @@ def in_world(image):
 def test_it_lies_beside_the_results_and_is_far_under_30_mb(folder, page):
     file = folder / "results" / "study1" / "study1_report.html"
     assert 2e6 < file.stat().st_size < 3e6  # the viewer is 2.3 MB of it
-    assert sorted(path.suffix for path in file.parent.iterdir()) == [".gz"] * 4 + [".html", ".json"]
+    assert sorted(path.suffix for path in file.parent.iterdir()) == [".gz"] * 5 + [".html", ".json"]
 
 
 def test_it_names_nothing_outside_itself(page):

@@ -84,7 +84,8 @@ def synthesized(data: dict[str, Any], target: str, difference: float) -> dict[st
 def on_own_grid(data: dict[str, Any], target: str) -> torch.Tensor:
     """Return the synthetic image that a study ends with, (X, Y, Z)."""
     parts = SubtractAnchord("pred", target)(data)
-    back = Invertd("difference", transform=SLICES, orig_keys="image", nearest_interp=False)(parts)
+    keys = ("difference", "deviation")
+    back = Invertd(keys, transform=SLICES, orig_keys="image", nearest_interp=False)(parts)
     return torch.as_tensor(AddAnchord("pred", target)(back)["pred"])[0]
 
 
