@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 
 from custom.evaluation.image_quality import MaskedPSNRMetric
 from tests.bundles.command_line import REPOSITORY, SYNTH, files_in, image, report, result
-from tests.inference.engines import rows_in
+from tests.studies import bad_input
 
 pytestmark = pytest.mark.slow
 SMALL = {"network_def#channels": [16, 16, 16]}
@@ -112,14 +112,12 @@ def test_the_studys_own_image_of_the_target_is_not_looked_at(bundles, trained, d
     np.testing.assert_allclose(slope * other + offset, one, atol=1e-3 * slope)
 
 
-def test_a_study_of_the_target_alone_fails_with_a_reason(bundles, trained, dataset, tmp_path):
+def test_a_study_of_the_target_alone_is_refused(bundles, trained, dataset, tmp_path):
     (tmp_path / "studies" / "alone").mkdir(parents=True)
     source = dataset / "phantom_2" / "phantom_2_t1ce.nii.gz"
     shutil.copy(source, tmp_path / "studies" / "alone" / "alone_t1ce.nii.gz")
-    infer(bundles, trained, tmp_path / "studies", tmp_path / "results")
-    row = rows_in(tmp_path / "results")["alone"]
-    assert row["status"] == "failed"
-    assert "found nothing but t1ce" in row["reason"]
+    with bad_input("found nothing but t1ce"):
+        infer(bundles, trained, tmp_path / "studies", tmp_path / "results")
 
 
 def test_another_target_is_evaluated_against_its_own_image(bundles, trained, dataset, tmp_path):
