@@ -1,7 +1,7 @@
 """Each modality synthesized from the other three, beside the copy of the one most like it, at 2 mm inside the brain.
 
     PYTHONPATH=. .venv/bin/python benchmarks/any_modality.py DATASET_DIR [--datalist benchmarks/complete.json]
-        [--section testing] [--checkpoint UPTAKE.pt]
+        [--section testing] [--checkpoint MODEL.pt]
 
 A copy takes the target's mean and deviation, as all images here have. Of the three copies, the one with the best mean
 PSNR is shown. The last column takes the modality that the target is anchored on away, too. Prints one JSON object, then
@@ -36,11 +36,11 @@ def main(
     datalist: str = str(Path(__file__).with_name("complete.json")),
     section: str = "testing",
     fold: int = 0,
-    checkpoint: str = str(BUNDLE / "models" / "uptake.pt"),
+    checkpoint: str = str(BUNDLE / "models" / "model.pt"),
 ) -> None:
     """Measure the studies of a section and print what was found."""
-    network, _ = parse("uptake", checkpoint=checkpoint)
-    inferers = {name: parse("uptake", checkpoint=checkpoint, target=name)[1] for name in MODALITIES}
+    network, _ = parse(checkpoint=checkpoint)
+    inferers = {name: parse(checkpoint=checkpoint, target=name)[1] for name in MODALITIES}
     rows: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for data in find_studies(dataset_dir, section, datalist, fold=fold, masks="required"):
         study = READ(data)

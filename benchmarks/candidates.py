@@ -2,10 +2,10 @@
 
     PYTHONPATH=. .venv/bin/python benchmarks/candidates.py DATASET_DIR OUTPUT_DIR [VARIANT ...] [-- OPTION VALUE ...]
 
-Each VARIANT is a file of bundles/recoseg_synth/configs/variants (or several, joined by +); options after -- are passed
-to the training. Metrics are computed on every fourth slice of the studies in fold 0 of benchmarks/brats2021.json: a
-thousand steps on all slices take a quarter of an hour per study. Existing variants are not trained again. Prints one
-JSON object per variant, then a Markdown table.
+Each VARIANT is direct or a file of bundles/recoseg_synth/configs/variants that is laid over direct (several are joined
+by +); options after -- are passed to the training. Metrics are computed on every fourth slice of the studies in fold 0
+of benchmarks/brats2021.json: a thousand steps on all slices take a quarter of an hour per study. Existing variants are
+not trained again. Prints one JSON object per variant, then a Markdown table.
 """
 
 import json
@@ -27,7 +27,8 @@ DEFAULT_STEPS = (1, 2, 10)
 
 
 def overlays(variant: str) -> list[str]:
-    return [str(CONFIGS / "variants" / f"{name}.json") for name in variant.split("+")]
+    names = dict.fromkeys(("direct", *variant.split("+")))
+    return [str(CONFIGS / "variants" / f"{name}.json") for name in names]
 
 
 def train(variant: str, dataset_dir: str, folder: Path, options: list[str]) -> None:

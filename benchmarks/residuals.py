@@ -3,10 +3,10 @@
     PYTHONPATH=. .venv/bin/python benchmarks/residuals.py DATASET_DIR NAME=WEIGHTS [NAME=WEIGHTS ...]
         [--datalist FILE] [--section testing] [--fold 0] [--variants haar] [--steps 1] [--samples 8] [--png FILE]
 
-Each WEIGHTS is a model.pt of recoseg_synth. With more than one sample, a further row shows the residual divided by
-their standard deviation. "beyond FLAIR" is what matters for a segmenter: the AUC of a logistic regression on FLAIR and
-the residual, fitted on the other studies, minus that of one on FLAIR only. Prints one JSON object, then a Markdown
-table.
+Each WEIGHTS is a model.pt of recoseg_synth, or of the variants given, such as direct. With more than one sample, a
+further row shows the residual divided by their standard deviation. "beyond FLAIR" is what matters for a segmenter: the
+AUC of a logistic regression on FLAIR and the residual, fitted on the other studies, minus that of one on FLAIR only.
+Prints one JSON object, then a Markdown table.
 """
 
 import argparse

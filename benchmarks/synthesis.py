@@ -69,7 +69,7 @@ def main(
         torch.save(prepare(study), prepared)
         arguments = (prepared, checkpoint, steps)
         turns = measure({make.__name__: (make, *arguments) for make in CONTENDERS}, repeat)
-        size = len(torch.load(prepared)["batch"])
+        size = len(torch.load(prepared)["slices"])
         results = {
             "study": study.name,
             "machine": {
@@ -98,8 +98,8 @@ def main(
     print(json.dumps(results))
 
 
-def prepare(study: Path) -> dict[str, torch.Tensor]:
-    """Return a study preprocessed as in train.json, (4, 120, 120, slices), and a training batch of its slices.
+def prepare(study: Path) -> dict[str, Any]:
+    """Return a study preprocessed as in train.json, (4, 120, 120, slices), a training batch, and slices (B, 4, ...).
 
     Raises:
         BadInput: the study lacks a modality or cannot be read.
@@ -109,9 +109,11 @@ def prepare(study: Path) -> dict[str, torch.Tensor]:
     volume = torch.as_tensor(train.get_parsed_content("preprocessing")({"image": str(study)})["image"]).as_subclass(
         torch.Tensor
     )
-    slices = SliceDataset([{"image": volume}], transform=train.get_parsed_content("train#random_transforms"))
-    chosen = torch.randperm(len(slices))[: train["batch_size"]]
-    return {"volume": volume, "batch": torch.stack([slices[number]["image"] for number in chosen.tolist()])}
+    slices = SliceDataset([{"image": volume}], neighbours=train["neighbours"], planes=train["planes"])
+    chosen = [slices[number] for number in torch.randperm(len(slices))[: train["batch_size"]].tolist()]
+    batch = {key: torch.stack([torch.as_tensor(piece[key]) for piece in chosen]) for key in ("image", "mirrored")}
+    own = batch["image"].unflatten(1, (-1, volume.shape[0]))[:, train["neighbours"]]  # without its neighbours
+    return {"volume": volume, "batch": batch, "slices": own}
 
 
 def config(name: str, **changes: Any) -> ConfigParser:
@@ -138,7 +140,7 @@ def stock_network() -> DiffusionModelUNet:
 
 def stock_synthesis(prepared: Path, checkpoint: str, steps: int) -> Task:
     """MONAI's ancestral sampling with its own inferer: the first ``steps`` of its thousand, one batch."""
-    condition = to_signed(torch.load(prepared)["batch"][:, :3])
+    condition = to_signed(torch.load(prepared)["slices"][:, :3])
     network, noise = stock_network().eval(), torch.randn_like(condition[:, :1])
     scheduler = DDPMScheduler(num_train_timesteps=STOCK_STEPS)
     scheduler.timesteps = scheduler.timesteps[:steps]
@@ -156,7 +158,7 @@ class ConcatInferer(DiffusionInferer):
 
 def stock_training(prepared: Path, checkpoint: str, steps: int) -> Task:
     """MONAI's trainer with its defaults, predicting the noise of whole slices."""
-    slices, network = to_signed(torch.load(prepared)["batch"]), stock_network()
+    slices, network = to_signed(torch.load(prepared)["slices"]), stock_network()
     return SupervisedTrainer(
         device="cpu",
         max_epochs=1,
@@ -184,7 +186,7 @@ def our_synthesis(prepared: Path, checkpoint: str, steps: int, amp: bool = True,
 
 def our_training(prepared: Path, checkpoint: str, steps: int, amp: bool = True) -> Task:
     """train.json's trainer and its moving average, without validation and checkpoints."""
-    batches = [{"image": torch.load(prepared)["batch"]}] * steps
+    batches = [torch.load(prepared)["batch"]] * steps
     changes = {"max_epochs": 1, "train#dataloader": batches, "train#handlers": ["@ema"], "amp": amp}
     return config("train.json", **changes).get_parsed_content("train#trainer").run
 
@@ -368,14 +370,14 @@ def reached(clock: ConvolutionClock, repeat: int, rate: float) -> dict[str, Any]
 # Other runtimes. Each function takes the network and returns its replacement.
 
 
-def example(network: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+def example(network: torch.nn.Module) -> tuple[torch.Tensor, ...]:
     """Return an input of the network with several slices, so that the batch size is not compiled as a constant."""
-    return torch.rand(16, 4, 96, 80), torch.zeros(16, dtype=torch.long)
+    return torch.rand(16, 13, 96, 80), torch.zeros(16, dtype=torch.long), torch.zeros(16, 8)
 
 
 def channels_last(network: torch.nn.Module) -> Callable:
     network = network.to(memory_format=torch.channels_last)
-    return lambda x, timesteps: network(x.contiguous(memory_format=torch.channels_last), timesteps)
+    return lambda x, *told: network(x.contiguous(memory_format=torch.channels_last), *told)
 
 
 def torch_compile(network: torch.nn.Module) -> Callable:
@@ -393,7 +395,7 @@ def openvino(network: torch.nn.Module) -> Callable:
 
     model = ov.convert_model(network, example_input=example(network))
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
-    return lambda x, timesteps: torch.from_numpy(compiled((x.numpy(), timesteps.numpy()))[0])
+    return lambda *inputs: torch.from_numpy(compiled(tuple(value.numpy() for value in inputs))[0])
 
 
 def onnxruntime(network: torch.nn.Module) -> Callable:
@@ -406,11 +408,18 @@ def onnxruntime(network: torch.nn.Module) -> Callable:
             network,
             example(network),
             file,
-            input_names=["x", "timesteps"],
-            dynamic_shapes=({0: batch, 2: height, 3: width}, {0: batch}),
+            input_names=["x", "timesteps", "task"],
+            dynamic_shapes=({0: batch, 2: height, 3: width}, {0: batch}, {0: batch}),
         )
         session = ort.InferenceSession(file)
-    return lambda x, timesteps: torch.from_numpy(session.run(None, {"x": x.numpy(), "timesteps": timesteps.numpy()})[0])
+    names = [entry.name for entry in session.get_inputs()]
+
+    def run(*inputs: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(
+            session.run(None, {k: value.numpy() for k, value in zip(names, inputs, strict=True)})[0]
+        )
+
+    return run
 
 
 # name -> (function that wraps the network, modules that it needs, whether the inferer autocasts)

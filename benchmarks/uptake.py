@@ -1,13 +1,13 @@
 """Synthetic T1ce beside what costs nothing, and what the maps made from it say of enhancing tumour and core.
 
     PYTHONPATH=. .venv/bin/python benchmarks/uptake.py DATASET_DIR [--datalist benchmarks/complete.json]
-        [--section testing] [--shipped MODEL.pt] [--checkpoint UPTAKE.pt] [--samples 1] [--steps 1] [--png FILE]
+        [--section testing] [--checkpoint MODEL.pt] [--direct DIRECT.pt] [--samples 1] [--steps 1] [--png FILE]
         [--ridges FILE.pkl] [--jobs 1]
 
 Baselines: a copy of T1 with the mean and deviation of T1ce; a robust linear fit of T1 to T1ce in the same patient,
 which looks at the T1ce; a ridge regression on T1, T2, FLAIR and their Gaussians of 1 and 3 mm, fitted on the training
-section of the datalist. Beside them the network of the bundle's models/model.pt, which predicts T1ce itself, and the
-one of configs/variants/uptake.json, which predicts what T1ce adds to T1.
+section of the datalist. Beside them the bundle's network, which predicts what T1ce adds to T1, and that of its variant
+direct, which predicts T1ce itself.
 
 PSNR and SSIM are those of `custom.evaluation.image_quality`: inside the brain, on the real T1ce's scale, at 2 mm and on
 the study's own grid. "whole" is as BraSyn and cWDM report: all of the study's own grid, zero outside the brain, the
@@ -177,7 +177,7 @@ def parse(*variants: str, **changes: Any) -> tuple[Any, Any]:
     return parser.get_parsed_content("network").eval(), parser.get_parsed_content("inferer")
 
 
-def measure(data: dict[str, Any], ridges: tuple[Ridge, Ridge], shipped: Any, anchored: Any) -> dict[str, Any]:
+def measure(data: dict[str, Any], ridges: tuple[Ridge, Ridge], direct: Any, anchored: Any) -> dict[str, Any]:
     """Return the figures of one study, and its pictures."""
     study = READ(data)
     image, brain = torch.as_tensor(study["image"]), torch.as_tensor(study["brain"])
@@ -199,17 +199,17 @@ def measure(data: dict[str, Any], ridges: tuple[Ridge, Ridge], shipped: Any, anc
         inverse = Invertd("difference", transform=SLICES, orig_keys="image", nearest_interp=False)
         return torch.as_tensor(inverse(parts)["difference"])[0]
 
-    coarse = {"shipped": run("shipped", *shipped)[0], **baselines(image, brain > 0, ridges[0], 2.0)}
+    coarse = {"direct": run("direct", *direct)[0], **baselines(image, brain > 0, ridges[0], 2.0)}
     expected = run("anchored", *anchored)
-    parts = SubtractAnchord()({**study, "pred": expected})
+    parts = SubtractAnchord("pred")({**study, "pred": expected})
     coarse["anchored on T1"] = expected[0]
-    own = {"shipped": back(coarse["shipped"][None]), **baselines(fine, fine_brain, ridges[1], 1.0)}
+    own = {"direct": back(coarse["direct"][None]), **baselines(fine, fine_brain, ridges[1], 1.0)}
     low, high = study["image"].meta[INTENSITY_RANGE][T1CE].tolist()
-    anchored_own = AddAnchord()({**study, "difference": back(parts["difference"])[None]})["t1ce_synthetic"]
+    anchored_own = AddAnchord("pred")({**study, "difference": back(parts["difference"])[None]})["pred"]
     own["anchored on T1"] = (torch.as_tensor(anchored_own)[0] - low) / (high - low) * fine_brain[0]
 
     scores = {"T1ce itself": real, "FLAIR": image[FLAIR], "T1ce - T1": real - image[T1]}
-    for name in ("shipped", "ridge regression", "anchored on T1"):
+    for name in ("direct", "ridge regression", "anchored on T1"):
         scores[f"{name}: absolute"] = (real - coarse[name]).abs()
         scores[f"{name}: signed"] = real - coarse[name]
     scores["uptake"] = uptake_map(image[T1CE][None], expected[:1], brain)[0]
@@ -227,7 +227,7 @@ def measure(data: dict[str, Any], ridges: tuple[Ridge, Ridge], shipped: Any, anc
         "calibration": {f"within {n}": float((errors <= n * deviation).float().mean()) for n in (1, 2)},
         "seconds": seconds,
         "pictures": {
-            "T1": image[T1], "T1ce": real, "ridge": coarse["ridge regression"], "shipped": coarse["shipped"],
+            "T1": image[T1], "T1ce": real, "ridge": coarse["ridge regression"], "direct": coarse["direct"],
             "anchored on T1": coarse["anchored on T1"], "deviation": expected[1] / 0.3, "uptake": scores["uptake"] / 8,
             "enhancing": (regions[2] >= 0.5).float(),
         },
@@ -277,8 +277,8 @@ def main(
     datalist: str = str(Path(__file__).with_name("complete.json")),
     section: str = "testing",
     fold: int = 0,
-    shipped: str = str(BUNDLE / "models" / "model.pt"),
-    checkpoint: str = str(BUNDLE / "models" / "uptake.pt"),
+    checkpoint: str = str(BUNDLE / "models" / "model.pt"),
+    direct: str = str(BUNDLE / "models" / "direct.pt"),
     samples: int = 1,
     steps: int = 1,
     png: str | None = None,
@@ -292,8 +292,8 @@ def main(
         fitted = fit_ridges(find_studies(dataset_dir, "training", datalist, fold=None, masks="required"))
         if ridges:
             joblib.dump(fitted, ridges)
-    old = parse(checkpoint=shipped)
-    new = parse("uptake", checkpoint=checkpoint, samples=samples, **{"sampler#steps": steps})
+    old = parse("direct", checkpoint=direct)
+    new = parse(checkpoint=checkpoint, samples=samples, **{"sampler#steps": steps})
     studies = find_studies(dataset_dir, section, datalist, fold=fold, masks="required")
     measured = joblib.Parallel(n_jobs=jobs)(joblib.delayed(measure)(data, fitted, old, new) for data in studies)
     found = {data["id"]: study for data, study in zip(studies, measured, strict=True)}

@@ -1,7 +1,7 @@
 """Which steps of the uptake map pay: AUC and average precision for enhancing tumour and core, step by step.
 
     PYTHONPATH=. .venv/bin/python benchmarks/uptake_steps.py DATASET_DIR [--datalist benchmarks/complete.json]
-        [--section validation] [--fold 0] [--checkpoint UPTAKE.pt]
+        [--section validation] [--fold 0] [--checkpoint MODEL.pt]
 
 For studies that the synthesizer has not seen: by default the four that fold 0 of complete.json holds out. At 2 mm,
 inside the brain. "cross" takes the largest expected value among a voxel and its six neighbours, "cube" among all 27;
@@ -71,10 +71,10 @@ def main(
     datalist: str = str(Path(__file__).with_name("complete.json")),
     section: str = "validation",
     fold: int = 0,
-    checkpoint: str = str(BUNDLE / "models" / "uptake.pt"),
+    checkpoint: str = str(BUNDLE / "models" / "model.pt"),
 ) -> None:
     """Measure the studies of a section and print what was found."""
-    network, inferer = parse("uptake", checkpoint=checkpoint)
+    network, inferer = parse(checkpoint=checkpoint)
     rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for data in find_studies(dataset_dir, section, datalist, fold=fold, masks="required"):
         study = READ(data)

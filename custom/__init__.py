@@ -3,7 +3,7 @@
 import os
 import sys
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 # MLflow (``--tracking mlflow``) sends usage data to its developers by default, which a hospital may not want.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

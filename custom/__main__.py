@@ -196,7 +196,7 @@ def pack(output_dir: str, bundles_dir: str = str(BUNDLES_DIR), portable: bool = 
 def sign(zip_file: str, key: str, certificate: str | None = None) -> str:
     """Sign a packed bundle; the signature is written beside it as <zip_file>.sig.
 
-    Example: python -m custom sign packed/recoseg_seg_v0.5.0.zip --key hospital.key
+    Example: python -m custom sign packed/recoseg_seg_v0.6.0.zip --key hospital.key
 
     Args:
         zip_file: a zip written by `pack`.
@@ -221,7 +221,7 @@ def verify(
     Reads the zip and the signature beside it, <zip_file>.sig; nothing of the bundle is imported or evaluated.
     Exit status: 0 verified, 2 refused (one sentence with the file and the reason), 1 any other failure (not verified).
 
-    Example: python -m custom verify recoseg_seg_v0.5.0.zip --public_key hospital.pub --output_dir received
+    Example: python -m custom verify recoseg_seg_v0.6.0.zip --public_key hospital.pub --output_dir received
 
     Args:
         zip_file: the packed bundle.

@@ -77,7 +77,8 @@ def write_results(folder: Path, study_folder: Path) -> Path:
     """Write what the segmenter leaves of a study with a mask into ``folder/<id>`` and return that folder.
 
     Each region's probability is 0.6 in the region and 0.2 one voxel around it, where the region outside of it allows;
-    the mask's threshold is 0.5. The synthetic T1ce is 100 everywhere. A study without T1ce has no residual.
+    the mask's threshold is 0.5. The synthetic T1ce is 100 everywhere. A study without T1ce has
+    neither residual nor uptake.
     """
     study = find_study(study_folder, modalities=("flair",), optional=("t1", "t2", "t1ce"))
     images = {name: nib.load(file) for name, file in {**study.images, "seg": study.label}.items()}
@@ -88,8 +89,9 @@ def write_results(folder: Path, study_folder: Path) -> Path:
     synthetic = 100 * (np.asarray(images["flair"].dataobj) != 0)
     maps = {"seg": labels, "prob": np.stack(np.minimum.accumulate(prob), axis=-1), "t1ce_synthetic": synthetic}
     if "t1ce" in images:
-        difference = np.abs(np.asarray(images["t1ce"].dataobj) - synthetic)
-        maps["residual"] = difference / difference.max()
+        difference = np.asarray(images["t1ce"].dataobj) - synthetic
+        maps["residual"] = np.abs(difference) / np.abs(difference).max()
+        maps["uptake"] = 10 * difference / np.abs(difference).max()
     results = folder / study.id
     results.mkdir(parents=True)
     for name, voxels in maps.items():

@@ -12,23 +12,28 @@ import warnings
 from typing import Any
 
 import torch
+from monai.networks.layers.convutils import gaussian_1d
 from torch import nn
 from torch.nn import functional as F
 
 from custom.common.brain import is_brain
 from custom.common.errors import BadInput
+from custom.common.modalities import MODALITIES
 from custom.inference.inferers import BrainSliceInferer
 from custom.preprocessing.channels import CHANNELS
 from custom.preprocessing.intensities import ScaleIntensityInBraind
 from custom.preprocessing.residual import residual_map
 from custom.preprocessing.slicing import PLANES, pad_to_multiple
-from custom.synthesis.inferer import SynthesisInferer
-from custom.synthesis.sampler import starting_image, to_signed, to_unit
+from custom.preprocessing.uptake import SIGMA, UPTAKE_TOP, robust_deviation, robust_line
+from custom.synthesis.anchored_batch import MEAN, UNIT, task_of
+from custom.synthesis.anchored_inferer import AnchoredInferer
+
+FLAIR_T1_T2 = torch.tensor([1.0, 1.0, 1.0, 0.0])  # what T1ce is synthesized from
 
 
 def chain_program(
     scaling: ScaleIntensityInBraind,
-    synthesis: SynthesisInferer,
+    synthesis: AnchoredInferer,
     synthesizer: nn.Module,
     segmentation: BrainSliceInferer,
     segmenter: nn.Module,
@@ -55,8 +60,9 @@ def chain_program(
         # MONAI's networks only check sizes of tensors, which is safe to trace
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         size = (2, 2 * synthesis.multiple, 3 * synthesis.multiple)
-        slices, noise = (torch.rand(size[0], channels, *size[1:]) for channels in (3, 1))
-        chain.synthesizer = torch.jit.trace(chain.synthesizer, (slices, noise))
+        seen = len(MODALITIES) * (2 * chain.synthesis_neighbours + 1)
+        slices, noise = (torch.rand(size[0], channels, *size[1:]) for channels in (seen, 1))
+        chain.synthesizer = torch.jit.trace(chain.synthesizer, (slices, noise, chain.task.expand(size[0], -1)))
         size = (2, 2 * segmentation.multiple, 3 * segmentation.multiple)
         slices = torch.rand(size[0], len(chain.channels) * (2 * chain.neighbours + 1), *size[1:])
         chain.segmenter = torch.jit.trace(chain.segmenter, slices)
@@ -64,22 +70,20 @@ def chain_program(
 
 
 class Synthesizer(nn.Module):
-    """The synthesizer with its sampler: slices (N, 3, h, w) in [0, 1], noise (N, 1, h, w) -> T1ce (N, 1, h, w)."""
+    """The synthesizer with its sampler: condition (N, C, h, w), noise (N, 1, h, w) -> difference (N, 1, h, w)."""
 
-    def __init__(self, inferer: SynthesisInferer, network: nn.Module) -> None:
+    def __init__(self, inferer: AnchoredInferer, network: nn.Module) -> None:
         super().__init__()
         self.inferer = inferer
         self.network = network
 
-    def forward(self, slices: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Return the result of `SynthesisInferer.run_slices` for this noise."""
-        condition = to_signed(slices)
+    def forward(self, condition: torch.Tensor, noise: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+        """Return the difference that `AnchoredInferer.run_slices` finds with this noise."""
 
         def model(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-            return self.inferer.autocast(torch.cat([x_t, condition], dim=1), self.network, timesteps)
+            return self.inferer.autocast(torch.cat([x_t, condition], dim=1), self.network, timesteps, task)[:, :1]
 
-        start = starting_image(self.inferer.start, condition, noise)
-        return to_unit(self.inferer.sampler(model, start, self.inferer.schedule))
+        return self.inferer.sampler(model, noise, self.inferer.schedule)
 
 
 class Segmenter(nn.Module):
@@ -101,7 +105,7 @@ class Chain(nn.Module):
     def __init__(
         self,
         scaling: ScaleIntensityInBraind,
-        synthesis: SynthesisInferer,
+        synthesis: AnchoredInferer,
         synthesizer: nn.Module,
         segmentation: BrainSliceInferer,
         segmenter: nn.Module,
@@ -115,11 +119,17 @@ class Chain(nn.Module):
         self.seed = synthesis.seed
         self.synthesis_batch = synthesis.batch_size
         self.synthesis_multiple = synthesis.multiple
+        self.synthesis_neighbours = synthesis.neighbours
+        self.synthesis_views = views_of(synthesis)
+        self.mean_of_condition, self.unit_of_condition = MEAN, UNIT
+        target = torch.tensor([MODALITIES.index("t1ce")])
+        self.register_buffer("task", task_of(target, FLAIR_T1_T2[None]))
+        self.register_buffer("smoothing", gaussian_1d(torch.tensor(SIGMA), approx="sampled"))
+        self.uptake_top = UPTAKE_TOP
         self.segmenter: Any = Segmenter(segmentation, segmenter)
         self.channels = torch.arange(len(CHANNELS))[segmentation.channels].tolist()
         self.neighbours = segmentation.neighbours
-        # (1, H, W, D) axes of each view
-        self.views = [[0, *(axis + 1 for axis in PLANES[plane])] for plane in segmentation.planes]
+        self.views = views_of(segmentation)
         self.flip = segmentation.flip
         self.batch = segmentation.batch_size
         self.multiple = segmentation.multiple
@@ -128,14 +138,15 @@ class Chain(nn.Module):
     def forward(self, study: torch.Tensor) -> torch.Tensor:
         """Return logits (1, C, H, W, D), a channel for each region, for a study (1, 4, H, W, D)."""
         image, brain = self.scale(study[0])
-        synthetic, residual = torch.zeros_like(image[3:]), torch.zeros_like(image[3:])
+        synthetic, residual, uptake = (torch.zeros_like(image[3:]) for _ in range(3))
         if bool(image[:3].flatten(1).any(dim=1).all()):
-            synthetic = self.synthesize(image[:3])
+            synthetic = self.synthesize(image)
         if not bool(image[3].any()):
             image = torch.cat([image[:3], synthetic])
         elif bool(synthetic.any()):
             residual = residual_map(image[3:], synthetic, brain)
-        return self.segment(torch.cat([image, residual, synthetic])[self.channels])[None]
+            uptake = (self.uptake_map(image[3:], synthetic, brain[None]) / self.uptake_top).clamp(0, 1)
+        return self.segment(torch.cat([image, residual, synthetic, uptake])[self.channels])[None]
 
     def scale(self, study: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the study (C, H, W, D) in [0, 1] and its brain (H, W, D), as `ScaleIntensityInBraind` does."""
@@ -154,22 +165,58 @@ class Chain(nn.Module):
         return scaled, brain
 
     def synthesize(self, image: torch.Tensor) -> torch.Tensor:
-        """Return T1ce (1, H, W, D) for flair, t1 and t2 (3, H, W, D), as `SynthesisInferer` does."""
+        """Return T1ce (1, H, W, D) for an image (4, H, W, D) whose T1ce is not looked at, as `AnchoredInferer` does."""
+        known = torch.cat([image[:3], torch.zeros_like(image[3:])])
+        found: list[torch.Tensor] = []
+        for axes in self.synthesis_views:
+            found.append(self.synthesize_slices(known.permute(axes)).permute(axes))
+        brain = (known != 0).any(dim=0, keepdim=True)
+        return (known[1:2] + torch.stack(found).mean(dim=0)).clamp(0, 1) * brain
+
+    def synthesize_slices(self, image: torch.Tensor) -> torch.Tensor:
+        """Return T1ce minus T1, (1, H, W, D), for a volume (4, H, W, D), processed in slices (H, W)."""
         slices, box = cut_to_brain(image, self.synthesis_multiple)
-        brain = slices[(slices != 0).flatten(1).any(dim=1)]
+        brain = with_neighbours(slices, self.synthesis_neighbours)
+        inside = (brain != 0).any(dim=2, keepdim=True)
+        condition = (brain - self.mean_of_condition) / self.unit_of_condition * inside
+        condition[:, :, 3] = 0
+        condition = condition.flatten(1, 2)
         generator = torch.Generator(device="cpu")
         generator.manual_seed(self.seed)
-        noise = torch.randn([brain.shape[0], 1, brain.shape[2], brain.shape[3]], generator=generator).to(brain)
+        noise = torch.randn([len(brain), 1, slices.shape[2], slices.shape[3]], generator=generator).to(brain)
         parts: list[torch.Tensor] = []
         for start in range(0, len(brain), self.synthesis_batch):
             stop = start + self.synthesis_batch
-            parts.append(self.synthesizer(brain[start:stop], noise[start:stop]))
+            part = condition[start:stop]
+            parts.append(self.synthesizer(part, noise[start:stop], self.task.expand(len(part), -1)))
         return put_back(torch.cat(parts), slices, box, image, 0.0)
+
+    def uptake_map(self, t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
+        """Return the uptake (1, H, W, D), as `custom.preprocessing.uptake.uptake_map` does; ``brain`` is of bool."""
+        expected = torch.zeros_like(synthetic)
+        expected[brain] = robust_line(synthetic[brain], t1ce[brain])
+        deviation = robust_deviation((t1ce - expected)[brain]).clamp(min=1e-6)
+        nearby = torch.maximum(
+            torch.maximum(
+                F.max_pool3d(expected, [3, 1, 1], [1, 1, 1], [1, 0, 0]),
+                F.max_pool3d(expected, [1, 3, 1], [1, 1, 1], [0, 1, 0]),
+            ),
+            F.max_pool3d(expected, [1, 1, 3], [1, 1, 1], [0, 0, 1]),
+        )
+        weight = self.smooth(brain.to(t1ce)).clamp(min=1e-3)
+        return self.smooth((t1ce - nearby) / deviation * brain) / weight * brain
+
+    def smooth(self, volume: torch.Tensor) -> torch.Tensor:
+        """Return a volume (1, H, W, D) behind MONAI's `GaussianFilter`, which TorchScript does not compile."""
+        margin = len(self.smoothing) // 2
+        volume = F.conv3d(volume, self.smoothing.view(1, 1, -1, 1, 1), padding=[margin, 0, 0])
+        volume = F.conv3d(volume, self.smoothing.view(1, 1, 1, -1, 1), padding=[0, margin, 0])
+        return F.conv3d(volume, self.smoothing.view(1, 1, 1, 1, -1), padding=[0, 0, margin])
 
     def segment(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits (regions, H, W, D) for a preprocessed study (C, H, W, D), as `BrainSliceInferer` does."""
         found: list[torch.Tensor] = []
-        for axes in self.views:  # each swaps at most two axes and is its own inverse
+        for axes in self.views:
             found.append(self.segment_slices(image.permute(axes)).permute(axes))
             if self.flip:
                 found.append(self.segment_slices(image.flip(1).permute(axes)).permute(axes).flip(1))
@@ -178,13 +225,23 @@ class Chain(nn.Module):
     def segment_slices(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits (regions, H, W, D) for a volume (C, H, W, D), processed in slices (H, W)."""
         slices, box = cut_to_brain(image, self.multiple)
-        beyond = F.pad(slices, [0, 0, 0, 0, 0, 0, self.neighbours, self.neighbours])
-        around = beyond.unfold(0, 2 * self.neighbours + 1, 1).permute(0, 4, 1, 2, 3).flatten(1, 2)
-        brain = around[(slices != 0).flatten(1).any(dim=1)]
+        brain = with_neighbours(slices, self.neighbours).flatten(1, 2)
         parts: list[torch.Tensor] = []
         for start in range(0, len(brain), self.batch):
             parts.append(self.segmenter(brain[start : start + self.batch]))
         return put_back(torch.cat(parts), slices, box, image, self.outside)
+
+
+def views_of(inferer: BrainSliceInferer) -> list[list[int]]:
+    """Return the axes of (1, H, W, D) in the order of each plane; each swaps at most two and is its own inverse."""
+    return [[0, *(axis + 1 for axis in PLANES[plane])] for plane in inferer.planes]
+
+
+def with_neighbours(slices: torch.Tensor, neighbours: int) -> torch.Tensor:
+    """Return those of the slices (D, C, h, w) that are not empty, with their neighbours: (N, 2 n + 1, C, h, w)."""
+    beyond = F.pad(slices, [0, 0, 0, 0, 0, 0, neighbours, neighbours])
+    around = beyond.unfold(0, 2 * neighbours + 1, 1).permute(0, 4, 1, 2, 3)
+    return around[(slices != 0).flatten(1).any(dim=1)]
 
 
 def cut_to_brain(image: torch.Tensor, multiple: int) -> tuple[torch.Tensor, list[int]]:

@@ -34,10 +34,10 @@ from custom.data.label_scheme import check_scheme, read_labels
 from custom.data.load import LoadStudyd
 from custom.data.regions import PARTS, regions_of
 from custom.inference.results_folder import VOLUMES, edited
-from custom.preprocessing.residual import RESIDUAL_TOP
+from custom.preprocessing.uptake import UPTAKE_TOP
 
-MAPS = ("seg", "prob", "t1ce_synthetic", "residual")
-# Colours of the residual: black, purple, pink, white. Those of the mask's parts differ from them.
+MAPS = ("seg", "prob", "t1ce_synthetic", "uptake")
+# Colours of the uptake: black, purple, pink, white. Those of the mask's parts differ from them.
 HEAT = {"I": [0, 95, 191, 255], "R": [0, 130, 255, 255], "G": [0, 0, 90, 255], "B": [0, 130, 150, 255], "A": [255] * 4}
 PIXELS_PER_MM = 3  # of the pictures
 
@@ -131,7 +131,7 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
         start=start,
         first=cut.first,
         grid=cut.grid,
-        residual_top=RESIDUAL_TOP,
+        uptake_top=UPTAKE_TOP,
         heat=HEAT,
         viewer=viewer_script(),
     )
@@ -274,12 +274,12 @@ def _to_uint8(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the volumes in 256 levels, for display.
 
     Images run from 1, the 0.5th percentile of the brain, to 255, the 99.5th, with 0 outside; synthetic T1ce has the
-    scale of the real one. The residual runs from 0 to `RESIDUAL_TOP`. Mask and probability are integers already.
+    scale of the real one. The uptake runs from 0 to `UPTAKE_TOP`. Mask and probability are integers already.
     """
     result = {}
     for name, volume in volumes.items():
-        if name == "residual":
-            result[name] = 255 * np.clip(volume / RESIDUAL_TOP, 0, 1)
+        if name == "uptake":
+            result[name] = 255 * np.clip(volume / UPTAKE_TOP, 0, 1)
         elif _is_result(name):
             result[name] = volume
         else:
@@ -308,9 +308,9 @@ def _pictures(volumes: Mapping[str, np.ndarray], depth: int, spacing: np.ndarray
         if not _is_result(name)
     }
     pictures = {name: np.repeat(picture[..., None], 3, axis=-1) for name, picture in slices.items()}
-    if "residual" in slices:
-        colours = [np.interp(slices["residual"], HEAT["I"], HEAT[channel]) for channel in "RGB"]
-        pictures["residual"] = np.stack(colours, axis=-1).astype(np.uint8)
+    if "uptake" in slices:
+        colours = [np.interp(slices["uptake"], HEAT["I"], HEAT[channel]) for channel in "RGB"]
+        pictures["uptake"] = np.stack(colours, axis=-1).astype(np.uint8)
     pictures["seg"] = pictures.get("t1ce", next(iter(pictures.values()))).copy()
     labels = radiological(volumes["seg"][..., depth])
     for part in np.unique(labels[labels > 0]):

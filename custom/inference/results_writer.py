@@ -176,9 +176,12 @@ class ResultsWriter:
 
 
 def _origin_of_modalities(data: Mapping[str, Any]) -> dict[str, str]:
-    """Return modality -> "found", "synthesized" (T1ce only) or "missing", for a study that has been segmented."""
-    found = data["modalities"].split()
-    origins = {modality: "found" if modality in found else "missing" for modality in MODALITIES}
-    if origins["t1ce"] == "missing" and data["t1ce_synthetic"].any():
-        origins["t1ce"] = "synthesized"
+    """Return modality -> "found", "synthesized" or "missing", for a study that has been processed."""
+    origins = {}
+    for modality in MODALITIES:
+        synthetic = data.get(f"{modality}_synthetic")
+        if modality in data["modalities"].split():
+            origins[modality] = "found"
+        else:
+            origins[modality] = "missing" if synthetic is None or not synthetic.any() else "synthesized"
     return origins

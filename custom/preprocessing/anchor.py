@@ -56,35 +56,35 @@ def present_modalities(image: torch.Tensor, target: int) -> list[bool]:
 class SubtractAnchord(MapTransform):
     """Split the synthesizer's output into the maps that are resampled to the study's grid.
 
-    Input is ``pred`` (2, H, W, D), a synthetic image in [0, 1] and its deviation, on the grid of ``image``
-    (4, H, W, D). Output is ``<target>_synthetic`` and ``deviation``, its two channels, and ``difference``, the image
-    minus its anchor; all (1, H, W, D), with the metadata of ``image``, which MONAI's `Invertd` needs.
+    Input is a synthetic image in [0, 1], with or without its deviation as a second channel, on the grid of ``image``,
+    whose first four channels are the modalities. Output is ``<target>_synthetic`` and, if known, ``deviation``, the two
+    channels, and ``difference``, the image minus its anchor; all (1, H, W, D), with the metadata of ``image``, which
+    MONAI's `Invertd` needs. A synthetic image of zeros, if nothing could be synthesized, has no difference.
 
     Example:
         >>> study = {"image": torch.full((4, 8, 8, 8), 0.4), "brain": torch.ones(1, 8, 8, 8)}
         >>> study["pred"] = torch.full((2, 8, 8, 8), 0.5)
-        >>> parts = SubtractAnchord()(study)
+        >>> parts = SubtractAnchord("pred")(study)
         >>> parts["difference"].shape, round(parts["difference"].mean().item(), 3)
         (torch.Size([1, 8, 8, 8]), 0.1)
 
     Args:
+        keys: key of the synthetic image.
         target: the modality that was synthesized.
     """
 
-    def __init__(self, target: str = "t1ce") -> None:
-        super().__init__("pred")
+    def __init__(self, keys: str, target: str = "t1ce") -> None:
+        super().__init__(keys)
         self.target = target
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with the three maps."""
-        image, target = data["image"], MODALITIES.index(self.target)
-        synthetic, deviation = torch.as_tensor(data["pred"]).split(1)
-        anchor = anchor_image(image, target, present_modalities(image, target))
-        parts = {
-            f"{self.target}_synthetic": synthetic,
-            "deviation": deviation,
-            "difference": (synthetic - anchor) * data["brain"],
-        }
+        """Return ``data`` with the parts."""
+        image, target = data["image"][: len(MODALITIES)], MODALITIES.index(self.target)
+        channels = torch.as_tensor(data[self.keys[0]]).split(1)
+        parts = dict(zip((f"{self.target}_synthetic", "deviation"), channels, strict=False))
+        if channels[0].any():
+            anchor = anchor_image(image, target, present_modalities(image, target))
+            parts["difference"] = (channels[0] - anchor) * data["brain"]
         return {**data, **{name: torch.zeros_like(image[:1]).copy_(part) for name, part in parts.items()}}
 
 
@@ -93,31 +93,40 @@ class AddAnchord(MapTransform):
 
     Input is ``difference`` (1, X, Y, Z); ``original`` (4, X, Y, Z), the study's images as loaded, zero if missing; and
     the intensity scales of ``image``. Output is ``<target>_synthetic`` (1, X, Y, Z) in the target's own intensities, or
-    in [0, 1] if the study has no such image; zero outside the brain.
+    in [0, 1] if the study has no such image; zero outside the brain, and everywhere without a ``difference``, see
+    `SubtractAnchord`. A ``deviation`` is scaled to the target's own intensities, too.
 
     Example:
         >>> from monai.data import MetaTensor
         >>> scales = torch.tensor([[0.0, 200.0]] * 4)
         >>> study = {"image": MetaTensor(torch.zeros(4, 8, 8, 8), meta={INTENSITY_RANGE: scales})}
         >>> study |= {"original": torch.full((4, 8, 8, 8), 100.0), "difference": torch.full((1, 8, 8, 8), 0.1)}
-        >>> round(AddAnchord()(study)["t1ce_synthetic"].mean().item(), 1)
+        >>> round(AddAnchord("pred")(study)["pred"].mean().item(), 1)
         120.0
 
     Args:
+        keys: key that the synthetic image gets, besides ``<target>_synthetic``.
         target: the modality that was synthesized.
     """
 
-    def __init__(self, target: str = "t1ce") -> None:
-        super().__init__("difference")
+    def __init__(self, keys: str, target: str = "t1ce") -> None:
+        super().__init__(keys)
         self.target = target
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with the synthetic image."""
-        original, target = torch.as_tensor(data["original"]), MODALITIES.index(self.target)
+        name, target = f"{self.target}_synthetic", MODALITIES.index(self.target)
+        original = torch.as_tensor(data["original"])
+        if "difference" not in data:
+            return {**data, **dict.fromkeys((name, *self.keys), torch.zeros_like(data["original"][:1]))}
         low, high = data["image"].meta[INTENSITY_RANGE].view(-1, 2, 1, 1, 1).unbind(dim=1)
-        unit = ((original - low) / (high - low)).clamp(0, 1)
-        anchor = anchor_image(unit, target, present_modalities(original, target))
+        scaled = ((original - low) / (high - low)).clamp(0, 1)
+        anchor = anchor_image(scaled, target, present_modalities(original, target))
         brain = is_brain(original).any(dim=0, keepdim=True)
         synthetic = (anchor + torch.as_tensor(data["difference"])).clamp(0, 1)
-        own = (synthetic * (high[target] - low[target]) + low[target]) * brain
-        return {**data, f"{self.target}_synthetic": torch.zeros_like(data["difference"]).copy_(own)}
+        unit = high[target] - low[target]
+        found = {name: (synthetic * unit + low[target]) * brain}
+        if "deviation" in data:
+            found["deviation"] = torch.as_tensor(data["deviation"]) * unit * brain
+        found = {key: torch.zeros_like(data["difference"]).copy_(part) for key, part in found.items()}
+        return {**data, **found, **dict.fromkeys(self.keys, found[name])}

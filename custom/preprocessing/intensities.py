@@ -1,4 +1,4 @@
-"""Intensity normalisation inside the brain, and its inverse."""
+"""Intensity normalisation inside the brain."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ScaleIntensityInBraind(MapTransform):
 
     Takes an image (C, H, W, D) in any intensities, zero outside the brain. Returns it in [0, 1], float32, and adds
     ``brain`` (1, H, W, D): 1 where any channel is not zero. The intensities that were mapped to 0 and 1 are stored as
-    ``intensity_range`` (C, 2) in the image's metadata, for `ToStudyIntensitiesd`. A missing channel (zero everywhere)
+    ``intensity_range`` (C, 2) in the image's metadata, for the way back. A missing channel (zero everywhere)
     stays zero. MONAI's `NormalizeIntensityd` has no percentiles, and computes the brain mask per channel.
 
     Args:
@@ -84,42 +84,4 @@ class ScaleIntensityInBraind(MapTransform):
             scaled.meta[INTENSITY_RANGE] = torch.tensor(ranges, dtype=torch.float32)
             result[key] = scaled
             result["brain"] = brain.to(torch.float32)
-        return result
-
-
-class ToStudyIntensitiesd(MapTransform):
-    """Map an image from [0, 1] to the study's own intensities of one modality, with zero outside the brain.
-
-    The inverse of `ScaleIntensityInBraind`, except for intensities that it clipped. If the modality is missing, the
-    image stays in [0, 1].
-
-    Takes an image (1, H, W, D) on the grid of ``image`` and ``brain``, which `ScaleIntensityInBraind` returned.
-
-    Args:
-        keys: keys of the images to map.
-        channel: the channel of ``image`` whose intensity scale is used.
-
-    Example:
-        >>> import torch
-        >>> from monai.data import MetaTensor
-        >>> image = MetaTensor(torch.linspace(100, 300, 64).view(1, 4, 4, 4))
-        >>> study = ScaleIntensityInBraind(percentiles=(0, 100))({"image": image})
-        >>> study["synthetic"] = study["image"].clone()
-        >>> restored = ToStudyIntensitiesd("synthetic", channel=0)(study)["synthetic"]
-        >>> torch.allclose(restored.as_tensor(), image.as_tensor(), rtol=1e-4)
-        True
-    """
-
-    def __init__(self, keys: KeysCollection, channel: int) -> None:
-        super().__init__(keys)
-        self.channel = channel
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with the image in the study's own intensities."""
-        result = dict(data)
-        ranges = result["image"].meta[INTENSITY_RANGE]
-        if self.channel < len(ranges):
-            low, high = ranges[self.channel].tolist()
-            for key in self.key_iterator(result):
-                result[key] = (result[key] * (high - low) + low) * result["brain"]
         return result

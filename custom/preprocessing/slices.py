@@ -22,8 +22,7 @@ class StudyToSlicesd(Compose):
     right, the second to anterior, the third up. Adds ``brain`` (1, size, size, slices), 1 where any modality is not
     zero.
 
-    MONAI's `Invertd` with this transform resamples a map from the slices to the study's grid; `ToStudyIntensitiesd`
-    restores its intensities.
+    MONAI's `Invertd` with this transform resamples a map from the slices to the study's grid.
 
     Args:
         label_key: key of a mask (classes, H, W, D) of 0 and 1 to resample too, if present, for training. Its voxels

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from custom.common.modalities import MODALITIES
 
-MAD_TO_DEVIATION = 1.4826  # of a normal distribution
+SIGMA = 1.0  # of the Gaussian that the map is smoothed with, in voxels
 UPTAKE_TOP = 10.0  # deviations that a network takes for the most
 CROSS = [((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))]  # a voxel and its six neighbours
 
@@ -37,10 +37,11 @@ def robust_line(predictor: torch.Tensor, response: torch.Tensor, iterations: int
 
 def robust_deviation(values: torch.Tensor) -> torch.Tensor:
     """Return the standard deviation of ``values``, a scalar, from their median absolute deviation."""
-    return MAD_TO_DEVIATION * (values - values.median()).abs().median()
+    # the factor of a normal distribution; not a constant of the module, which TorchScript would not find
+    return 1.4826 * (values - values.median()).abs().median()
 
 
-def uptake_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor, sigma: float = 1.0) -> torch.Tensor:
+def uptake_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor, sigma: float = SIGMA) -> torch.Tensor:
     """Return T1ce minus its expected value, in robust standard deviations of this patient; 0 outside the brain.
 
     The synthetic image is first fitted to the patient's T1ce, see `robust_line`; this corrects contrast and brightness,
@@ -77,7 +78,7 @@ class Uptaked(MapTransform):
     """Compute ``uptake`` (1, H, W, D) from the T1ce in ``image``, ``t1ce_synthetic`` and ``brain``, in deviations.
 
     Keeps the metadata of ``image``, so that MONAI's `Invertd` can resample the map to the study's grid. A study without
-    T1ce or without synthetic T1ce has no uptake map.
+    T1ce or without synthetic T1ce (zero) has no uptake map.
 
     Example:
         >>> study = {"image": torch.rand(4, 16, 16, 16), "brain": torch.ones(1, 16, 16, 16)}
@@ -92,7 +93,7 @@ class Uptaked(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with ``uptake``, see `uptake_map`."""
         image, channel = data["image"], MODALITIES.index("t1ce")
-        if "t1ce_synthetic" not in data or not image[channel].any():
+        if "t1ce_synthetic" not in data or not image[channel].any() or not data["t1ce_synthetic"].any():
             return dict(data)
         t1ce, synthetic, brain = (
             torch.as_tensor(part).as_subclass(torch.Tensor)

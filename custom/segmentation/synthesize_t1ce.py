@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
+from monai.bundle.utils import merge_kv
 from monai.transforms import MapTransform
 
 import custom
@@ -24,17 +26,20 @@ from custom.sharing.check_config import check_config
 class SynthesizeT1ced(MapTransform):
     """Add ``t1ce_synthetic`` (1, H, W, D), in [0, 1], synthesized from the flair, t1 and t2 of ``image`` (4, H, W, D).
 
-    Network and noise schedule are those of the synthesizer's own ``inference.json``.
+    Network and noise schedule are those of the synthesizer's own ``inference.json``. The T1ce in ``image`` is not
+    looked at, except with ``consistency``.
 
     Args:
         synth_bundle_root: folder of the synthesizer's bundle.
         version: the version of that bundle that the segmenter was trained with.
         checkpoint: weights of its network, by default the bundle's own ``models/model.pt``.
         sampler: `custom.synthesis.sampler.sample` with its settings.
-        seed: seed of the noise, see `custom.synthesis.inferer.SynthesisInferer`.
+        seed: seed of the noise, see `custom.synthesis.anchored_inferer.AnchoredInferer`.
         device: device of the network.
         amp: whether to autocast, see `custom.common.precision.autocast_dtype`.
-        consistency: see `custom.synthesis.inferer.SynthesisInferer`; not used if T1ce is missing.
+        variants: names of the synthesizer's ``configs/variants`` that are laid over its config.
+        consistency: only for its variant ``direct``, see `custom.synthesis.inferer.SynthesisInferer`; not used if T1ce
+            is missing.
         cross_fitted: for training: weights of the same network, each trained on different studies, with the record that
             its training wrote. A study that some of them were trained on gets its image from the first that was not,
             see `custom.segmentation.cross_fitting`; any other study gets it from the bundle's own weights.
@@ -65,6 +70,7 @@ class SynthesizeT1ced(MapTransform):
         seed: int = 0,
         device: str | torch.device = "cpu",
         amp: bool | str = AUTO,
+        variants: Sequence[str] = (),
         consistency: int = 0,
         cross_fitted: Sequence[str] = (),
     ) -> None:
@@ -72,14 +78,21 @@ class SynthesizeT1ced(MapTransform):
         root = Path(synth_bundle_root)
         check_synthesizer(root, version)
         parser = ConfigParser(check_config(root, "configs/inference.json"))
+        for name in variants:
+            if not re.fullmatch(r"\w+", name):
+                raise BadInput(
+                    f"synthesis#variants: found {name!r}, expected names of files in {root}/configs/variants."
+                )
+            for key, value in check_config(root, f"configs/variants/{name}.json").items():
+                merge_kv(parser, key, value)
         self.device = torch.device(device)
         if not callable(sampler):
             raise BadInput(f"sampler: found {sampler!r}, expected a function that samples.")
         # a parser evaluates text that begins with $ and follows text that begins with @ or %: it gets none but the
         # path, which begins with the root of the disk
         parser.update({"bundle_root": str(root.resolve()), "device": self.device, "amp": check_amp(amp)})
-        parser.update({"seed": _whole(seed, "seed"), "sampler": sampler})
-        if _whole(consistency, "synthesis#consistency"):  # only the inferer of slices in one plane has it
+        parser.update({"seed": _whole(seed, "seed"), "sampler": sampler, "target": "t1ce"})
+        if _whole(consistency, "synthesis#consistency"):  # which the inferer of the default has not
             parser.update({"inferer#consistency": consistency})
         if checkpoint is not None:
             parser.update({"checkpoint": str(Path(checkpoint).resolve())})
@@ -91,7 +104,8 @@ class SynthesizeT1ced(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with ``t1ce_synthetic``, which has the metadata of ``image``.
 
-        It is zero if flair, t1 or t2 is missing, since the synthesizer was trained only on complete studies.
+        It is zero if flair, t1 or t2 is missing: the segmenter's training has left it out then, too, see
+        `custom.segmentation.modality_dropout.without`.
         """
         image = data["image"]
         if not image[:3].flatten(1).any(dim=1).all():
@@ -99,7 +113,7 @@ class SynthesizeT1ced(MapTransform):
         unseen = unseen_weights(self.records, data["id"]) if self.records else None
         network = self.network if unseen is None else self.others[unseen]
         with torch.no_grad():
-            # a synthesizer may return the deviation that it expects, too
+            # the second channel, which the default has, is the deviation to expect
             synthetic = self.inferer(image[None].to(self.device), network)[0, :1].to(image.device)
         return {**data, "t1ce_synthetic": torch.zeros_like(image[:1]).copy_(synthetic)}
 

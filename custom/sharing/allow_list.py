@@ -19,7 +19,7 @@ BUNDLES = ("recoseg_synth", "recoseg_seg")
 # manifest.json is accepted for bundles up to 0.5.0 and never read.
 FILES = re.compile(
     rf"{CODE.pattern}|LICENSE|manifest\.json|configs/(variants/)?[\w-]+\.json|configs/logging\.conf"
-    r"|docs/[\w-]+\.(md|txt|png)|models/(model|uptake|whole_tumour)\.pt",
+    r"|docs/[\w-]+\.(md|txt|png)|models/(model|direct|whole_tumour)\.pt",
     re.ASCII,
 )
 MOST_FILES = 500
@@ -78,7 +78,7 @@ COMPONENTS = {
 }
 # The same for custom/, by the last part of the name: modules have moved between versions, and the names are unique.
 OWN_COMPONENTS = {
-    "AddAnchord": "target",
+    "AddAnchord": "keys target",
     "AnchoredInferer": "amp deviation_scale neighbours planes sampler samples schedule seed target",
     "AnchoredLoss": "structural_weight",
     "AutocastInferer": "amp",
@@ -114,11 +114,11 @@ OWN_COMPONENTS = {
     "StudyDataset": "data results transform",
     "StudyEvaluator": "device inferer network postprocessing val_data_loader val_handlers",
     "StudyToSlicesd": "label_key",
-    "SubtractAnchord": "target",
-    "SynthesisInferer": "schedule sampler start samples seed amp",
+    "SubtractAnchord": "keys target",
+    "SynthesisInferer": "schedule sampler target start samples seed amp",
     "SynthesisLoss": "schedule structural_weight",
-    "SynthesizeT1ced": "synth_bundle_root version sampler seed device amp consistency cross_fitted checkpoint",
-    "ToStudyIntensitiesd": "keys channel",
+    "SynthesizeT1ced": "synth_bundle_root version sampler seed device amp variants consistency cross_fitted checkpoint",
+    "UptakeChanneld": "",
     "Uptaked": "",
     "ValidationPictures": "log_dir pictures",
     "check_options": "",
@@ -135,7 +135,7 @@ OWN_COMPONENTS = {
     "lesionwise_dice": "",
     "load_weights": "network path",
     "precision": "",
-    "prepare_synthesis_batch": "",
+    "prepare_synthesis_batch": "target",
     "record_studies": "folder studies",
     "sample": "steps eta",
     "sample_flow": "steps",
@@ -165,7 +165,7 @@ FUNCTIONS = frozenset(
     )
 )
 # Names that a key `a#b#name` may set besides arguments.
-SECTIONS = frozenset(("loss", "slices"))
+SECTIONS = frozenset(("slices",))
 
 # ---- `$` in configs: statements and complete expressions. The section after an @ may be any other one, but paths begin
 # with a root: with any other text, such as ~ or "", they could lead outside the bundle.
@@ -174,10 +174,10 @@ SIBLING = "$@bundle_root + '/../recoseg_synth'"  # the only folder from which a 
 EXPRESSIONS = (
     SIBLING,
     "$@bundle_root + '/eval'",
+    "$@bundle_root + '/models/direct.pt'",
     "$@bundle_root + '/models/model.onnx'",
     "$@bundle_root + '/models/model.pt'",
     "$@bundle_root + '/models/model.ts'",
-    "$@bundle_root + '/models/uptake.pt'",
     "$@bundle_root + '/models/whole_tumour.pt'",
     "$@bundle_root + '/runs'",
     "$'required' if @tumour_free else 'none'",
@@ -185,6 +185,7 @@ EXPRESSIONS = (
     "$len(@inputs)",
     "$min(@val_interval, @train#trainer#max_epochs)",
     "$len(@inputs) * (2 * @neighbours + 1)",
+    "$4 * (2 * @neighbours + 1) + 1",
     "$len(@regions)",
     "$str(@amp).lower() == 'true'",
     "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
@@ -205,10 +206,11 @@ EXPRESSIONS = (
     "$dist.is_initialized() and dist.destroy_process_group()",
     "$monai.utils.set_determinism(seed=@seed + dist.get_rank())",
     # exports
-    "$torch.zeros(1, 4, 120, 120, device=@device)",
+    "$torch.zeros(1, @network_def#in_channels, 120, 120, device=@device)",
     "$torch.zeros(1, dtype=torch.long, device=@device)",
-    "$torch.jit.save(torch.jit.trace(@network, (torch.zeros(1, 4, 120, 120, device=@device), "
-    "torch.zeros(1, dtype=torch.long, device=@device))), @torchscript)",
+    "$torch.zeros(1, 8, device=@device)",
+    "$torch.jit.save(torch.jit.trace(@network, (torch.zeros(1, @network_def#in_channels, 120, 120, device=@device), "
+    "torch.zeros(1, dtype=torch.long, device=@device), torch.zeros(1, 8, device=@device))), @torchscript)",
 )
 # Sections that an expression above slices: they must be lists, since slicing a text would create another text.
 LISTS = frozenset(("handlers",))
@@ -234,9 +236,13 @@ EARLIER_OWN_COMPONENTS = {
     "ProgressBars": "",
     "MetricsWriter": "classes",
     "ResultsWriter": "classes",
+    "ToStudyIntensitiesd": "keys channel",
     "say_install": "bundle_root evaluator folder",
 }
 EARLIER_EXPRESSIONS = (
+    "$torch.zeros(1, 4, 120, 120, device=@device)",
+    "$torch.jit.save(torch.jit.trace(@network, (torch.zeros(1, 4, 120, 120, device=@device), "
+    "torch.zeros(1, dtype=torch.long, device=@device))), @torchscript)",
     "$@train#handlers[: -3 if dist.get_rank() > 0 else None]",
     "$monai.handlers.from_engine(['loss'], first=True)",
     "$@val_interval if @val_interval < @train#trainer#max_epochs else @train#trainer#max_epochs",

@@ -2,7 +2,7 @@
 
 A signature is a file beside the zip, ``<zip>.sig``, over the files of the bundle's folder. It does not change the zip,
 and OpenSSF's own program verifies it on the unpacked folder:
-``model_signing verify key recoseg_seg --signature recoseg_seg_v0.5.0.zip.sig --public_key hospital.pub``.
+``model_signing verify key recoseg_seg --signature recoseg_seg_v0.6.0.zip.sig --public_key hospital.pub``.
 """
 
 from __future__ import annotations

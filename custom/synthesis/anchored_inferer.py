@@ -10,6 +10,7 @@ from monai.networks.schedulers import Scheduler
 
 from custom.common.errors import BadInput
 from custom.common.modalities import MODALITIES
+from custom.common.precision import AUTO
 from custom.inference.inferers import BrainSliceInferer
 from custom.preprocessing.anchor import anchor_image, present_modalities
 from custom.preprocessing.slicing import PLANES
@@ -22,7 +23,7 @@ class AnchoredInferer(BrainSliceInferer):
     """Synthesize one modality of a volume from those of the others that are present.
 
     Args:
-        schedule: MONAI scheduler that the network was trained with; it must predict the clean image ("sample").
+        schedule: MONAI scheduler that the network was trained with; the network must predict the clean image.
         sampler: `custom.synthesis.sampler.sample` with its settings, such as ``steps``.
         target: the modality to synthesize; the study's real image of it, if there is one, is not used.
         samples: number of images that are drawn from different noise and averaged.
@@ -37,7 +38,7 @@ class AnchoredInferer(BrainSliceInferer):
         multiple: height and width of the network's input are multiples of this.
 
     Raises:
-        BadInput: the target is not known.
+        BadInput: the target is not known, or the schedule's network predicts something else than the clean image.
     """
 
     def __init__(
@@ -51,12 +52,17 @@ class AnchoredInferer(BrainSliceInferer):
         planes: Sequence[str] = tuple(PLANES),
         seed: int = 0,
         batch_size: int = 16,
-        amp: bool = True,
+        amp: bool | str = AUTO,
         multiple: int = 8,
     ) -> None:
         super().__init__(neighbours=neighbours, planes=planes, batch_size=batch_size, amp=amp, multiple=multiple)
         if target not in MODALITIES:
             raise BadInput(f"target: found {target!r}, expected one of {', '.join(MODALITIES)}.")
+        predicted = getattr(schedule, "prediction_type", type(schedule).__name__)
+        if predicted != "sample":
+            raise BadInput(
+                f"noise_schedule: found {predicted}, expected a network that predicts the clean image, sample."
+            )
         self.schedule = schedule
         self.sampler = sampler
         self.target = MODALITIES.index(target)

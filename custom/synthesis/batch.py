@@ -8,6 +8,7 @@ import torch
 from monai.engines import PrepareBatch
 from monai.networks.schedulers import Scheduler
 
+from custom.common.modalities import MODALITIES
 from custom.preprocessing.slicing import brain_box, pad_to_multiple
 from custom.synthesis.sampler import starting_image, to_signed, trailing_timesteps
 
@@ -60,13 +61,15 @@ def prepare_synthesis_batch(
     batchdata: dict[str, torch.Tensor],
     device: str | torch.device | None = None,
     non_blocking: bool = False,
+    target: str = "t1ce",
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the images (B, 4, H, W, D) of whole studies, and the target for the metrics.
+    """Return the images (B, 4, H, W, D) of whole studies, and what the metrics compare with, (B, 3, H, W, D).
 
-    The target is (B, 3, H, W, D): real T1ce, brain, tumour; tumour is zero in a study without a mask.
+    That is the real image of the modality ``target``, brain, tumour; tumour is zero in a study without a mask.
     """
     image = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
     brain = batchdata["brain"].to(image)
     tumour = (batchdata["label"] >= 0.5).to(image) if "label" in batchdata else torch.zeros_like(brain)
-    return image, torch.cat([image[:, 3:4], brain, tumour], dim=1)
+    channel = MODALITIES.index(target)
+    return image, torch.cat([image[:, channel : channel + 1], brain, tumour], dim=1)

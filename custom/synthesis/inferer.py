@@ -9,6 +9,7 @@ import torch
 from monai.networks.schedulers import Scheduler
 
 from custom.common.errors import BadInput
+from custom.common.modalities import MODALITIES
 from custom.common.precision import AUTO
 from custom.inference.inferers import BrainSliceInferer
 from custom.synthesis.sampler import sample, starting_image, to_signed, to_unit
@@ -20,6 +21,7 @@ class SynthesisInferer(BrainSliceInferer):
     Args:
         schedule: MONAI scheduler that the network was trained with.
         sampler: `custom.synthesis.sampler.sample` with its settings, such as ``steps``.
+        target: T1ce, the only modality that this network was trained to synthesize.
         start: starting point of sampling, see `custom.synthesis.sampler.starting_image`.
         samples: number of images drawn from different noise; 1 returns the image, more return their mean and standard
             deviation.
@@ -33,13 +35,15 @@ class SynthesisInferer(BrainSliceInferer):
         multiple: height and width of the network's input are multiples of this.
 
     Raises:
-        BadInput: ``consistency`` does not divide ``multiple``, or the network does not predict the clean image.
+        BadInput: ``consistency`` does not divide ``multiple``, the network does not predict the clean image, or another
+            target is asked for.
     """
 
     def __init__(
         self,
         schedule: Scheduler,
         sampler: Callable[..., torch.Tensor] = sample,
+        target: str = "t1ce",
         start: str = "noise",
         samples: int = 1,
         consistency: int = 0,
@@ -55,6 +59,8 @@ class SynthesisInferer(BrainSliceInferer):
         self.samples = samples
         self.consistency = consistency
         self.seed = seed
+        if target != "t1ce":
+            raise BadInput(f"target: found {target!r}, expected t1ce, the only one that this network synthesizes.")
         if consistency and (multiple % consistency or schedule.prediction_type != "sample"):
             raise BadInput(
                 f"consistency is {consistency} for a network that predicts {schedule.prediction_type}, "
@@ -68,7 +74,15 @@ class SynthesisInferer(BrainSliceInferer):
 
         With several samples it returns their mean and standard deviation (1, 2, H, W, D). With ``consistency`` the
         fourth input channel, the real T1ce, is used too.
+
+        Raises:
+            BadInput: flair, t1 or t2 is missing.
         """
+        missing = [name for name, volume in zip(MODALITIES[:3], inputs[0], strict=False) if not volume.any()]
+        if missing:
+            raise BadInput(
+                f"the study: found no {', '.join(missing)}, expected flair, t1 and t2 to synthesize T1ce from."
+            )
         return super().__call__(inputs[:, : 4 if self.consistency else 3], network)
 
     def run_slices(self, slices: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:

@@ -71,7 +71,9 @@ class ModalityUNet(nn.Module):
             timesteps: time steps, (B,).
             task: the target modality, one-hot, and which modalities are present, (B, 8) of 0 and 1.
         """
-        condition = self.time(get_timestep_embedding(timesteps, self.time_features)) + self.task(task)
+        # lists come from `monai.bundle verify_net_in_out --extra_forward_args`, which cannot make a tensor
+        timesteps, task = (torch.as_tensor(given, device=x.device) for given in (timesteps, task))
+        condition = self.time(get_timestep_embedding(timesteps, self.time_features)) + self.task(task.to(x.dtype))
         condition = F.leaky_relu(condition, SLOPE)
         features = self.stem(pixelunshuffle(x, spatial_dims=x.ndim - 2, scale_factor=2))
         skips = []
@@ -104,7 +106,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """Return features of the same shape as ``x``, (B, channels, h, w)."""
-        scale, shift = self.film(condition).view(len(x), -1, *[1] * (x.ndim - 2)).chunk(2, dim=1)
+        scale, shift = self.film(condition)[(..., *[None] * (x.ndim - 2))].chunk(2, dim=1)
         features = self.first(F.leaky_relu(self.before(x), SLOPE))
         features = self.between(features) * (1 + scale) + shift
         return x + self.second(F.leaky_relu(features, SLOPE))

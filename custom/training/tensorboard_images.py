@@ -69,7 +69,7 @@ def _of_first(batch: Any, key: str) -> Any:
 
 
 def segmentation_pictures(study: Study) -> dict[str, torch.Tensor]:
-    """Return pictures (3, h, w) of a segmented study: T1ce, synthetic T1ce, residual, and both masks on FLAIR.
+    """Return pictures (3, h, w) of a segmented study: T1ce, synthetic T1ce, residual, uptake, both masks on FLAIR.
 
     Args:
         study: ``image``, the channels of `custom.preprocessing.channels.CHANNELS`, and the masks ``label`` and
@@ -86,23 +86,24 @@ def segmentation_pictures(study: Study) -> dict[str, torch.Tensor]:
         "1_t1ce": grey(shown["t1ce"]),
         "2_t1ce_synthetic": grey(shown["synthetic"]),
         "3_residual": grey(shown["residual"], RESIDUAL_TOP),
-        "4_flair_truth_blue_prediction_orange": masks,
+        "4_uptake": grey(shown["uptake"], 1.0),
+        "5_flair_truth_blue_prediction_orange": masks,
     }
 
 
 def synthesis_pictures(study: Study) -> dict[str, torch.Tensor]:
-    """Return pictures (3, h, w) of a study with synthetic T1ce: T1ce, synthetic T1ce, residual and the inputs.
+    """Return pictures (3, h, w) of a synthesized study: the real image, the synthetic one, residual, FLAIR, T1 and T2.
 
     Args:
         study: ``image`` (flair, t1, t2, t1ce), ``label`` from `custom.synthesis.batch.prepare_synthesis_batch`, and
-            ``pred``, the synthetic T1ce (and its standard deviation, which is not shown); each (channels, H, W, D).
+            ``pred``, the synthetic image (and its standard deviation, which is not shown); each (channels, H, W, D).
     """
     image, synthetic, (real, brain, tumour) = study["image"], study["pred"][0], study["label"]
     place = fullest_slice(tumour[None] >= 0.5, image)
     flair, t1, t2 = (grey(modality[place]) for modality in image[:3])
     return {
-        "1_t1ce": grey(real[place]),
-        "2_t1ce_synthetic": grey(synthetic[place]),
+        "1_real": grey(real[place]),
+        "2_synthetic": grey(synthetic[place]),
         "3_residual": grey(residual_map(real, synthetic, brain)[place], RESIDUAL_TOP),
         "4_flair": flair,
         "5_t1": t1,

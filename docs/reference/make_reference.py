@@ -86,18 +86,19 @@ MEANINGS: dict[str, dict[str, str]] = {
         "sampler": "The sampling function and its settings.",
         "sampler#steps": "Evaluations of the network per slice, 1 to 1000.",
         "sampler#eta": "0 is the deterministic DDIM, 1 adds the noise of ancestral (DDPM) sampling.",
-        "samples": "Number of images drawn from different noise; with several, the output is their mean and standard "
-        "deviation.",
-        "start": "Starting point of sampling: `noise`, or `mean` of the inputs (only for a flow).",
+        "samples": "Number of images drawn from different noise; with several, the output is their mean, and their "
+        "variance is added to the expected one.",
+        "target": "The modality to synthesize: `flair`, `t1`, `t2` or `t1ce`.",
         "noise_schedule": "MONAI's scheduler: the noise level of each time step, and what the network predicts "
         "(`prediction_type`).",
-        "train_steps": "Train only at the time steps that a sampler with this many steps uses; `null` for all.",
-        "structural_weight": "Weight of BCE + Dice between predicted and real T1ce, added to the diffusion loss.",
+        "structural_weight": "Weight of one minus the structural similarity, added to the likelihood (in `direct`: of "
+        "BCE + Dice between predicted and real T1ce, added to the squared error).",
         "tumour_free": "Train only on slices without tumour; requires masks.",
         "synthesis": "The transform that runs the synthesizer on a study.",
     },
     "Segmentation": {
-        "inputs": "The network's input channels: some of `flair`, `t1`, `t2`, `t1ce`, `residual`, `synthetic`.",
+        "inputs": "The network's input channels: some of `flair`, `t1`, `t2`, `t1ce`, `residual`, `synthetic`, "
+        "`uptake`.",
         "neighbours": "Number of neighbouring slices on each side in the network's input.",
         "planes": "Planes in which volumes are cut into slices; predictions are averaged.",
         "flip": "Also predict on the left-right mirrored volume, and average.",
@@ -126,6 +127,9 @@ MEANINGS: dict[str, dict[str, str]] = {
         "preprocessing": "From files to slices of 2 mm.",
         "inferer": "Applies the network to a volume.",
         "postprocessing": "From the network's output back to the study's own grid.",
+        "random_transforms": "Random transforms of a slice, besides those of a batch.",
+        "prepare_batch": "Makes the network's input and target from a batch of slices.",
+        "loss": "The loss.",
         "ema": "The moving average of the weights, which is validated and saved.",
         "optimizer": "The optimizer.",
         "lr_scheduler": "The learning rate schedule.",
@@ -151,33 +155,31 @@ MEANINGS: dict[str, dict[str, str]] = {
 # Overlays in configs/variants.
 VARIANTS: dict[str, dict[str, str]] = {
     "recoseg_synth": {
-        "x0": "Predicts the clean image, as the default does, but in two steps.",
-        "one_step": "Trains only on pure noise and samples in one step: a regression.",
-        "fast_ddpm": "Trains on only ten time steps and samples at those.",
-        "velocity": "Predicts the velocity, a combination of image and noise.",
-        "epsilon_ancestral": "Predicts the noise, in 1000 ancestral steps: the original DDPM.",
-        "flow_from_noise": "A rectified flow from noise to T1ce.",
-        "flow_from_mean": "A rectified flow from the mean of the inputs to T1ce.",
-        "haar": "Haar wavelet coefficients instead of pixels.",
-        "full_resolution": "MONAI's diffusion U-Net on all pixels, without the 2x space-to-depth front.",
+        "direct": "The former network, which predicts T1ce itself from FLAIR, T1 and T2, on axial slices. Its weights "
+        "are `models/direct.pt`.",
+        "x0": "After `direct`: predicts the clean image, as the default does, but in two steps.",
+        "one_step": "After `direct`: trains only on pure noise and samples in one step: a regression.",
+        "fast_ddpm": "After `direct`: trains on only ten time steps and samples at those.",
+        "velocity": "After `direct`: predicts the velocity, a combination of image and noise.",
+        "epsilon_ancestral": "After `direct`: predicts the noise, in 1000 ancestral steps: the original DDPM.",
+        "flow_from_noise": "After `direct`: a rectified flow from noise to T1ce.",
+        "flow_from_mean": "After `direct`: a rectified flow from the mean of the inputs to T1ce.",
+        "haar": "After `direct`: Haar wavelet coefficients instead of pixels.",
+        "full_resolution": "After `direct`: MONAI's diffusion U-Net on all pixels, without the space-to-depth front.",
         "plain_loss": "Without the structural term of the loss.",
         "tumour_free": "Trains only on slices without tumour; requires masks.",
-        "samples": "Draws eight images; the output is their mean and standard deviation.",
+        "samples": "Draws eight images; the output is their mean, and their variance is added to the expected one.",
         "torchscript": "Adds `export`, which writes the network as TorchScript.",
         "onnx": "Adds `export`, which writes the network as ONNX.",
-        "uptake": "What any modality (`--target`) adds to the one most like it, in three planes, from those that are "
-        "there, with the deviation to expect. Its weights are `models/uptake.pt`.",
-        "uptake_train": "Training only: give it after `uptake`.",
-        "uptake_inference": "Inference only: give it after `uptake`. Adds the difference on the study's own grid, and "
-        "writes the uptake map.",
     },
     "recoseg_seg": {
-        "no_residual": "The same segmenter without the residual.",
+        "no_residual": "The same segmenter without the uptake.",
         "unet2d": "A plain 2-D U-Net on the four modalities.",
         "unet3d": "A 3-D U-Net on the four modalities. For training, also give `train_on_volumes`, as the last one.",
         "segresnet": "MONAI's SegResNet instead of the 3-D U-Net: give it after `unet3d`.",
         "train_on_volumes": "Trains on 3-D patches instead of slices. Training only.",
-        "ddmm_synth": "Replaces T1ce by a synthetic one with the same means over small squares.",
+        "ddmm_synth": "Replaces T1ce by a synthetic one with the same means over small squares, by the synthesizer's "
+        "variant `direct`.",
         "recoseg_pp": "The inputs of ReCoSeg++: without T1ce itself, trained only on slices with tumour.",
         "mean_teacher": "Also learns from studies without masks. Training only.",
         "fine_tune": "Continues from the weights in `checkpoint`, at a lower learning rate. Training only.",

@@ -23,7 +23,7 @@ TURN = np.array([[2, -1], [0, 1], [1, -1]])  # as nibabel writes it: axis 0 beco
 CONFIGS = ("train", "evaluate", "inference")
 OVERLAYS = {"evaluate": ("inference", "evaluate")}  # a config that is merged into another one
 SMALL_NETWORKS = {
-    SYNTH: {"channels": [16, 16, 16], "norm_num_groups": 8},
+    SYNTH: {"channels": [16, 16, 16]},
     SEG: {"filters": [4, 8, 8, 8, 8]},
 }
 

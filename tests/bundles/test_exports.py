@@ -13,6 +13,7 @@ import custom
 from tests.bundles.command_line import SEG, SYNTH, config_of, parsed, python, run_command, succeeded
 
 TIMES = torch.tensor([0, 499, 999])
+TASKS = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 0], [1, 0, 0, 0, 0, 1, 0, 1], [0, 1, 0, 0, 0, 0, 1, 0]]).float()
 
 
 def slices(channels: int) -> torch.Tensor:
@@ -47,10 +48,12 @@ def segmenter(bundles):
 
 @pytest.fixture
 def synthesizer(bundles):
-    """The network, for which every time is another one."""
+    """The network, for which every time and every task is another one."""
     network = parsed(bundles / SYNTH, "network")
     with torch.no_grad():
-        assert not torch.allclose(network(slices(4), TIMES), network(slices(4), TIMES.flip(0)), atol=1e-3)
+        expected = network(slices(13), TIMES, TASKS)
+        assert not torch.allclose(network(slices(13), TIMES.flip(0), TASKS), expected, atol=1e-3)
+        assert not torch.allclose(network(slices(13), TIMES, TASKS.flip(0)), expected, atol=1e-3)
     return network
 
 
@@ -67,12 +70,12 @@ def test_the_segmenter_exports_to_torchscript_that_gives_the_same(bundles, segme
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_the_synthesizer_exports_to_torchscript_that_gives_the_same_for_any_size_and_time(
+def test_the_synthesizer_exports_to_torchscript_that_gives_the_same_for_any_size_time_and_task(
     bundles, synthesizer, tmp_path
 ):
     export_synthesizer(bundles / SYNTH, "torchscript", "--torchscript", tmp_path / "model.ts", cwd=tmp_path)
     exported = torch.jit.load(tmp_path / "model.ts")
-    torch.testing.assert_close(exported(slices(4), TIMES), synthesizer(slices(4), TIMES))
+    torch.testing.assert_close(exported(slices(13), TIMES, TASKS), synthesizer(slices(13), TIMES, TASKS))
 
 
 @pytest.mark.slow
@@ -89,7 +92,7 @@ def test_the_segmenter_exports_to_onnx_that_gives_the_same(bundles, segmenter, t
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_the_synthesizer_exports_to_onnx_that_gives_the_same_for_any_size_and_time(bundles, synthesizer, tmp_path):
+def test_the_synthesizer_exports_to_onnx_that_gives_the_same_for_any_size_time_and_task(bundles, synthesizer, tmp_path):
     export_synthesizer(bundles / SYNTH, "onnx", "--onnx", tmp_path / "model.onnx", cwd=tmp_path)
-    found = run_onnx(tmp_path / "model.onnx", slices(4), TIMES)
-    torch.testing.assert_close(found, synthesizer(slices(4), TIMES), rtol=1e-4, atol=1e-4)
+    found = run_onnx(tmp_path / "model.onnx", slices(13), TIMES, TASKS)
+    torch.testing.assert_close(found, synthesizer(slices(13), TIMES, TASKS), rtol=1e-4, atol=1e-4)

@@ -39,7 +39,7 @@ from tests.inference.engines import rows_in
 
 pytestmark = pytest.mark.slow
 
-MAPS = ("seg", "prob", "t1ce_synthetic", "residual")
+MAPS = ("seg", "prob", "t1ce_synthetic", "residual", "uptake")
 REFERENCES = {  # study -> the file whose grid its results are on
     "phantom_0": "phantom_0_t1ce.nii.gz",
     "BraTS-GLI-00001-000": "BraTS-GLI-00001-000-t1c.nii.gz",
@@ -92,10 +92,11 @@ def test_the_oblique_study_has_other_codes_and_an_odd_grid(mixed_dataset):
 
 @pytest.mark.parametrize("study", REFERENCES)
 def test_values_are_labels_nested_probabilities_and_a_residual_in_range(inferred, study):
-    seg, prob, synthetic, residual = (result(inferred, study, name) for name in MAPS)
+    seg, prob, synthetic, residual, uptake = (result(inferred, study, name) for name in MAPS)
     assert seg.dtype == np.uint8
     assert set(np.unique(seg)) == {0, 1, 2, 4}
-    assert {prob.dtype, synthetic.dtype, residual.dtype} == {np.dtype(np.float32)}
+    assert {prob.dtype, synthetic.dtype, residual.dtype, uptake.dtype} == {np.dtype(np.float32)}
+    assert uptake.min() < 0 < uptake.max()
     assert 0 <= prob.min() < prob.max() <= 1
     assert 0 <= residual.min() < residual.max() <= 1
     assert (prob[..., :-1] >= prob[..., 1:]).all()
@@ -260,6 +261,7 @@ def test_a_study_that_lacks_modalities_is_segmented_and_its_report_says_so(bundl
         assert report(results, name)["modalities"] == expected
         assert f"{name}: t1ce is {t1ce}" in process.stdout + process.stderr
         assert not result(results, name, "residual").any()
+        assert "uptake" not in report(results, name)["outputs"]
         assert result(results, name, "t1ce_synthetic").any() == (name == "without")
         assert image(results / name / f"{name}_seg.nii.gz").shape == image(source / "phantom_0_flair.nii.gz").shape
 
@@ -325,17 +327,22 @@ def synthesized(bundles, partial_dataset, tmp_path_factory):
     return folder
 
 
-def test_a_study_without_t1ce_gets_one_in_0_to_1_and_no_residual(synthesized, partial_dataset):
-    assert files_in(synthesized / "without") == {"without_t1ce_synthetic.nii.gz", "without_run.json"}
+def test_a_study_without_t1ce_gets_one_in_0_to_1_and_no_uptake(synthesized, partial_dataset):
+    names = ("t1ce_synthetic", "deviation", "residual")
+    assert files_in(synthesized / "without") == {*(f"without_{name}.nii.gz" for name in names), "without_run.json"}
+    assert not result(synthesized, "without", "residual").any()
     image_found = result(synthesized, "without", "t1ce_synthetic")
     assert 0 <= image_found.min() < image_found.max() <= 1
-    assert report(synthesized, "without")["outputs"] == {"t1ce_synthetic": "without_t1ce_synthetic.nii.gz"}
     assert report(synthesized, "without")["modalities"]["t1ce"] == "synthesized"
 
 
-def test_a_study_with_t1ce_gets_a_residual_too(synthesized):
-    files = {"phantom_0_t1ce_synthetic.nii.gz", "phantom_0_residual.nii.gz", "phantom_0_run.json"}
-    assert files_in(synthesized / "phantom_0") == files
+def test_a_study_with_t1ce_gets_a_residual_and_an_uptake_map_too(synthesized):
+    names = ("t1ce_synthetic", "deviation", "residual", "uptake")
+    assert files_in(synthesized / "phantom_0") == {
+        *(f"phantom_0_{name}.nii.gz" for name in names),
+        "phantom_0_run.json",
+    }
+    assert result(synthesized, "phantom_0", "residual").any()
 
 
 def test_the_synthetic_t1ce_takes_the_scale_of_the_study_s_own(synthesized, bundles, partial_dataset):
@@ -346,13 +353,16 @@ def test_the_synthetic_t1ce_takes_the_scale_of_the_study_s_own(synthesized, bund
     slope, offset = np.polyfit(unit, own, 1)
     np.testing.assert_allclose(slope * unit + offset, own, atol=1e-4 * slope)
 
+    deviation = [result(synthesized, study, "deviation")[inside] for study in ("phantom_0", "without")]
+    np.testing.assert_allclose(deviation[0], slope * deviation[1], rtol=1e-3)
+
     study = parsed(bundles / SYNTH, "preprocessing")({"image": str(partial_dataset / "phantom_0")})
     low, high = study["image"].meta[INTENSITY_RANGE][MODALITIES.index("t1ce")].tolist()
     assert slope == pytest.approx(high - low, rel=1e-4)
     assert offset == pytest.approx(low, abs=1e-4 * slope)
 
 
-@pytest.mark.parametrize("name", ["t1ce_synthetic", "residual"])
+@pytest.mark.parametrize("name", ["t1ce_synthetic", "residual", "uptake"])
 def test_both_bundles_write_the_same_synthesis(synthesized, inferred, name):
     assert np.array_equal(result(synthesized, "phantom_0", name), result(inferred, "phantom_0", name))
 
@@ -362,7 +372,8 @@ def test_options_reach_the_synthesizer(synthesized, bundles, partial_dataset, tm
     bundle = Path(os.path.relpath(bundles / SYNTH, REPOSITORY))
     run_bundle(bundle, "inference", "--dataset_dir", partial_dataset / "without", *options, cwd=REPOSITORY)
     found = report(tmp_path, "without")
-    assert found["settings"] == {"sampler_steps": 5, "seed": 3, "device": "cpu", "precision": "float32"}
+    settings = {"sampler_steps": 5, "seed": 3, "device": "cpu", "precision": "float32"}
+    assert settings.items() <= found["settings"].items()
     assert {name: entry["sha256"] for name, entry in found["weights"].items()} == {
         SYNTH: sha256(bundles / SYNTH / "models" / "model.pt")
     }

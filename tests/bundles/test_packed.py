@@ -80,7 +80,7 @@ def test_the_download_has_every_file_of_the_zip(elsewhere, bundles):
 def test_inference_elsewhere_gives_what_it_gives_here(elsewhere, inferred, dataset, tmp_path):
     study = dataset / "phantom_0"
     run_bundle(elsewhere / SEG, "inference", "--dataset_dir", study, "--output_dir", tmp_path / "out", cwd=tmp_path)
-    for name in ("seg", "prob", "t1ce_synthetic", "residual"):
+    for name in ("seg", "prob", "t1ce_synthetic", "residual", "uptake"):
         assert np.array_equal(result(tmp_path / "out", "phantom_0", name), result(inferred, "phantom_0", name))
 
 
@@ -101,7 +101,7 @@ def test_training_and_evaluation_run_elsewhere(elsewhere, dataset, tmp_path, nam
 
 def test_monai_loads_both_networks_and_makes_every_workflow(elsewhere):
     said = succeeded(python("-c", LOAD, cwd=elsewhere / SYNTH)).stdout.splitlines()
-    assert [line for line in said if line.endswith("UNet")] == ["SpaceToDepthUNet", "DynUNet"]
+    assert [line for line in said if line.endswith("UNet")] == ["ModalityUNet", "DynUNet"]
 
 
 def test_bundles_with_different_code_do_not_run_together(elsewhere, dataset, tmp_path):

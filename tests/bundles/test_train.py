@@ -39,11 +39,11 @@ pytestmark = pytest.mark.slow
 
 # four studies in two folds: two to train on
 SMALL = ("--folds", 2, "--batch_size", 64, "--val_interval", 1, "--sampler#steps", 1)
-STEPS = {SYNTH: 2, SEG: 6}  # an epoch: about 140 axial slices, and those in the other planes for the segmenter
+STEPS = {SYNTH: 6, SEG: 6}  # an epoch: about 140 axial slices, and those in the other planes
 FIGURE = {SYNTH: "psnr", SEG: "dice"}
 PICTURES = {
-    SYNTH: {"1_t1ce", "2_t1ce_synthetic", "3_residual", "4_flair", "5_t1", "6_t2"},
-    SEG: {"1_t1ce", "2_t1ce_synthetic", "3_residual", "4_flair_truth_blue_prediction_orange"},
+    SYNTH: {"1_real", "2_synthetic", "3_residual", "4_flair", "5_t1", "6_t2"},
+    SEG: {"1_t1ce", "2_t1ce_synthetic", "3_residual", "4_uptake", "5_flair_truth_blue_prediction_orange"},
 }
 
 

@@ -25,6 +25,7 @@ from custom.sharing.allow_list import FILES
 from tests.bundles.command_line import REPOSITORY, SEG, SYNTH, config_files, config_of
 
 BUNDLES = {name: REPOSITORY / "bundles" / name for name in (SYNTH, SEG)}
+TOLD = {"timesteps": [0], "task": [[0, 0, 0, 1, 1, 1, 1, 0]]}  # T1ce from the other three
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES.keys())
 
 # what the template asks for, by the names that the zoo's bundles give it
@@ -202,13 +203,13 @@ def test_the_segmenter_takes_the_smallest_image_that_metadata_promise():
 
 def test_the_synthesizer_takes_the_smallest_image_that_metadata_promise():
     """The zoo's program gives no noise level, and therefore skips its diffusion bundles (bundle_custom_data.py)."""
-    verify_net_in_out(**zoo_arguments(BUNDLES[SYNTH]), extra_forward_args={"timesteps": [0]})
+    verify_net_in_out(**zoo_arguments(BUNDLES[SYNTH]), extra_forward_args=TOLD)
 
 
 @pytest.mark.parametrize("n", [2, 3])
 @each_bundle
 def test_the_networks_take_larger_images_of_that_kind_too(bundle, n):
-    extra = {"extra_forward_args": {"timesteps": [0]}} if bundle.name == SYNTH else {}
+    extra = {"extra_forward_args": TOLD} if bundle.name == SYNTH else {}
     verify_net_in_out(**zoo_arguments(bundle), n=n, **extra)
 
 

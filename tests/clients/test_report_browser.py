@@ -27,7 +27,7 @@ pytestmark = [
 SOFTWARE_WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 WIDTHS = {1280: 900, 390: 844}  # a screen's and a telephone's width -> height
 TIMEOUT_MS = 120_000
-LAYERS = ["seg", "residual", "t1ce_synthetic", "t1ce", "flair"]
+LAYERS = ["seg", "uptake", "t1ce_synthetic", "t1ce", "flair"]
 SLICES = ["axial", "coronal", "sagittal"]
 AS_IT_OPENS = """() => {
     for (const input of document.querySelectorAll("input")) {
@@ -41,7 +41,7 @@ AS_IT_OPENS = """() => {
 }"""
 CONTROLS = [  # in the order of the Tab key
     *("seg-show", "seg-opacity", "seg-threshold-wt", "seg-threshold-tc", "seg-threshold-et"),
-    *("residual-show", "residual-opacity", "residual-threshold"),
+    *("uptake-show", "uptake-opacity", "uptake-threshold"),
     *("t1ce_synthetic-show", "t1ce_synthetic-opacity", "t1ce-show", "t1ce-opacity", "flair-show", "flair-opacity"),
     *(*SLICES, "view", "largest", "summary"),
 ]
@@ -120,9 +120,9 @@ def test_every_layer_is_seen_and_its_opacity_changes_what_is_seen(page):
         assert (pixels(page) != seen).any(-1).mean() > 0.005, layer
 
 
-def test_the_residual_s_threshold_hides_what_is_below(page):
-    show_only(page, "residual")
-    threshold = page.locator("#residual-threshold")
+def test_the_uptake_s_threshold_hides_what_is_below(page):
+    show_only(page, "uptake")
+    threshold = page.locator("#uptake-threshold")
     seen = []
     for key in ("Home", "End"):
         threshold.press(key)

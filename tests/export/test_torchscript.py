@@ -15,12 +15,13 @@ from custom.inference.inferers import BrainSliceInferer
 from custom.preprocessing.intensities import ScaleIntensityInBraind
 from custom.preprocessing.residual import Residuald
 from custom.preprocessing.slicing import PLANES, brain_box, pad_to_multiple
-from custom.synthesis.inferer import SynthesisInferer
-from custom.synthesis.network import SpaceToDepthUNet
+from custom.preprocessing.uptake import UptakeChanneld, Uptaked
+from custom.synthesis.anchored_inferer import AnchoredInferer
+from custom.synthesis.modality_unet import ModalityUNet
 from custom.synthesis.sampler import sample
 from tests.studies import bad_input
 
-CHANNELS = ("flair", "t1", "t2", "t1ce", "residual")
+CHANNELS = ("flair", "t1", "t2", "t1ce", "residual", "uptake")
 SCHEDULE = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample")
 
 
@@ -40,10 +41,10 @@ class Ordinary:
     def __init__(self, amp=False, steps=2):
         torch.manual_seed(0)
         self.scaling = ScaleIntensityInBraind()
-        self.synthesizer = SpaceToDepthUNet(4, 1, (16, 16, 16), norm_num_groups=8).eval()
+        self.synthesizer = ModalityUNet(13, (16, 16, 16)).eval()
         for weights in self.synthesizer.parameters():
             torch.nn.init.normal_(weights, std=0.1)
-        self.synthesis = SynthesisInferer(SCHEDULE, partial(sample, steps=steps, eta=0.0), seed=3, amp=amp)
+        self.synthesis = AnchoredInferer(SCHEDULE, partial(sample, steps=steps, eta=0.0), seed=3, amp=amp)
         self.segmenter = DynUNet(
             2, 3 * len(CHANNELS), 3, [3] * 5, [1, 2, 2, 2, 2], [2] * 4, filters=[4, 8, 8, 8, 8]
         ).eval()
@@ -56,9 +57,10 @@ class Ordinary:
         data = self.scaling({"image": MetaTensor(image)})
         data["t1ce_synthetic"] = torch.zeros_like(data["image"][:1])
         if data["image"][:3].flatten(1).any(dim=1).all():
-            data["t1ce_synthetic"].copy_(self.synthesis(data["image"][None], self.synthesizer)[0])
-        data = Residuald()(data)
-        inputs = torch.cat([data[key] for key in ("image", "residual", "t1ce_synthetic")])
+            data["t1ce_synthetic"].copy_(self.synthesis(data["image"][None], self.synthesizer)[0, :1])
+        for step in (Uptaked(), Residuald(), UptakeChanneld()):
+            data = step(data)
+        inputs = torch.cat([data[key] for key in ("image", "residual", "t1ce_synthetic", "uptake_channel")])
         return torch.as_tensor(self.segmentation(inputs[None], self.segmenter))
 
     def program(self):

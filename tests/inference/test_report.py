@@ -99,7 +99,7 @@ def in_world(image):
 def test_it_lies_beside_the_results_and_is_far_under_30_mb(folder, page):
     file = folder / "results" / "study1" / "study1_report.html"
     assert 2e6 < file.stat().st_size < 3e6  # the viewer is 2.3 MB of it
-    assert sorted(path.suffix for path in file.parent.iterdir()) == [".gz"] * 4 + [".html", ".json"]
+    assert sorted(path.suffix for path in file.parent.iterdir()) == [".gz"] * 5 + [".html", ".json"]
 
 
 def test_it_names_nothing_outside_itself(page):
@@ -284,9 +284,7 @@ def test_it_says_what_was_found_and_what_made_the_result(folder, page):
 # ---- images
 
 
-@pytest.mark.parametrize(
-    "name", ["seg", "prob_wt", "prob_tc", "prob_et", "flair", "t1ce", "t1ce_synthetic", "residual"]
-)
+@pytest.mark.parametrize("name", ["seg", "prob_wt", "prob_tc", "prob_et", "flair", "t1ce", "t1ce_synthetic", "uptake"])
 def test_images_are_bytes_with_axes_to_the_right_front_and_top(page, name):
     image = page.image(name)
     assert image.get_data_dtype() == np.uint8
@@ -372,7 +370,7 @@ def layers(page):
 
 
 def test_every_image_is_a_layer_from_the_mask_down(page):
-    assert layers(page) == ["seg", "residual", "t1ce_synthetic", "t1ce", "flair"]
+    assert layers(page) == ["seg", "uptake", "t1ce_synthetic", "t1ce", "flair"]
 
 
 def test_without_t1ce_the_mask_is_outlined_on_flair(tmp_path):
@@ -386,7 +384,7 @@ def test_without_t1ce_the_mask_is_outlined_on_flair(tmp_path):
 def test_maps_of_zeros_are_left_out(study, tmp_path):
     """That is what the segmenter leaves where the synthesizer could not run."""
     results = write_results(tmp_path, study)
-    for name in ("t1ce_synthetic", "residual"):
+    for name in ("t1ce_synthetic", "uptake"):
         file = results / f"study1_{name}.nii.gz"
         nib.save(nib.Nifti1Image(0 * nib.load(file).get_fdata(), nib.load(file).affine), file)
     page = Page(write_report(results, study))

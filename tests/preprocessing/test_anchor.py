@@ -83,9 +83,10 @@ def synthesized(data: dict[str, Any], target: str, difference: float) -> dict[st
 
 def on_own_grid(data: dict[str, Any], target: str) -> torch.Tensor:
     """Return the synthetic image that a study ends with, (X, Y, Z)."""
-    parts = SubtractAnchord(target)(data)
-    back = Invertd("difference", transform=SLICES, orig_keys="image", nearest_interp=False)(parts)
-    return torch.as_tensor(AddAnchord(target)(back)[f"{target}_synthetic"])[0]
+    parts = SubtractAnchord("pred", target)(data)
+    keys = ("difference", "deviation")
+    back = Invertd(keys, transform=SLICES, orig_keys="image", nearest_interp=False)(parts)
+    return torch.as_tensor(AddAnchord("pred", target)(back)["pred"])[0]
 
 
 def standard(image: torch.Tensor, inside: torch.Tensor, image_range: torch.Tensor) -> torch.Tensor:
@@ -123,9 +124,46 @@ def test_without_an_anchor_the_difference_is_added_to_the_mean_of_a_brain():
 
 def test_the_parts_keep_the_metadata_of_the_image():
     data = synthesized(study(), "flair", 0.1)
-    parts = SubtractAnchord("flair")(data)
+    parts = SubtractAnchord("pred", "flair")(data)
     assert torch.equal(torch.as_tensor(parts["flair_synthetic"]), torch.as_tensor(data["pred"][:1]))
     for name in ("flair_synthetic", "deviation", "difference"):
         assert parts[name].shape == (1, *data["image"].shape[1:])
         assert torch.equal(parts[name].affine, data["image"].affine)
         assert parts[name].applied_operations == data["image"].applied_operations
+
+
+def test_the_deviation_comes_in_the_targets_own_intensities():
+    data = study()
+    parts = SubtractAnchord("pred")(synthesized(data, "t1ce", 0.05))
+    keys = ("difference", "deviation")
+    back = Invertd(keys, transform=SLICES, orig_keys="image", nearest_interp=False)(parts)
+    low, high = data["image"].meta[INTENSITY_RANGE][T1CE].tolist()
+    found = torch.as_tensor(AddAnchord("pred")(back)["deviation"])[0]
+    assert found[6:18, 5:15, 4:12].median().item() == pytest.approx(0.1 * (high - low), rel=1e-3)
+    assert not found[data["original"][T1] == 0].any()
+
+
+def test_a_synthesizer_that_tells_no_deviation_leaves_none():
+    data = synthesized(study(), "t1ce", 0.05)
+    data["pred"] = data["pred"][:1]
+    parts = SubtractAnchord("pred")(data)
+    assert "deviation" not in parts
+    assert "difference" in parts
+
+
+def test_what_is_known_of_the_modalities_alone_counts():
+    """The segmenter's image has other channels behind them, and a synthetic T1ce in the place of a missing one."""
+    data = synthesized(study((T1CE,)), "t1ce", 0.05)
+    expected = SubtractAnchord("pred")(data)["difference"]
+    more = {**data, "image": torch.cat([data["image"], data["image"]]), "t1ce_synthetic": data["pred"][:1]}
+    more["image"][T1CE] = data["pred"][0]
+    assert torch.equal(SubtractAnchord("t1ce_synthetic")(more)["difference"], expected)
+
+
+def test_where_nothing_could_be_synthesized_the_image_is_zero_on_the_studys_own_grid():
+    data = study((FLAIR,))
+    parts = SubtractAnchord("t1ce_synthetic")({**data, "t1ce_synthetic": torch.zeros(1, *data["image"].shape[1:])})
+    assert "difference" not in parts
+    found = AddAnchord("t1ce_synthetic")(parts)["t1ce_synthetic"]
+    assert found.shape == (1, 24, 20, 16)
+    assert not found.any()

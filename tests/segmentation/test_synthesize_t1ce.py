@@ -67,9 +67,43 @@ def synthesis(root, **changes):
 
 
 def test_the_network_and_the_inferer_are_those_of_the_bundle(whole_bundle):
-    transform = synthesis(whole_bundle, seed=3, consistency=4)
+    transform = synthesis(whole_bundle, seed=3)
+    assert type(transform.network).__name__ == "ModalityUNet"
+    assert (transform.inferer.seed, transform.inferer.neighbours, transform.device) == (3, 1, torch.device("cpu"))
+
+
+def test_a_variant_of_the_bundle_takes_the_place_of_its_network(whole_bundle):
+    transform = synthesis(
+        whole_bundle, variants=["direct"], checkpoint=whole_bundle / "models" / "direct.pt", consistency=4
+    )
     assert type(transform.network).__name__ == "SpaceToDepthUNet"
-    assert (transform.inferer.seed, transform.inferer.consistency, transform.device) == (3, 4, torch.device("cpu"))
+    assert transform.inferer.consistency == 4
+    image = torch.rand(4, 32, 32, 3, generator=torch.Generator().manual_seed(0)) + 0.1
+    assert transform({"image": image})["t1ce_synthetic"].shape == (1, 32, 32, 3)
+
+
+@pytest.mark.parametrize("name", ["../inference", "$__import__('os')", "nothing"])
+def test_a_variant_that_is_not_there_is_refused(whole_bundle, name):
+    with bad_input(name):
+        synthesis(whole_bundle, variants=[name])
+
+
+def test_t1ce_alone_is_made_and_the_study_s_own_is_not_looked_at(whole_bundle):
+    transform = synthesis(whole_bundle)
+    image = torch.rand(4, 32, 32, 3, generator=torch.Generator().manual_seed(0)) + 0.1
+    found = transform({"image": image})["t1ce_synthetic"]
+    assert found.shape == (1, 32, 32, 3)
+    other = image.clone()
+    other[3] = 0
+    assert torch.equal(transform({"image": other})["t1ce_synthetic"], found)
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_nothing_is_made_without_flair_t1_or_t2(whole_bundle, missing):
+    """As in the segmenter's training, see `custom.segmentation.modality_dropout`."""
+    image = torch.rand(4, 32, 32, 3) + 0.1
+    image[missing] = 0
+    assert not synthesis(whole_bundle)({"image": image})["t1ce_synthetic"].any()
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from monai.bundle.utils import merge_kv
 import custom
 from custom.common.errors import BadInput
 from custom.sharing import allow_list, check_config
+from custom.synthesis.modality_unet import ModalityUNet
 from custom.synthesis.network import SpaceToDepthUNet
 
 SECTIONS = ("a", "b", "c", "d", "handlers", "sampler", "device", "amp", "seed", "bundle_root", "synth_bundle_root")
@@ -263,18 +264,20 @@ def check_section(bundle: Path, config: dict[str, Any]) -> None:
 
 
 def write_synthesizer(folder: Path) -> Path:
-    """Write a synthesizer's bundle with a small network, and return its folder."""
+    """Write a synthesizer's bundle with small networks and its variant direct, and return its folder."""
     root = folder / "recoseg_synth"
     (root / "configs").mkdir(parents=True)
     (root / "models").mkdir()
     shutil.copytree(Path(custom.__file__).parent, root / "custom", ignore=shutil.ignore_patterns("__pycache__"))
-    network = {"in_channels": 4, "out_channels": 1, "channels": [32], "num_res_blocks": 1}
-    torch.save(SpaceToDepthUNet(4, 1, [32], 1).state_dict(), root / "models" / "model.pt")
+    (root / "configs" / "variants").mkdir()
+    torch.save(ModalityUNet(13, [8]).state_dict(), root / "models" / "model.pt")
+    torch.save(SpaceToDepthUNet(4, 1, [32], 1).state_dict(), root / "models" / "direct.pt")
     (root / "configs" / "metadata.json").write_text('{"version": "0.0.0"}')
-    bundles = Path(custom.__file__).resolve().parents[1] / "bundles"
-    config = json.loads((bundles / "recoseg_synth" / "configs" / "inference.json").read_text())
-    config["network_def"].update(network)
-    (root / "configs" / "inference.json").write_text(json.dumps(config))
+    configs = Path(custom.__file__).resolve().parents[1] / "bundles" / "recoseg_synth" / "configs"
+    for name, channels in (("inference", [8]), ("variants/direct", [32])):
+        config = json.loads((configs / f"{name}.json").read_text())
+        config["network_def"]["channels"] = channels
+        (root / "configs" / f"{name}.json").write_text(json.dumps(config))
     return root
 
 

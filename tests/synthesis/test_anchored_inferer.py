@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from monai.networks.schedulers import DDPMScheduler
+from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
 
 from custom.preprocessing.anchor import NO_ANCHOR
 from custom.synthesis.anchored_inferer import AnchoredInferer
@@ -143,3 +143,12 @@ def test_a_study_of_nothing_but_the_target_is_refused():
 def test_another_target_is_refused():
     with bad_input("'adc'", "expected one of flair, t1, t2, t1ce"):
         synthesize(study(), noisy, target="adc")
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [DDPMScheduler(num_train_timesteps=1000, prediction_type="v_prediction"), RFlowScheduler(num_train_timesteps=1000)],
+)
+def test_a_network_that_predicts_something_else_than_the_image_is_refused(schedule):
+    with bad_input("noise_schedule", "clean image"):
+        AnchoredInferer(schedule)

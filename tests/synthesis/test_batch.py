@@ -71,6 +71,13 @@ def test_a_mask_in_the_batch_changes_nothing():
     assert all(torch.equal(target_with_mask[key], target[key]) for key in target)
 
 
+@pytest.mark.parametrize(("target", "channel"), [("flair", 0), ("t2", 2), ("t1ce", 3)])
+def test_the_image_to_compare_with_is_that_of_the_target(target, channel):
+    image = torch.rand(2, 4, 2, 2, 1)
+    _, found = prepare_synthesis_batch({"image": image, "brain": torch.ones(2, 1, 2, 2, 1)}, "cpu", target=target)
+    assert torch.equal(found[:, :1], image[:, channel : channel + 1])
+
+
 @pytest.mark.parametrize(("batch", "tumour"), [({}, 0), ({"label": torch.tensor([0, 1, 2, 4])}, 3)])
 def test_whole_studies_become_all_modalities_and_what_figures_need(batch, tumour):
     image = torch.rand(2, 4, 2, 2, 1, generator=torch.Generator().manual_seed(0))

@@ -122,3 +122,16 @@ def test_consistency_asks_for_a_network_that_predicts_the_image():
     schedule = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="epsilon")
     with bad_input("consistency is 4", "epsilon", "expected"):
         SynthesisInferer(schedule, consistency=4)
+
+
+def test_a_study_that_lacks_a_modality_is_refused():
+    schedule = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample")
+    study = volume(3).clone()
+    study[0, 1] = 0
+    with bad_input("found no t1", "expected flair, t1 and t2"):
+        SynthesisInferer(schedule, multiple=8)(study, synthesizer)
+
+
+def test_another_target_is_refused():
+    with bad_input("'flair'", "expected t1ce"):
+        SynthesisInferer(DDPMScheduler(num_train_timesteps=1000), target="flair")

@@ -11,7 +11,7 @@ from torch import nn
 
 from custom.synthesis.network import SpaceToDepthUNet
 
-TRAIN_JSON = Path(__file__).parents[2] / "bundles" / "recoseg_synth" / "configs" / "train.json"
+CONFIG = Path(__file__).parents[2] / "bundles" / "recoseg_synth" / "configs" / "variants" / "direct.json"
 
 
 MAX_BYTES = 25_000_000
@@ -84,7 +84,7 @@ def test_the_time_matters():
 
 
 def test_the_bundles_network_takes_no_more_than_its_weights_may():
-    network = ConfigParser({"network_def": ConfigParser.load_config_file(TRAIN_JSON)["network_def"]})
+    network = ConfigParser({"network_def": ConfigParser.load_config_file(CONFIG)["network_def"]})
     weights = network.get_parsed_content("network_def").state_dict().values()
     size = sum(tensor.numel() * tensor.element_size() for tensor in weights)
     assert all(tensor.dtype == torch.float32 for tensor in weights)

@@ -83,15 +83,16 @@ def test_outlines_of_two_masks_that_agree_both_show():
 def test_a_segmented_study_is_shown_with_both_masks(segmented):
     pictures = segmentation_pictures(segmented)
     assert all(picture.shape == (3, SHAPE[0] * SCALE, SHAPE[1] * SCALE) for picture in pictures.values())
-    # intensities from 0 to 0.8, the residual from 0 to 0.5
+    # intensities from 0 to 0.8, the residual from 0 to 0.5, the uptake from 0 to 1
     assert greys(pictures) == {
         "1_t1ce": 0.25,
         "2_t1ce_synthetic": 0.375,
         "3_residual": 0.5,
-        "4_flair_truth_blue_prediction_orange": 0.062,
+        "4_uptake": 0.35,
+        "5_flair_truth_blue_prediction_orange": 0.062,
     }
     assert colours(pictures["1_t1ce"]) == {(0.25, 0.25, 0.25)}
-    assert colours(pictures["4_flair_truth_blue_prediction_orange"]) == {(0.062, 0.062, 0.062), PREDICTION, TRUTH}
+    assert colours(pictures["5_flair_truth_blue_prediction_orange"]) == {(0.062, 0.062, 0.062), PREDICTION, TRUTH}
 
 
 def test_several_classes_are_shown_as_one(segmented):
@@ -107,8 +108,8 @@ def test_a_synthesized_study_is_shown_with_residual_and_inputs(synthesized, samp
         synthesized["pred"] = torch.cat([synthesized["pred"], torch.ones(1, *SHAPE)])
     pictures = synthesis_pictures(synthesized)
     assert greys(pictures) == {
-        "1_t1ce": 0.5,
-        "2_t1ce_synthetic": 0.375,
+        "1_real": 0.5,
+        "2_synthetic": 0.375,
         "3_residual": 0.2,
         "4_flair": 0.125,
         "5_t1": 0.25,
