@@ -3,16 +3,17 @@
     PYTHONPATH=. .venv/bin/python benchmarks/volumes.py pack PACK DATASET_DIR ... --datalists LIST.json,...
     PYTHONPATH=. .venv/bin/python benchmarks/volumes.py synthesizer PACK MODEL.pt [--seconds 200] [--half 0]
     PYTHONPATH=. .venv/bin/python benchmarks/volumes.py segmenter PACK MODEL.pt [--synthesizers A.pt,B.pt]
-        [--seconds 260] [--half 0] [--seed 0]
+        [--extra uptake] [--seconds 260] [--half 0] [--labels 0] [--seed 0]
     PYTHONPATH=. .venv/bin/python benchmarks/volumes.py quality DATASET_DIR MODEL.pt --datalist benchmarks/complete.json
 
 A pack holds the studies of the lists' training sections on the grid of `custom.preprocessing.slices.StudyToSlicesd` at
 1.5 mm, in 7 bits, cut to the brain and compressed: about 0.8 MB for a study with four modalities. All of it lies in the
 GPU's memory during the training, which prepares its batches there. Needs nothing but PyTorch, MONAI and this package.
 
-``half`` 1 or 2 trains on every other study and prints Dice, or PSNR, of the others. A segmenter given the synthesizers
-of both halves gets the uptake map as a fifth channel, of each study from the synthesizer that has not seen it.
-Weights are the moving average, as float16.
+``half`` 1 or 2 trains on every other study and prints Dice, or PSNR, of the others. ``labels`` trains on that many
+complete studies, drawn with ``seed``, and on no partial ones, and prints Dice of those that remain after the first 20.
+``extra`` is a fifth channel: "uptake", which needs the synthesizers of both halves, and of each study comes from the
+one that has not seen it; "difference", T1ce - T1; or "none". Weights are the moving average, as float16.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from custom.synthesis.modality_unet import ModalityUNet
 
 LEVELS = 127  # of the intensities in a pack
 SPACING, SIZE = 1.5, 160
+LABELLED = 20  # studies that few labels are drawn from; the others measure
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SCHEDULE = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample")
 Study = dict[str, Any]
@@ -244,8 +246,10 @@ def segmenter(
     pack: str,
     model: str,
     synthesizers: Sequence[str] = (),
+    extra: str = "none",
     seconds: float = 260,
     half: int = 0,
+    labels: int = 0,
     seed: int = 0,
     batch: int = 4,
     partial_share: float = 0.25,
@@ -257,7 +261,7 @@ def segmenter(
     studies = unpack(pack)
     complete = [study for study in studies if study["image"].flatten(1).any(dim=1).all()]
     partial = [study for study in studies if not study["image"].flatten(1).any(dim=1).all()]
-    if synthesizers:
+    if extra == "uptake":
         for part, file in zip((2, 1), synthesizers, strict=True):  # the first one was trained on half 1
             network = load(synthesizer_network(channels), file)
             for study in split(complete, part)[0]:
@@ -265,9 +269,16 @@ def segmenter(
                 brain = image.any(dim=0, keepdim=True).float()
                 uptake = uptake_map(image[3:], synthesize(network, image), brain, sigma=2 / SPACING) / UPTAKE_TOP
                 study["image"] = torch.cat([study["image"], uptake.clamp(0, 1).half()])
+    if extra == "difference":
+        for study in complete:
+            study["image"] = torch.cat([study["image"], study["image"][3:] - study["image"][1:2]])
+    if extra != "none":
         for study in partial:
             study["image"] = torch.cat([study["image"], torch.zeros_like(study["image"][:1])])
     own, others = split(complete, half)
+    if labels:
+        random.Random(seed).shuffle(own)
+        own, others, partial = own[:labels], own[LABELLED:], []
     torch.manual_seed(seed)
     random.seed(seed)
     prepare = PrepareVolumeBatch(patch)

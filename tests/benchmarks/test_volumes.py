@@ -52,7 +52,7 @@ def test_both_networks_are_trained_from_a_pack(packed, tmp_path, capsys):
         volumes.synthesizer(str(packed), file, half=half, **small)
     assert capsys.readouterr().out.count("PSNR") == 2
     model = str(tmp_path / "segmenter.pt")
-    volumes.segmenter(str(packed), model, halves, half=1, filters=(4, 8, 8, 8, 8), **small)
+    volumes.segmenter(str(packed), model, halves, extra="uptake", half=1, filters=(4, 8, 8, 8, 8), **small)
     assert "mean Dice of whole tumour, core, enhancing tumour: [" in capsys.readouterr().out
     weights = torch.load(model, weights_only=True)
     assert {weight.dtype for weight in weights.values()} == {torch.float16}
