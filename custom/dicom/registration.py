@@ -72,14 +72,8 @@ def load_on_one_grid(study: DicomStudy, modalities: Sequence[str]) -> MetaTensor
             move = _size(transform)
         volumes.append(torch.from_numpy(itk.array_from_image(image)).permute(2, 1, 0))
         moves.append(move)
-    affine = orientation_ras_lps(_affine(fixed))
-    meta = {
-        "filename_or_obj": str(reference.files[0]),
-        "original_affine": affine,
-        "space": SpaceKeys.RAS,
-        MOVES: torch.tensor(moves, dtype=torch.float32),
-    }
-    return MetaTensor(torch.stack(volumes), affine=torch.from_numpy(affine), meta=meta)
+    meta = {**_meta(reference, fixed), MOVES: torch.tensor(moves, dtype=torch.float32)}
+    return MetaTensor(torch.stack(volumes), affine=torch.from_numpy(_ras(fixed)), meta=meta)
 
 
 def register(fixed: Any, moving: Any, same_frame: bool) -> Any:
@@ -100,13 +94,13 @@ def register(fixed: Any, moving: Any, same_frame: bool) -> Any:
 
 def _read_brain(series: Series) -> Any:
     """Return the voxels of a series as an ITK image, once it is sure that they are a brain without skull."""
-    image = read_series(series)
+    image = _read(series)
     voxels = itk.array_view_from_image(image)
     voxels[:] = with_zero_background(voxels, series.affine, f"Series {series.name}")
     return image
 
 
-def read_series(series: Series) -> Any:
+def _read(series: Series) -> Any:
     """Return the voxels of a series as an ITK image, float32, as they are in the files.
 
     MONAI's `ITKReader` takes a folder of DICOM, not the files of one series in several folders.
@@ -119,6 +113,26 @@ def read_series(series: Series) -> Any:
             f"Series {series.name} at {series.files[0].parent} cannot be read and may be cut short or damaged, "
             "expected complete DICOM files."
         ) from error
+
+
+def load_series(series: Series) -> MetaTensor:
+    """Return the voxels of a series, float32 (1, columns, rows, slices), as they are in the files.
+
+    Raises:
+        BadInput: a file cannot be read.
+    """
+    image = _read(series)
+    voxels = torch.from_numpy(itk.array_from_image(image)).permute(2, 1, 0)
+    return MetaTensor(voxels[None], affine=torch.from_numpy(_ras(image)), meta=_meta(series, image))
+
+
+def _ras(image: Any) -> np.ndarray:
+    return orientation_ras_lps(_affine(image))
+
+
+def _meta(series: Series, image: Any) -> dict[str, Any]:
+    """Return what the maps of a study need to know of the series whose grid they are on."""
+    return {"filename_or_obj": str(series.files[0]), "original_affine": _ras(image), "space": SpaceKeys.RAS}
 
 
 def _with_preamble(file: Path, folder: Path) -> Path:

@@ -55,12 +55,16 @@ class DicomStudy:
         """Return what was taken, why, how it came to the grid of the reference, and what was left; no paths, no names.
 
         Args:
-            moves: (modalities, 2), millimetres and degrees, as `custom.dicom.registration.load_on_one_grid` gives them.
+            moves: (modalities, 2), millimetres and degrees, as `custom.dicom.registration.load_on_one_grid` gives them;
+                None for a raw study, whose transforms its run report has.
         """
         inputs = {}
-        for (modality, series), (millimetres, degrees) in zip(self.series.items(), moves.tolist(), strict=True):
+        each = [(0.0, 0.0)] * len(self.series) if moves is None else moves.tolist()
+        for (modality, series), (millimetres, degrees) in zip(self.series.items(), each, strict=True):
             grid = "not resampled"
-            if not series.has_grid_of(self.reference):
+            if moves is None:
+                grid = "registered, and resampled to the atlas"
+            elif not series.has_grid_of(self.reference):
                 grid = (
                     f"resampled to the grid of series {self.reference.name}, "
                     f"after a move of {millimetres:.1f} mm and a turn of {degrees:.1f} degrees"

@@ -30,6 +30,7 @@ from custom.data.find import ImageSpec, find_study
 from custom.data.headers import read_header
 from custom.data.load import LoadStudyd
 from custom.inference.results_folder import edited
+from custom.preparation.to_scanner import scanner_images
 from custom.preprocessing.residual import RESIDUAL_TOP
 
 MAPS = ("seg", "prob", "t1ce_synthetic", "residual")
@@ -75,8 +76,13 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
     # what a DICOM file is called says nothing
     sources = {name: study.dicom.series[name].name if study.dicom else file.name for name, file in study.images.items()}
     names = [name for name in ("flair", "t1ce") if name in study.images] or list(study.images)[:1]
-    load: Any = LoadStudyd(channel_order=channel_order, modalities=names)
-    loaded = load({"image": study})["image"]
+    preparation = run.get("preparation", {})
+    if preparation.get("raw"):
+        brain: Any = LoadImage("NibabelReader", ensure_channel_first=True)(folder / run["outputs"]["brain"])
+        loaded = scanner_images(study, names, preparation, brain)
+    else:
+        load: Any = LoadStudyd(channel_order=channel_order, modalities=names)
+        loaded = load({"image": study})["image"]
     maps = {name: folder / run["outputs"][name] for name in MAPS if name in run["outputs"]}
     cut = _add_maps(dict(zip(names, loaded.split(1), strict=True)), maps)
     voxel_ml = voxel_mm3(cut.affine) / 1000

@@ -26,6 +26,8 @@ from custom.inference.results_folder import is_finished, relative_names, require
 
 logger = logging.getLogger(__name__)
 
+BRAIN = "brain"  # the map of a raw study that is a mask, but of no tumour
+
 
 class ResultsWriter:
     """Write ``<output_dir>/<id>/<id>_<map>.nii.gz`` for each map of a study, and ``<id>_run.json``.
@@ -126,20 +128,25 @@ class ResultsWriter:
         }
         for name, mask in masks.items():
             report["tumour_volume_ml" + name.removeprefix("seg")] = round(volume_ml(mask), 3)
+        preparation = json.loads(data.get("preparation", "{}"))
+        if preparation:
+            report["preparation"] = preparation
         if source.dicom:
-            report |= source.dicom.report(data["image"].meta[MOVES])
+            report |= source.dicom.report(data["image"].meta.get(MOVES))
         with folder_beside(folder) as temporary:
             files = {name: temporary / file for name, file in report["outputs"].items()}
-            dtypes = [np.uint8 if name in masks else np.float32 for name in maps]
+            dtypes = [np.uint8 if name in masks or name == BRAIN else np.float32 for name in maps]
             with ThreadPoolExecutor() as pool:  # compression, which is most of it, runs beside other threads
                 list(pool.map(save_map, maps.values(), files.values(), dtypes))
             report["outputs_sha256"] = {name: sha256(file) for name, file in files.items()}
-            if source.dicom and "seg" in maps:
+            # a raw study has its maps on the grid of one of its series, or in the atlas, where none has slices
+            grid = preparation.get("grid")
+            if source.dicom and "seg" in maps and grid != "atlas":
                 # not at the top: only a study in DICOM needs highdicom, which MONAI Label's older pydicom rules out
                 from custom.dicom.seg_writer import write_segmentation
 
                 report["dicom_seg"] = f"{study_id}_seg.dcm"
-                slices = source.dicom.reference.files
+                slices = (source.dicom.series[grid] if grid else source.dicom.reference).files
                 write_segmentation(maps["seg"], slices, temporary / report["dicom_seg"], self.origin["weights"])
             report["seconds"] = {
                 "read_and_prepare": round(self.read - self.started, 2),
@@ -157,7 +164,7 @@ class ResultsWriter:
         volume = f"tumour {report['tumour_volume_ml']:.1f} ml, " if "seg" in maps else ""
         logger.info("%s: %s%.1f s", study_id, volume, sum(report["seconds"].values()))
         if source.dicom:
-            for line in source.dicom.lines(data["image"].meta[MOVES]):
+            for line in source.dicom.lines(data["image"].meta.get(MOVES)):
                 logger.info("%s: %s", study_id, line)
         for modality, origin in report["modalities"].items():
             if origin != "found":

@@ -57,13 +57,13 @@ def find_brain(image: MetaTensor) -> MetaTensor:
         raise BadInput("An image has one value nearly everywhere, expected a T1 or T1ce of a head.")
     with torch.inference_mode():
         rough = _network("bbox_model.pt")(_normalized(small, low, high))[0, 1].numpy()
-        box = _box(_largest_piece(rough > 0.5), voxels.shape[2:])
+        box = _box(largest_piece(rough > 0.5), voxels.shape[2:])
         brain = _network("model.pt")(
             _normalized(interpolate(voxels[(..., *box)], BRAIN_SHAPE, mode="nearest-exact"), low, high)
         )[:, 1:]
         shape = [part.stop - part.start for part in box]
         fine = interpolate(brain, shape, mode="trilinear")[0, 0].numpy()
-    piece = ndimage.binary_fill_holes(_largest_piece(fine > 0.5))
+    piece = ndimage.binary_fill_holes(largest_piece(fine > 0.5))
     # outside the piece only what lies next to it is kept, which interpolation of the border needs
     near = ndimage.binary_dilation(piece, iterations=2)
     probability = np.zeros(voxels.shape[2:], np.float32)
@@ -92,7 +92,7 @@ def _normalized(voxels: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> 
     return DEVIATION * (scaled - scaled.mean()) / scaled.std() + MEAN
 
 
-def _largest_piece(mask: np.ndarray) -> np.ndarray:
+def largest_piece(mask: np.ndarray) -> np.ndarray:
     """Return the largest connected piece of a mask (H, W, D)."""
     labels, count = ndimage.label(mask)
     if count == 0:

@@ -15,7 +15,6 @@ from custom.common.grid import Grid
 # networks were trained in: 1 mm, the first axis to the patient's left, the second to the back, the third upwards.
 ATLAS = Grid((240, 240, 155), np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]]))
 FILE = Path(__file__).with_name("template.nii.gz")
-BRAIN_LEVEL = 40  # of the template, whose brains have a median of 100: from here on half of the studies have brain
 
 
 def load_template() -> MetaTensor:
