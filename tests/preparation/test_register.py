@@ -22,7 +22,12 @@ def blobs(affine: np.ndarray, gain: float = 1.0, shape: tuple[int, ...] = (48, 4
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     points = apply_affine(affine, grid)
     image = np.zeros(shape, np.float32)
-    for centre, radius, value in (((0, 0, 0), 38, 60), ((15, 5, 10), 14, 80), ((-12, -15, 0), 9, -40), ((5, 20, -15), 7, 90)):
+    for centre, radius, value in (
+        ((0, 0, 0), 38, 60),
+        ((15, 5, 10), 14, 80),
+        ((-12, -15, 0), 9, -40),
+        ((5, 20, -15), 7, 90),
+    ):
         image += value * np.clip(radius - np.linalg.norm(points - centre, axis=-1), 0, 4) / 4
     voxels = image if gain > 0 else np.where(image > 0, 200 - image, 0)  # another contrast, and no background
     return MetaTensor(voxels[None].astype(np.float32), affine=affine, meta={"space": "RAS"})

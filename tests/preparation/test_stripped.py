@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from custom.data.load import load_each_modality
 from custom.data.find import find_study
+from custom.data.load import load_each_modality
 from custom.preparation.stripped import is_stripped
 from tests.preparation.raw_studies import phantom, raw_phantom
 from tests.studies import BRATS_AFFINE, tiny_volumes
