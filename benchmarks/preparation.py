@@ -1,6 +1,6 @@
 """What the preparation of raw studies costs and how far off it is: complete studies made raw by known transforms.
 
-    python benchmarks/preparation.py DATASET DATALIST --output_dir DIR [--section testing] [--studies 4] [--segment true]
+    python benchmarks/preparation.py DATASET DATALIST --output_dir DIR [--studies 4] [--segment true]
 
 Each study gets a simulated skull and scalp, noise, a pose, motion between its series, and slices of up to 5 mm (see
 `custom.preparation.raw_phantom`). Then it is prepared as inference does it. Printed for each study, as JSON at the end:

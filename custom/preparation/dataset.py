@@ -120,9 +120,8 @@ def _prepare_one(study: Study, label: str | None, output_dir: Path) -> dict[str,
         save_picture(study_in_atlas, output_dir / PICTURES / f"{study.id}.png")
         check(figures, study_in_atlas.reference)
         mask = None if label is None else mask_in_atlas(load_mask(Path(label)), study_in_atlas, label)
-        _write(
-            study_in_atlas, mask, {"raw": True, **describe(study_in_atlas), "figures": figures}, study.id, output_dir
-        )
+        record = {"raw": True, **describe(study_in_atlas), "figures": figures}
+        _write(study_in_atlas, mask, record, study.id, output_dir)
     except BadInput as error:
         row |= {"status": REFUSED, "reason": str(error)}
     return {**row, "seconds": round(time.perf_counter() - started, 1)}
@@ -135,14 +134,12 @@ def mask_in_atlas(mask: MetaTensor, study: Prepared, name: str) -> MetaTensor:
         BadInput: it is on the grid of none of them.
     """
     grid = grid_of(mask)
-    for modality, other in study.grids.items():
-        if grid.is_that_of(other):
-            break
-    else:
+    drawn_on = next((name for name, other in study.grids.items() if grid.is_that_of(other)), None)
+    if drawn_on is None:
         raise BadInput(f"{name} is on another grid than each of the images, expected that of the one it was drawn on.")
     # each label by itself, so that an edge between 1 and 4 does not become 2
     shares = [
-        resample(MetaTensor((mask == value).float(), affine=mask.affine), ATLAS, study.transforms[modality]).as_tensor()
+        resample(MetaTensor((mask == value).float(), affine=mask.affine), ATLAS, study.transforms[drawn_on]).as_tensor()
         for value in (0, 1, 2, 4)
     ]
     shares[0] = shares[0] + (1 - sum(shares))  # outside the image nothing is marked
@@ -194,6 +191,6 @@ def _write_overview(output_dir: Path, rows: Sequence[Mapping[str, Any]]) -> None
 HEAD = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Prepared studies</title>'
     "<style>body{font:15px system-ui,sans-serif;margin:20px;background:#111;color:#eee}img{max-width:100%}</style>"
-    "</head><body><h1>Prepared studies</h1><p>A row for each modality. The patient's right is on the left. Rows that do "
-    "not show the same anatomy at the same place were registered wrongly.</p>"
+    "</head><body><h1>Prepared studies</h1><p>A row for each modality. The patient's right is on the left. Rows "
+    "that do not show the same anatomy at the same place were registered wrongly.</p>"
 )

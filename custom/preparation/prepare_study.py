@@ -32,7 +32,7 @@ RAW = ("auto", "true", "false")
 
 
 class PrepareStudyd(MapTransform):
-    """Replace a raw study under ``image`` by its prepared form, before anything is loaded; leave a prepared one as it is.
+    """Replace a raw study under ``image`` by its prepared form, before it is loaded; leave a prepared one as it is.
 
     ``data["image"]``, a `Study`, comes out as a `Study` of files in BraTS layout, in the atlas. ``data["preparation"]``
     is then a JSON text (text survives collating): whether the study was raw and why, the transforms, the grids, and the

@@ -17,24 +17,19 @@ pytestmark = pytest.mark.slow  # the first registration loads much of ITK
 CORNERS = np.array([[x, y, z] for x in (-40, 40) for y in (-40, 40) for z in (-40, 40)], float)
 
 
+SHAPES = (((0, 0, 0), 38, 60), ((15, 5, 10), 14, 80), ((-12, -15, 0), 9, -40), ((5, 20, -15), 7, 90))
+GRID = from_matvec(np.diag([-2.0, -2.0, 2.0]), [47, 47, -47])
+
+
 def blobs(affine: np.ndarray, gain: float = 1.0, shape: tuple[int, ...] = (48, 48, 48)) -> MetaTensor:
     """Return an image of the same soft shapes in space, whatever the grid."""
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     points = apply_affine(affine, grid)
     image = np.zeros(shape, np.float32)
-    for centre, radius, value in (
-        ((0, 0, 0), 38, 60),
-        ((15, 5, 10), 14, 80),
-        ((-12, -15, 0), 9, -40),
-        ((5, 20, -15), 7, 90),
-    ):
+    for centre, radius, value in SHAPES:
         image += value * np.clip(radius - np.linalg.norm(points - centre, axis=-1), 0, 4) / 4
     voxels = image if gain > 0 else np.where(image > 0, 200 - image, 0)  # another contrast, and no background
     return MetaTensor(voxels[None].astype(np.float32), affine=affine, meta={"space": "RAS"})
-
-
-def grid_2mm(turn: np.ndarray = np.eye(4)) -> np.ndarray:
-    return turn @ from_matvec(np.diag([-2.0, -2.0, 2.0]), [47, 47, -47])
 
 
 def error(found: np.ndarray, truth: np.ndarray) -> float:
@@ -46,8 +41,8 @@ MOVE = from_matvec(euler2mat(0.15, -0.1, 0.2), [6.0, -9.0, 4.0])
 
 @pytest.mark.parametrize("gain", [1.0, -1.0], ids=["same contrast", "other contrast"])
 def test_a_known_move_is_found_to_half_a_millimetre(gain):
-    fixed, moving = blobs(grid_2mm()), blobs(grid_2mm(), gain)
-    moving.affine = MOVE @ grid_2mm()
+    fixed, moving = blobs(GRID), blobs(GRID, gain)
+    moving.affine = MOVE @ GRID
     starts = starting_points(centre_of(fixed), centre_of(moving), 15)
     found, information = register(fixed, moving, starts)
     assert error(found, MOVE) < 0.5
@@ -55,7 +50,7 @@ def test_a_known_move_is_found_to_half_a_millimetre(gain):
 
 
 def test_a_mask_and_another_grid_do_not_move_the_result():
-    fixed = blobs(grid_2mm())
+    fixed = blobs(GRID)
     moving = blobs(from_matvec(np.diag([1.5, 2.5, 3.0]), [-48, -50, -48]), shape=(64, 40, 32))
     moving.affine = MOVE @ np.asarray(moving.affine)
     mask = (fixed > 0).float()
@@ -64,16 +59,16 @@ def test_a_mask_and_another_grid_do_not_move_the_result():
 
 
 def test_a_few_very_bright_voxels_do_not_spoil_it():
-    fixed, moving = blobs(grid_2mm()), blobs(grid_2mm())
+    fixed, moving = blobs(GRID), blobs(GRID)
     moving[0, 20:22, 20, 20] = 32767
-    moving.affine = MOVE @ grid_2mm()
+    moving.affine = MOVE @ GRID
     found, _ = register(fixed, moving, starting_points(centre_of(fixed), centre_of(fixed), 15))
     assert error(found, MOVE) < 0.5
 
 
 def test_images_without_overlap_are_refused_by_their_names():
-    fixed, moving = blobs(grid_2mm()), blobs(grid_2mm())
-    moving.affine = from_matvec(np.eye(3), [5000, 0, 0]) @ grid_2mm()
+    fixed, moving = blobs(GRID), blobs(GRID)
+    moving.affine = from_matvec(np.eye(3), [5000, 0, 0]) @ GRID
     with bad_input("flair", "t1ce", "expected images of one head"):
         register(fixed, moving, [np.eye(4)], names=("t1ce", "flair"))
 
