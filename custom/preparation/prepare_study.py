@@ -124,13 +124,12 @@ def write_prepared(study: Prepared, folder: Path, study_id: str, compressed: boo
 
 def save_image(image: MetaTensor, path: Path, dtype: type = np.int16) -> None:
     """Save an image (1, H, W, D), from 0 on, as a NIfTI file: of 16 bits with a slope, or a mask of 8 bits."""
+    voxels = image.as_tensor()[0].numpy()
+    slope = (float(voxels.max()) / np.iinfo(np.int16).max if dtype is np.int16 else 1.0) or 1.0
     # NIfTI's first axis is the fastest
-    voxels = np.asfortranarray(image.as_tensor()[0].numpy())
-    result = nib.Nifti1Image(voxels, np.asarray(image.affine))
-    result.set_data_dtype(dtype)
-    # without an offset, which nibabel would choose too, 0 stays 0
-    slope = float(voxels.max()) / np.iinfo(np.int16).max if dtype is np.int16 else 1.0
-    result.header.set_slope_inter(slope or 1.0, 0)
+    result = nib.Nifti1Image(np.asfortranarray(np.rint(voxels / slope), dtype), np.asarray(image.affine))
+    # nibabel writes these integers as they are. Left to itself it would choose an offset too, and 0 would not stay 0
+    result.header.set_slope_inter(slope, 0)
     result.header.set_xyzt_units("mm")
     result.set_sform(np.asarray(image.affine), code=2)  # as in BraTS: the sform alone, "aligned"
     result.set_qform(None, code=0)
