@@ -1,11 +1,11 @@
-# make demo, make test and make lint need nothing but Python 3.10 to 3.12: the environment is made on the first call.
+# make demo, make test and make lint only need Python 3.10 to 3.12: the environment is created on the first call.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo/demo_000
 RAW_DEMO := demo/raw_000
 
-# Packages are those of PyPI whose hashes are in the lock files. LOCKED=no takes the same versions without hashes, for a
-# pip that is given wheels from elsewhere, such as PyTorch's own for the CPU.
+# Packages come from PyPI, with the hashes in the lock files. LOCKED=no installs the versions of the requirements files
+# without hashes, for a pip that uses other wheels, such as PyTorch's own for the CPU.
 LOCKED ?= yes
 packages = $(if $(filter yes,$(LOCKED)),--require-hashes --requirement $(1).lock,--requirement $(1).txt)
 
@@ -53,10 +53,10 @@ demo-raw: $(RAW_DEMO)  ## the same of a study as a scanner makes it: with skull,
 test: .venv/developer  ## the whole test suite
 	$(BIN)/python -m pytest
 
-test-quick: .venv/developer  ## for whoever changes something: what needs no bundle's command line and no other program
+test-quick: .venv/developer  ## for development: without the bundles' command lines and other programs
 	$(BIN)/python -m pytest -m "not slow" --ignore tests/bundles --ignore tests/clients
 
-test-federated: .venv/federated  ## federated training in NVFlare's simulator; make test skips it where NVFlare is not there
+test-federated: .venv/federated  ## federated training in NVFlare's simulator; make test skips it without NVFlare
 	$(BIN)/python -m pytest tests/clients/federated
 
 test-monailabel: .venv/developer .clients/monailabel/made  ## both bundles in a MONAI Label server; 8 GB on disk
@@ -69,11 +69,12 @@ lint: .venv/developer  ## lint, format and types
 
 lock:  ## versions and hashes of all packages, after a change of requirements.txt or requirements-dev.txt; needs uv
 	uv pip compile requirements.txt --python-version 3.10 $(LOCK_OPTIONS) --output-file requirements.lock
-	uv pip compile requirements-dev.txt --python-version 3.11 $(LOCK_OPTIONS) --output-file requirements-dev.lock
+	uv pip compile requirements-dev.txt --constraint requirements.lock --python-version 3.10 $(LOCK_OPTIONS) \
+		--output-file requirements-dev.lock
 
-pack: .venv/developer  ## both bundles as zips, and beside them the packages they run with, as CycloneDX
+pack: .venv/developer  ## both bundles as zips, and a CycloneDX list of the packages that they need
 	$(BIN)/python -m custom pack --output_dir packed
 	$(BIN)/cyclonedx-py requirements requirements.lock --output-reproducible --output-file packed/packages.cdx.json
 
-clean:  ## remove what the targets above made
+clean:  ## remove the environments and the demo
 	rm -rf .venv .clients demo

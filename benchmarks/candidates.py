@@ -1,11 +1,11 @@
-"""Train variants of the synthesizer with one budget and score them on the held-out fold: PSNR and SSIM in the brain.
+"""Train variants of the synthesizer with the same budget and measure PSNR and SSIM in the brain on the held-out fold.
 
     PYTHONPATH=. .venv/bin/python benchmarks/candidates.py DATASET_DIR OUTPUT_DIR [VARIANT ...] [-- OPTION VALUE ...]
 
-Each VARIANT is a file of bundles/recoseg_synth/configs/variants (or several, joined by +); what stands after -- goes to
-the training's command line. Everything is scored on every fourth slice of the studies of fold 0 of
-benchmarks/brats2021.json: a thousand steps of all slices take a quarter of an hour a study. A variant that is there
-already is not trained again. Prints one JSON object a variant, then a Markdown table.
+Each VARIANT is a file of bundles/recoseg_synth/configs/variants (or several, joined by +); options after -- are passed
+to the training. Metrics are computed on every fourth slice of the studies in fold 0 of benchmarks/brats2021.json: a
+thousand steps on all slices take a quarter of an hour per study. Existing variants are not trained again. Prints one
+JSON object per variant, then a Markdown table.
 """
 
 import json

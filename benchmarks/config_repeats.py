@@ -1,9 +1,10 @@
-"""How many lines of the bundles' main configs repeat an earlier block.
+"""Number of lines in the bundles' main configs that repeat an earlier block.
 
 .venv/bin/python benchmarks/config_repeats.py
 
-Lines without a letter or a digit are passed over, white space and commas at the ends are stripped. A line repeats if it
-is part of six lines in a row that stand already further up in its config, or in one before it. Prints a Markdown table.
+Lines without a letter or a digit are skipped; white space and trailing commas are stripped. A line counts as repeated
+if it is part of six consecutive lines that occur earlier in the same config or in a previous one. Prints a Markdown
+table.
 """
 
 from __future__ import annotations

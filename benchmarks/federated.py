@@ -1,13 +1,14 @@
-"""Federated training against the same training at one hospital alone and on the pooled studies.
+"""Federated training compared with the same training at a single hospital and on the pooled studies.
 
 python benchmarks/federated.py BRATS2021_FOLDER OUTPUT_FOLDER [--rounds 6] [--steps 10]
 
-The twelve training studies outside fold 0 of benchmarks/brats2021.json are dealt, in the order of their names, to three
-hospitals of six, four and two; the two of fold 0 are nobody's, and every model is scored on them. The synthesizer is
-trained first and the segmenter on top of it, both with small networks, so that all fits on two CPU cores. Every model
-starts from the same random weights and takes ROUNDS x STEPS steps; for the federated one each hospital takes as many,
-and the weights are averaged after every STEPS. Alone and pooled train with the code of a hospital, without a server.
-Prints a JSON object a model, then a Markdown table. A model whose figures are in OUTPUT_FOLDER is not trained again.
+The twelve training studies outside fold 0 of benchmarks/brats2021.json are assigned, in the order of their names, to
+three hospitals with six, four and two studies; the two studies of fold 0 are held out and every model is evaluated on
+them. The synthesizer is trained first and then the segmenter that uses it, both with small networks that train on two
+CPU cores. Every model starts from the same random weights and takes ROUNDS x STEPS steps. In federated training each
+hospital takes as many, and the weights are averaged after every STEPS. The single-hospital and pooled trainings use the
+client's code without a server. Prints a JSON object per model, then a Markdown table. Models whose metrics are in
+OUTPUT_FOLDER are not trained again.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from custom.federated.client import make_client  # noqa: E402
 SIZES = {"north": 6, "south": 4, "west": 2}
 SMALL_NETWORKS = {"recoseg_synth": {"channels": [32, 64, 64]}, "recoseg_seg": {"filters": [8, 16, 32, 64, 128]}}
 FIGURES = {"recoseg_synth": ("psnr", "ssim"), "recoseg_seg": ("dice", "iou")}
-LEARNING_RATE = 1e-3  # higher than the bundles': there are few steps
+LEARNING_RATE = 1e-3  # higher than in the bundles, since there are few steps
 
 
 def deal(dataset: Path, folder: Path) -> dict[str, Path]:
-    """Link the studies into a folder for each hospital, one for all of them and one for those held out."""
+    """Link the studies into a folder per hospital, one for the pooled studies and one for those held out."""
     listed = json.loads((ROOT / "benchmarks" / "brats2021.json").read_text())["training"]
     training = sorted(entry["image"] for entry in listed if entry["fold"] != 0)
     studies = {"pooled": training, "held_out": [entry["image"] for entry in listed if entry["fold"] == 0]}
@@ -51,7 +52,7 @@ def deal(dataset: Path, folder: Path) -> dict[str, Path]:
 
 
 def copy_bundles(folder: Path) -> None:
-    """Copy both bundles with small networks, and random weights that are the same ones in every copy."""
+    """Copy both bundles with small networks and the same random weights in every copy."""
     for name, entries in SMALL_NETWORKS.items():
         bundle = folder / name
         shutil.copytree(ROOT / "bundles" / name, bundle, ignore=shutil.ignore_patterns("models", "runs", "eval"))
@@ -67,7 +68,7 @@ def copy_bundles(folder: Path) -> None:
 
 
 def train(bundle: Path, hospitals: dict[str, Path], folder: Path, rounds: int, steps: int) -> None:
-    """Train a bundle at one hospital or across several, and leave the result in its models/model.pt."""
+    """Train a bundle at one hospital or across several, and write the result to its models/model.pt."""
     model = bundle / "models" / "model.pt"
     options = {"learning_rate": LEARNING_RATE, "train#trainer#epoch_length": steps}
     if len(hospitals) > 1:
@@ -84,7 +85,7 @@ def train(bundle: Path, hospitals: dict[str, Path], folder: Path, rounds: int, s
 
 
 def train_and_score(folder: Path, hospitals: dict[str, Path], held_out: Path, rounds: int, steps: int) -> dict:
-    """Train the synthesizer, then the segmenter on it, and return the figures of both."""
+    """Train the synthesizer, then the segmenter that uses it, and return the metrics of both."""
     copy_bundles(folder)
     figures = {}
     for name, metrics in FIGURES.items():

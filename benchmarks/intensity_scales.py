@@ -1,12 +1,11 @@
-"""How alike the intensities of tissue become between patients, on each of some scales of intensity.
+"""Consistency of tissue intensities between patients on several intensity scales.
 
     PYTHONPATH=. .venv/bin/python benchmarks/intensity_scales.py DATASET_DIR DATALIST
 
 Reads the training studies of the datalist, on slices of 2 mm. For each modality and scale it prints, as JSON and as a
-Markdown table, how far the median and the 90th percentile of normal tissue (brain outside of whole tumour) differ
-between patients, as a standard deviation in units of the median patient's 10th to 90th percentile, and how many
-standard deviations the median of tumour lies above that of normal tissue (the mean difference over the root of both
-variances).
+Markdown table: the standard deviation between patients of the median and of the 90th percentile of normal tissue (brain
+outside the whole tumour), in units of the median patient's range from the 10th to the 90th percentile; and the contrast
+of tumour, as the mean difference of the medians of tumour and normal tissue over the root of the summed variances.
 """
 
 import json
@@ -24,19 +23,19 @@ from custom.preprocessing.slices import StudyToSlicesd
 
 
 def two_percentiles(inside: np.ndarray, upper: float) -> tuple[float, float]:
-    """Return where the scale starts and its unit: the 0.5th percentile, and from there to ``upper``."""
+    """Return offset and unit of the scale: the 0.5th percentile, and the range from there to ``upper``."""
     low, high = np.percentile(inside, (0.5, upper))
     return low, high - low
 
 
 def mean_and_deviation(inside: np.ndarray) -> tuple[float, float]:
-    """Return mean and standard deviation, percentiles 0.5 and 99.5 being the limits, as `ScaleIntensityInBraind`."""
+    """Return mean and standard deviation after clipping to percentiles 0.5 and 99.5, as `ScaleIntensityInBraind`."""
     clipped = inside.clip(*np.percentile(inside, (0.5, 99.5)))
     return clipped.mean(), clipped.std()
 
 
 def median_and_range(inside: np.ndarray) -> tuple[float, float]:
-    """Return the median and the range between the quartiles."""
+    """Return the median and the interquartile range."""
     low, middle, high = np.percentile(inside, (25, 50, 75))
     return middle, high - low
 
@@ -55,7 +54,7 @@ def main(dataset_dir: str, datalist: str) -> None:
     slices = StudyToSlicesd(label_key="label")
     slices.transforms = tuple(step for step in slices.transforms if not isinstance(step, ScaleIntensityInBraind))
     read = Compose([LoadStudyd(fill=True, **wanted), slices])
-    # of each modality and scale, of each patient: normal tissue's percentiles 10, 50 and 90, and tumour's median
+    # per modality, scale and patient: percentiles 10, 50 and 90 of normal tissue, and the median of tumour
     found: dict[str, dict[str, list[list[float]]]] = {name: {scale: [] for scale in SCALES} for name in MODALITIES}
     for study in map(read, studies):
         image, tumour = np.asarray(study["image"]), np.asarray(study["label"])[0] >= 0.5

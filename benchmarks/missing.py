@@ -2,9 +2,9 @@
 
     PYTHONPATH=. .venv/bin/python benchmarks/missing.py DATASET_DIR DATALIST [WEIGHTS ...]
 
-Each WEIGHTS is a model.pt of recoseg_seg, by default the bundle's own; the studies are the datalist's "testing". What
-lacks is taken away after reading (`custom.segmentation.modality_dropout.without`), which is what inference finds where
-a file is not there. Prints one JSON object and a Markdown table.
+Each WEIGHTS is a model.pt of recoseg_seg, by default the bundle's own; the studies are those in the datalist's
+"testing". Modalities are removed after loading (`custom.segmentation.modality_dropout.without`), which is equivalent to
+a missing file in inference. Prints one JSON object and a Markdown table.
 """
 
 import json

@@ -1,9 +1,8 @@
-"""A strip of pictures of one study and its results: FLAIR, T1ce, synthetic T1ce, residual, mask against truth.
+"""Figure of one study and its results: FLAIR, T1ce, synthetic T1ce, residual, mask and ground truth.
 
 python benchmarks/picture.py STUDY_FOLDER RESULTS_FOLDER PICTURE.png
 
-The slice is the one with the most tumour in the truth, never a chosen one. `benchmarks/figures.py` draws with the same
-functions.
+The slice is the one with the most tumour in the ground truth. `benchmarks/figures.py` uses the same functions.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from custom.preprocessing.residual import RESIDUAL_TOP  # noqa: E402
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-# an orange and a blue that nobody mistakes for each other; truth is dashed and drawn last, so that both show
+# orange and blue are easy to tell apart; truth is dashed and drawn last, so that both are visible
 MASK = {"colors": "#FF7F0E", "linewidths": 1.6}
 TRUTH = {"colors": "#00C8FF", "linewidths": 1.3, "linestyles": [(0, (2.5, 1.5))]}
 TITLES = {"flair": "FLAIR", "t1ce": "T1ce", "t1ce_synthetic": "synthetic T1ce", "residual": "residual"}

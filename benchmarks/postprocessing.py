@@ -1,10 +1,10 @@
-"""Choose the threshold and the smallest volume that is kept, on held-out training studies, never on test studies.
+"""Choose the threshold and the minimum volume of a component, on held-out training studies, not on test studies.
 
 .venv/bin/python benchmarks/postprocessing.py DATASET_DIR DATALIST WEIGHTS [--fold 0] [--variants unet2d]
 
-Prints Dice of the fold's studies for each threshold and volume: of all of them, and of those that are complete.
-DATALIST may be the datalist.json of a system that benchmarks/systems.py trained on few patients: the studies are then
-the other patients.
+Prints the mean Dice of the fold's studies for each threshold and volume: of all studies, and of those with all
+modalities. DATALIST may be the datalist.json of a system that benchmarks/systems.py trained on few patients: the
+studies are then those of the other patients.
 """
 
 from __future__ import annotations

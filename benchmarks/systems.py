@@ -1,14 +1,14 @@
-"""Train systems with one budget on the same patients and evaluate them on the test studies.
+"""Train systems with the same budget on the same patients and evaluate them on the test studies.
 
 .venv/bin/python benchmarks/systems.py DATASET_DIR OUTPUT_DIR SYSTEM ... [--patients 14] [--epochs 4] [--slices 8000]
     [--seed 0] [--amp false] [--cross_fitted "['runs/half_0/model_final.pt', 'runs/half_1/model_final.pt']"]
 
-Each SYSTEM is a file of bundles/recoseg_seg/configs/variants, several joined by +, or recoseg for none. --patients
-takes that many of the datalist's training studies, the first of a shuffled list, so that fewer are always among more;
---seed shuffles it otherwise; mean_teacher gets the others without their masks. --cross_fitted is what train.json takes:
-weights of synthesizers that residuals for training come from. What is there already is not done again.
-Each system's folder gets model_final.pt, the minutes that its training took, and an evaluation's metrics.json, of which
-benchmarks/table.py makes tables, and its maps, of which benchmarks/figures.py makes pictures.
+Each SYSTEM is a file of bundles/recoseg_seg/configs/variants, several joined by +, or recoseg for none. --patients is
+the number of the datalist's training studies that are used: the first of a list shuffled with --seed, so that a smaller
+set is contained in a larger one. mean_teacher gets the others without masks. --cross_fitted is passed to train.json:
+weights of the synthesizers for the training residuals. Existing results are not computed again.
+Each system's folder contains model_final.pt, the minutes that its training took, the evaluation's metrics.json, for
+benchmarks/table.py, and its maps, for benchmarks/figures.py.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from custom.common.modalities import MODALITIES  # noqa: E402
 
 BUNDLE = ROOT / "bundles" / "recoseg_seg"
 DATALIST = Path(__file__).with_name("brats2021.json")
-TRAINING_ONLY = ("fine_tune", "mean_teacher", "train_on_volumes")  # overlays that an evaluation has no use for
-VOLUME_WORTH = 100  # slices that a volume's two patches take as long as; found by running both
+TRAINING_ONLY = ("fine_tune", "mean_teacher", "train_on_volumes")  # overlays that evaluation does not use
+VOLUME_WORTH = 100  # number of slices that take as long as a volume's two patches, measured
 
 
 def main(
@@ -45,7 +45,7 @@ def main(
     amp: bool = True,
     cross_fitted: Sequence[str] = (),
 ) -> None:
-    """Train and evaluate ``systems``; print what each scored."""
+    """Train and evaluate ``systems``; print the metrics of each."""
     output = Path(output_dir).resolve()
     output.mkdir(parents=True, exist_ok=True)
     chosen = choose(json.loads(DATALIST.read_text()), patients, seed)
@@ -83,20 +83,20 @@ def choose(datalist: dict, patients: int, seed: int) -> dict:
 
 
 def without_mask(entry: dict) -> dict:
-    """Return a datalist's entry of a BraTS 2021 study as one that has images and no mask."""
+    """Return a datalist's entry of a BraTS 2021 study with images but without its mask."""
     study = entry["image"]
     return {"image": {modality: f"{study}/{study}_{modality}.nii.gz" for modality in MODALITIES}}
 
 
 def budget(system: str, slices: int) -> list[str]:
-    """Return the options that make an epoch see ``slices`` slices, or for volumes what takes as long."""
+    """Return the options for an epoch of ``slices`` slices, or of volumes that take the same time."""
     if "train_on_volumes" in system:
         return ["--slices_per_epoch", str(slices // VOLUME_WORTH)]
     return ["--slices_per_epoch", str(slices)]
 
 
 def run(config: str, system: str, folder: Path, options: list[str]) -> None:
-    """Run one of the bundle's configs with the overlays of ``system``, its messages in a file of the folder."""
+    """Run one of the bundle's configs with the overlays of ``system``, and write its output to a file in the folder."""
     names = [] if system == "recoseg" else system.split("+")
     if config == "evaluate":
         names = [name for name in names if name not in TRAINING_ONLY]

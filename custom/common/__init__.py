@@ -1,1 +1,1 @@
-"""Shared by all rooms: errors, atomic file writes, provenance, loading of weights."""
+"""Used by all other packages: errors, atomic file writes, provenance, loading of weights."""

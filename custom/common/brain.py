@@ -1,4 +1,4 @@
-"""Where the brain is in a skull-stripped image."""
+"""The brain mask of a skull-stripped image."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import torch
 
 
 def is_brain(image: torch.Tensor) -> torch.Tensor:
-    """Tell which voxels of a skull-stripped image (C, H, W, D) hold tissue: those that are not zero.
+    """Return the brain mask of a skull-stripped image (C, H, W, D), bool: the voxels that are not zero.
 
-    Resampling leaves some 1e-15 of a neighbour's intensity in voxels of air; a millionth of the maximum is nothing.
+    Below a millionth of the channel's maximum is zero: resampling leaves about 1e-15 of a neighbour's intensity in air.
     """
     magnitude = image.abs()
     return magnitude > 1e-6 * magnitude.amax(dim=(1, 2, 3), keepdim=True)

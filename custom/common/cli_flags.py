@@ -1,4 +1,4 @@
-"""Values from a command line: flags, choices and paths."""
+"""Parsing of command line values: flags, choices and paths."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def as_path(value: object, option: str) -> Path:
     """Return ``value`` as a path; fire, and thus `monai.bundle`, converts a name such as 20230101 to a number.
 
     Raises:
-        BadInput: the value is neither text nor a number, such as true for an option without a value.
+        BadInput: the value is neither text nor a number; an option without a value has the value true.
     """
     if isinstance(value, (str, PathLike)) and str(value):
         return Path(value).expanduser()

@@ -1,4 +1,4 @@
-"""The voxel grid of an image: where its voxels are in the patient, and how large they are."""
+"""The voxel grid of an image: shape and affine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-SAME_WITHIN = 1e-3  # of the smallest side of a voxel: more than rounding in a header, less than would move a voxel
+SAME_WITHIN = 1e-3  # tolerance relative to the smallest side of a voxel: above the rounding in a header
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +32,11 @@ class Grid:
         return float(np.abs(self.affine - other.affine).max())
 
     def is_that_of(self, other: Grid) -> bool:
-        """Return whether the voxels of both grids are as many and at the same places, but for rounding in a header."""
+        """Return whether both grids have the same shape and, within rounding in a header, the same affine."""
         return self.shape == other.shape and self.difference(other) <= SAME_WITHIN * other.spacing.min()
 
     def __eq__(self, other: object) -> bool:
-        """Return whether both are equal to the bit."""
+        """Return whether both are equal, to the bit."""
         return isinstance(other, Grid) and self.shape == other.shape and np.array_equal(self.affine, other.affine)
 
     def __hash__(self) -> int:
@@ -49,7 +49,7 @@ def grid_of(image: Any) -> Grid:
 
 
 def voxel_mm3(affine: Any) -> float:
-    """Return the volume in cubic millimetres of a voxel of a grid with this affine, (4, 4)."""
+    """Return the volume of a voxel in mm3, from an affine (4, 4)."""
     return abs(float(np.linalg.det(np.asarray(_on_cpu(affine), dtype=np.float64)[:3, :3])))
 
 
@@ -59,5 +59,5 @@ def volume_ml(mask: Any) -> float:
 
 
 def _on_cpu(affine: Any) -> Any:
-    # MONAI's `convert_to_numpy` does the same, but headers are read without the seconds that MONAI takes to import
+    # MONAI's `convert_to_numpy` does the same, but importing MONAI takes seconds, which reading headers avoids
     return affine.detach().cpu() if hasattr(affine, "detach") else affine

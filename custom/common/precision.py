@@ -1,4 +1,4 @@
-"""Which precision networks compute in: what the device is fast in."""
+"""The precision in which networks compute."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ def check_amp(amp: bool | str) -> bool | str:
 
 
 def autocast_dtype(device: str | torch.device, amp: bool | str = AUTO) -> torch.dtype | None:
-    """Return what networks on ``device`` are autocast to, or None for float32.
+    """Return the dtype for autocast on ``device``, or None for float32.
 
     Args:
-        device: where the networks run.
-        amp: "auto" takes bfloat16 where the device computes in it natively, else float16 on CUDA and float32 on a CPU,
-            where bfloat16 without instructions for it (avx512_bf16 or AMX) is many times slower than float32. True
-            takes PyTorch's own choice whatever the device is fast in: float16 on CUDA, bfloat16 on a CPU. False is
-            float32.
+        device: the networks' device.
+        amp: "auto" is bfloat16 if the device supports it natively, else float16 on CUDA and float32 on a CPU. On a CPU
+            without instructions for bfloat16 (avx512_bf16 or AMX), it is many times slower than float32. True is
+            PyTorch's default: float16 on CUDA, bfloat16 on a CPU. False is float32.
     """
     amp = check_amp(amp)
     kind = torch.device(device).type
@@ -41,11 +40,11 @@ def autocast_dtype(device: str | torch.device, amp: bool | str = AUTO) -> torch.
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if kind == "cpu":
         return torch.bfloat16 if _cpu_has_bfloat16() else None
-    return None  # on any other device nothing of this has been tried
+    return None  # other devices are not tested
 
 
 def computing_precision(device: str | torch.device, amp: bool | str = AUTO) -> str:
-    """Return the name of what networks on ``device`` compute in, such as "float32", for reports."""
+    """Return the name of the precision on ``device``, such as "float32", for reports."""
     return str(autocast_dtype(device, amp) or torch.float32).removeprefix("torch.")
 
 
@@ -55,7 +54,6 @@ def scales_gradients(device: str | torch.device, amp: bool | str = AUTO) -> bool
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Return whether the CPU has instructions for bfloat16, as PyTorch tells."""
-    # torch.cpu's functions begin with an underscore, but there are no public ones, and `torch.backends.cpu` names no
-    # more than AVX-512
+    """Return whether the CPU has instructions for bfloat16, according to PyTorch."""
+    # There are no public functions for this in PyTorch: `torch.backends.cpu` reports AVX-512, but not its extensions.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

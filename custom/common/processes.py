@@ -1,4 +1,4 @@
-"""Sharing one list of studies between several processes, as started by torchrun."""
+"""Distribution of studies over several processes, as started by torchrun."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Item = TypeVar("Item")
 
 
 def join() -> None:
-    """Join the other processes of a ``torchrun``, where this is one of them; each has its own GPU, if there are enough.
+    """Join the process group if this process was started by ``torchrun``; each uses its own GPU if there are enough.
 
-    A step of ``run`` and not of ``initialize``, at which MONAI does not find a bundle's custom/ from another folder.
+    This is a step of ``run``, not of ``initialize``: there, MONAI cannot import a bundle's custom/ from another folder.
     """
     if "LOCAL_RANK" not in os.environ or dist.is_initialized():
         return
@@ -32,16 +32,16 @@ def join() -> None:
 
 
 def leave() -> None:
-    """Part from the other processes, unless this one has done so."""
+    """Leave the process group, if this process is in one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def study_loader(dataset: Any) -> DataLoader:
-    """Return a loader of one study at a time, of several processes each its share: 0, N, 2N, ... to the first of N.
+    """Return a loader with one study per batch; of N processes, the first gets studies 0, N, 2N, ... and so on.
 
     Args:
-        dataset: the studies, the same ones in every process; none at all in a training that validates nothing.
+        dataset: the studies, the same in every process; empty in a training without validation.
 
     Raises:
         BadInput: there are fewer studies than processes; a process without a study would block the others.
@@ -62,7 +62,7 @@ def study_loader(dataset: Any) -> DataLoader:
 def in_order_of_processes(items: Sequence[Item]) -> list[Item]:
     """Return ``items``, one per study, in the order of the gathered results: those of the first process first.
 
-    >>> in_order_of_processes(["a", "b", "c"])  # of one process
+    >>> in_order_of_processes(["a", "b", "c"])  # with one process
     ['a', 'b', 'c']
     """
     processes = idist.get_world_size()

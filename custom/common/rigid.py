@@ -7,7 +7,7 @@ from typing import Any
 
 import itk
 
-SAMPLES = 0.25  # share of the voxels that the metric looks at: half the time, and as precise as all of them
+SAMPLES = 0.25  # share of the voxels that the metric samples: half the time, and as precise as all voxels
 
 
 def maximize_mutual_information(
@@ -50,7 +50,7 @@ def maximize_mutual_information(
         registration.SetShrinkFactorsPerDimension(level, shrink)
     registration.SetSmoothingSigmasPerLevel([size / 2 for size in levels_mm])
     registration.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    # ITK puts each of these samples a little beside its voxel, which keeps the pattern of two grids out of the metric
+    # ITK jitters these samples around their voxels, which avoids grid artifacts in the metric
     registration.SetMetricSamplingStrategy(itk.ImageRegistrationMethodv4Enums.MetricSamplingStrategy_REGULAR)
     registration.SetMetricSamplingPercentage(SAMPLES)
     registration.MetricSamplingReinitializeSeed(0)

@@ -1,4 +1,4 @@
-"""Whether the header of an image agrees with itself, and with the size of a head."""
+"""Checks of an image's geometry: whether its header is consistent and covers the size of a head."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import numpy as np
 from custom.common.errors import BadInput
 from custom.common.grid import Grid
 
-# Codes of NIfTI's xyzt_units for lengths, and how many mm each is; 0 is not given, which everybody takes as mm.
+# Codes of NIfTI's xyzt_units for lengths, and their size in mm; 0 means not given, which is read as mm.
 MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 UNITS = {1: "metres", 3: "micrometres"}
-SIZES_WITHIN = 0.01  # of a side of a voxel: rounding in one of the two places where a header has it
-EXTENT_MM = (50, 500)  # of an image along each axis: from a slab of some slices to more than a head coil holds
-SIDE_MM = (0.1, 15)  # of a voxel
+SIZES_WITHIN = 0.01  # tolerance of the voxel size, relative to it, for rounding in the header
+EXTENT_MM = (50, 500)  # extent of an image along each axis: from a slab of a few slices to the size of a head coil
+SIDE_MM = (0.1, 15)  # side of a voxel
 
 
 def nifti_affine(image: Any, path: Path) -> np.ndarray:
     """Return the affine of a NIfTI image, (4, 4) float64, from voxel indices to RAS coordinates in mm.
 
-    It is the sform, or the qform where there is no sform, as nibabel and most programs have it. MONAI's `NibabelReader`
-    puts the qform in its place if the sizes of voxels differ by rounding, even where there is none.
+    It is the sform, or the qform if there is no sform, as in nibabel and most programs. MONAI's `NibabelReader` uses
+    the qform if the voxel sizes differ by rounding, even if the qform is not set.
 
     Raises:
-        BadInput: the sizes of a voxel by its affine and by pixdim are not the same.
+        BadInput: the voxel sizes of the affine and of pixdim differ.
     """
     scale = MILLIMETRES.get(int(image.header["xyzt_units"]) & 7, 1.0)
     sides, stated = nib.affines.voxel_sizes(image.affine), np.abs(image.header.get_zooms()[:3])
     if np.abs(sides - stated).max() > SIZES_WITHIN * sides.min() > 0:
         raise BadInput(
             f"{path} has voxels of {_by(stated * scale)} mm by its pixdim but of {_by(sides * scale)} mm by its sform, "
-            "expected one size; it takes the program that wrote the file, or who knows the scan, to tell which is true."
+            "expected one size; check with the program that wrote the file which one is correct."
         )
     affine = np.array(image.affine, dtype=np.float64)
     affine[:3] *= scale
@@ -41,20 +41,20 @@ def nifti_affine(image: Any, path: Path) -> np.ndarray:
 
 
 def nifti_doubts(image: Any) -> str:
-    """Return what of the position of a NIfTI image is not sure, as the rest of a sentence; empty if nothing is."""
-    if np.linalg.det(image.affine) == 0:  # said by the caller
+    """Return what is ambiguous in the orientation of a NIfTI image, as the end of a sentence; empty if nothing is."""
+    if np.linalg.det(image.affine) == 0:  # reported by the caller
         return ""
     codes = int(image.header["sform_code"]), int(image.header["qform_code"])
     axes = "".join(nib.aff2axcodes(image.affine))
     if codes == (0, 0):
-        return f"neither an sform nor a qform: its axes are taken to run to {axes}, which may be the wrong way round"
+        return f"neither an sform nor a qform: its axes are assumed to run to {axes}, and left and right may be swapped"
     if all(codes) and axes != (other := "".join(nib.aff2axcodes(image.get_qform()))):
         return f"an sform whose axes run to {axes} and a qform whose axes run to {other}: the sform is used"
     return ""
 
 
 def require_size_of_head(grid: Grid, path: Path) -> None:
-    """Raise `BadInput` unless an image of a head can have this grid."""
+    """Raise `BadInput` unless the extent and voxel size are plausible for an image of a head."""
     extent = grid.spacing * grid.shape
     inside = [
         low <= value <= high

@@ -1,4 +1,4 @@
-"""A datalist: the JSON file that says which studies are for training, validation and testing."""
+"""A datalist: the JSON file that lists the studies for training, validation and testing."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from custom.data.names import modality_of
 
 SECTIONS = ("training", "validation", "testing")
 KEYS = ("image", "label", "fold", "patient", "id")
-# What people write in place of a section or a key, besides a letter more, less or other.
+# Frequent wrong names of sections, besides misspellings.
 MISTAKEN = {"train": "training", "val": "validation", "valid": "validation", "test": "testing"}
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One study of a dataset as it is listed, not yet looked for.
+    """One entry of a dataset, before its files are searched.
 
     Attributes:
-        image: where its images are, as `find_study` takes it.
-        label: its mask, None to look for one.
+        image: its images, in a form that `find_study` accepts.
+        label: its mask, None to search for one.
         section: "training", "validation" or "testing".
-        fold: the fold in which it is for validation, None if it is in none.
-        patient: whose it is, None if its id has to tell.
-        id: its name, None to take it from its folder or file.
+        fold: the fold in which it is used for validation, None for no fold.
+        patient: its patient, None to derive it from the id.
+        id: its name, None to derive it from its folder or file.
     """
 
     image: ImageSpec
@@ -46,16 +46,16 @@ def read_datalist(path: Path, folder: Path, sections: Sequence[str] = SECTIONS) 
     """Yield the studies in some sections of a datalist.
 
     MONAI's `load_decathlon_datalist` and `datafold_read` do not join the paths of a {modality: file} image with the
-    folder, and fail on a malformed entry with an error that names neither file nor entry.
+    folder, and their errors for a malformed entry name neither file nor entry.
 
     Args:
         path: the datalist, in JSON.
-        folder: the dataset's folder, in which all its paths are.
+        folder: the dataset's folder, to which all paths are relative.
         sections: the sections to read.
 
     Raises:
-        BadInput: the file is no datalist, an entry cannot be used, or a key is one letter beside a known one, which
-            would be ignored without a word otherwise.
+        BadInput: the file is not a datalist, an entry cannot be used, or a key is similar to a known one and would
+            otherwise be silently ignored.
     """
     require_target(path)
     if not path.is_file():
@@ -66,7 +66,7 @@ def read_datalist(path: Path, folder: Path, sections: Sequence[str] = SECTIONS) 
         raise BadInput(f"{path} is not valid JSON ({error}), expected a datalist.") from error
     if not isinstance(listed, dict) or not any(isinstance(listed.get(section), list) for section in sections):
         raise BadInput(f"{path} has no list of studies, expected one under {' or '.join(map(repr, sections))}.")
-    # MSD's "test" is a list of files without masks, which is left aside on purpose
+    # MSD's "test" is a list of files without masks, and is ignored on purpose
     studies = {key: value for key, value in listed.items() if isinstance(value, list) and _has_entries(value)}
     _require_known(studies, SECTIONS, f"{path} has the section")
     for section in sections:
@@ -82,7 +82,7 @@ def _has_entries(value: Sequence[Any]) -> bool:
 
 
 def _read_entry(entry: Any, section: str, path: Path, folder: Path) -> Listed:
-    """Return an entry of a datalist, once it can be used."""
+    """Return a valid entry of a datalist."""
     origin = f"{path} has the entry {entry!r} in {section!r}, which"
     if not isinstance(entry, dict) or not isinstance(entry.get("image"), (str, list, dict)):
         if isinstance(entry, dict):
@@ -110,7 +110,7 @@ def _read_entry(entry: Any, section: str, path: Path, folder: Path) -> Listed:
 
 
 def _joined(image: str | list[Any] | dict[str, Any], folder: Path, path: Path, origin: str) -> ImageSpec:
-    """Return the image of an entry as `find_study` takes it, its paths joined with the dataset's folder."""
+    """Return the image of an entry in a form that `find_study` accepts, with paths joined to the dataset's folder."""
     if isinstance(image, str):
         return folder / require_path_inside(image, origin)
     if isinstance(image, dict):
@@ -124,7 +124,7 @@ def _joined(image: str | list[Any] | dict[str, Any], folder: Path, path: Path, o
 
 
 def _require_known(found: Mapping[str, Any], known: Sequence[str], origin: str) -> None:
-    """Raise `BadInput` for a key that is nearly a known one; others, such as an age, are nobody's mistake."""
+    """Raise `BadInput` for a key that is similar to a known one; other keys, such as an age, are allowed."""
     for key in found:
         plain = "".join(letter for letter in key.lower() if letter.isalpha())
         meant = MISTAKEN.get(plain, "") if known is SECTIONS else ""

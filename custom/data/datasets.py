@@ -1,4 +1,4 @@
-"""Which studies a dataset holds."""
+"""The studies of a dataset."""
 
 from __future__ import annotations
 
@@ -46,34 +46,33 @@ def find_studies(
 ) -> list[dict[str, Any]]:
     """List the studies of one section of a dataset, each checked by its headers.
 
-    Without a datalist, "testing" and "all" are every study. Folds come from the datalist, or else patients are dealt
-    into ``folds`` folds, the same ones each time; a "validation" section in the datalist takes the place of folds.
+    Without a datalist, "testing" and "all" are every study. Folds come from the datalist; without folds there, patients
+    are assigned to ``folds`` folds, always in the same way. A "validation" section in the datalist replaces the folds.
 
     Args:
-        dataset_dir: a folder of study folders, BIDS among them, an MSD task's folder, or one study as `find_study`
-            takes it, which is what a folder with DICOM is.
+        dataset_dir: a folder of study folders (BIDS included), an MSD task's folder, or one study in a form that
+            `find_study` accepts. A folder with DICOM is one study.
         section: "training", "validation", "testing" or "all".
         datalist: a MONAI datalist (JSON) with paths inside ``dataset_dir``; an image is a study's folder, a 4-D
-            file, a list of files named after their modalities, or {modality: file}. An entry's "patient" says whose
-            study it is, where its id does not, and "id" what it is called.
-        fold: the fold for validation, from 0; None trains on every study and leaves validation empty.
+            file, a list of files named after their modalities, or {modality: file}. An entry's "id" names the study,
+            and its "patient" the patient, if that cannot be derived from the id.
+        fold: the fold for validation, from 0; with None all studies are for training and validation is empty.
         folds: number of folds, if they are not in the datalist.
         channel_order: modality of each channel of a 4-D file.
         modalities: the modalities that every study must have.
         optional: modalities that a study may have.
-        masks: "required" of every study, "optional", or "none" to leave them aside, read or not, right or wrong.
-        dicom_ids: what a DICOM study is called, see `custom.dicom.study.find_dicom`.
-        keep_broken: if there are other studies, also list one that cannot be used, with the reason under "error".
-        raw: unless it is "false", the images of a study may lie on different grids: `custom.preparation` brings them
-            together, or refuses them.
+        masks: "required" for every study, "optional", or "none" to ignore them.
+        dicom_ids: name of a DICOM study, see `custom.dicom.study.find_dicom`.
+        keep_broken: if there are several studies, also list those that cannot be used, with the reason under "error".
+        raw: unless it is "false", the images of a study may be on different grids: `custom.preparation` registers them.
 
     Returns:
-        Items for `LoadStudyd`, sorted by id: "id", "image" (a `Study`) and "label" (a path, absent if there is no
-        mask). Of a study that cannot be used "id" and "error", a sentence.
+        Items for `LoadStudyd`, sorted by id: "id", "image" (a `Study`) and "label" (a path, absent without a mask). A
+        study that cannot be used has "id" and "error", a sentence.
 
     Raises:
-        BadInput: nothing is found, the datalist or a study cannot be used, two studies have one id, a patient is in two
-            parts of the split, or the section cannot be made.
+        BadInput: no study is found, the datalist or a study cannot be used, two studies have one id, a patient is in
+            two parts of the split, or the section is empty.
     """
     if section not in (*SECTIONS, "all"):
         raise BadInput(f"The section {section!r} is not known, expected one of {', '.join((*SECTIONS, 'all'))}.")
@@ -102,7 +101,7 @@ def find_studies(
 
 
 def _broken(listed: Listed, error: BadInput) -> Study:
-    """Return a study that cannot be used, with the reason; of DICOM the folder's name may name the patient."""
+    """Return a study that cannot be used, with the reason; a DICOM folder's name is hashed: it may name the patient."""
     image = next(iter(listed.image.values()), "") if isinstance(listed.image, Mapping) else listed.image
     path = Path(str(image))
     name = listed.id or path.name.split(".")[0]
@@ -112,7 +111,7 @@ def _broken(listed: Listed, error: BadInput) -> Study:
 
 
 def _list_studies(dataset_dir: ImageSpec, datalist: FilePath | None) -> Iterator[Listed]:
-    """Yield every study of a dataset; those that no datalist places elsewhere are in "training" without a fold."""
+    """Yield every study of a dataset; without a datalist, all are in "training" without a fold."""
     if isinstance(dataset_dir, Mapping | Study):
         yield Listed(dataset_dir)
         return
@@ -121,7 +120,7 @@ def _list_studies(dataset_dir: ImageSpec, datalist: FilePath | None) -> Iterator
     folder = as_path(dataset_dir, "dataset_dir")
     require_target(folder)
     if not folder.exists():
-        # of 1e5 only the number is left
+        # fire has converted a name such as 1e5 to a number
         hint = "" if isinstance(dataset_dir, (str, os.PathLike)) else " (with ./ before a name that is a number)"
         raise BadInput(f"{folder} does not exist, expected a dataset's folder or one study{hint}.")
     if datalist is not None:
@@ -134,7 +133,7 @@ def _list_studies(dataset_dir: ImageSpec, datalist: FilePath | None) -> Iterator
 
 
 def _study_folders(dataset_dir: Path) -> list[Path]:
-    """Return the folders of the studies in a dataset's folder, which may itself be a study's."""
+    """Return the folders of the studies in a dataset's folder, which may itself be a study's folder."""
     folders = [dataset_dir]
     found: list[Path] = []
     others: list[Path] = []
@@ -156,41 +155,41 @@ def _study_folders(dataset_dir: Path) -> list[Path]:
     if not found:
         there = f" but {_some(others)}" if others else ""
         raise BadInput(
-            f"{dataset_dir} holds no study{there}, expected folders with one file per modality such as "
+            f"{dataset_dir} contains no study{there}, expected folders with one file per modality such as "
             "<id>/<id>_t1ce.nii.gz (BraTS), folders with one 4-D image each, a dataset.json that lists 4-D images "
             "(MSD), or DICOM files."
         )
     if others:
-        logger.warning("%s: no study, and not used: %s", dataset_dir, _some(others))
+        logger.warning("%s: not part of a study and ignored: %s", dataset_dir, _some(others))
     return found
 
 
 def _is_study(folder: Path) -> bool:
-    """Return whether a folder holds a modality's file or one 4-D image, other than masks and results."""
+    """Return whether a folder contains a file of a modality, or one 4-D image; masks do not count."""
     images = [file for file in image_files(folder) if modality_of(file) != "seg"]
     if any(map(modality_of, images)):
         return True
     try:
         return len(images) == 1 and read_header(images[0]).channels > 1
-    except BadInput:  # said of this study alone, when it is checked
+    except BadInput:  # reported when this study is checked
         return True
 
 
 def _unknown_images(folder: Path) -> list[Path]:
-    """Return the images in a folder that are no masks and no results of ours."""
+    """Return the images in a folder, except masks and results of this project."""
     if any(entry.name.endswith("_run.json") for entry in entries_of(folder)):
         return []
     return [file for file in image_files(folder) if modality_of(file) != "seg"]
 
 
 def _some(files: Sequence[Path], most: int = 10) -> str:
-    """Return the first of many files, as text."""
+    """Return the first ``most`` files and the number of the others, as text."""
     rest = [f"{len(files) - most} more"] if len(files) > most else []
     return ", ".join([*map(str, files[:most]), *rest])
 
 
 def _checked_item(study: Study, masks: str, keep_broken: bool, one_grid: bool) -> dict[str, Any]:
-    """Return a study as an item for `LoadStudyd`, once its headers have passed, or else with what is wrong with it."""
+    """Return a study as an item for `LoadStudyd` if its headers pass; else raise, or return it with the error."""
     try:
         if study.error:
             raise study.error

@@ -1,4 +1,4 @@
-"""The files of one study: which holds which modality, told by their names."""
+"""The files of one study, assigned to modalities by their names."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ def find_study(
     optional: Sequence[str] = (),
     dicom_ids: str = "hash",
 ) -> Study:
-    """Find the file of each modality of one study, by name; nothing is read, but of DICOM the headers.
+    """Find the file of each modality of one study by its name; only the headers of DICOM files are read.
 
-    Of several files of one modality the one is taken to which all was done that was done to the others, and more: the
-    one without skull of t1ce.nii.gz and t1ce_bet.nii.gz. A warning says so. Where a modality is missing that would be
-    taken, another names the images that were not used.
+    If a modality has several files, the one whose processing steps include those of all others is used, with a
+    warning: of t1ce.nii.gz and t1ce_bet.nii.gz the skull-stripped one. If an optional modality is missing, a warning
+    lists the images that are not used.
 
     Args:
-        image: a study's folder, which may be a subject's or session's in BIDS, one 4-D file, one modality's file with
-            the others beside it, or {modality: file}; a folder of DICOM and what else `custom.dicom.study.find_dicom`
-            takes; or a study that was found before.
-        label: the mask; None takes the study's own, if its folder has one.
+        image: a study's folder (in BIDS, a subject's or session's), one 4-D file, one modality's file with the others
+            beside it, or {modality: file}; DICOM in a form that `custom.dicom.study.find_dicom` accepts; or a study
+            that was found before.
+        label: the mask; None uses the mask in the study's folder, if there is one.
         channel_order: modality of each channel, used if the study is a 4-D file.
-        study_id: name of the study; None takes it from the folder or file.
-        modalities: the modalities to find.
-        optional: modalities to take too if they are there; any others are left aside.
-        dicom_ids: what a DICOM study without ``study_id`` is called, see `custom.dicom.study.find_dicom`.
+        study_id: name of the study; None derives it from the folder or file.
+        modalities: the required modalities.
+        optional: modalities that are used if present; all others are ignored.
+        dicom_ids: name of a DICOM study without ``study_id``, see `custom.dicom.study.find_dicom`.
 
     Returns:
         The study with ``modalities``, then those of ``optional`` that were found, in that order.
 
     Raises:
-        BadInput: a path does not exist or is no image, a link leads nowhere, a modality is missing or has two files
-            alike, a key is unknown, or the name is none that a file can have.
+        BadInput: a path does not exist or is not an image, a link is broken, a modality is missing or ambiguous, a key
+            is unknown, or the study's name is not valid as a file name.
     """
     if isinstance(image, Study):
         return _with_modalities(image, label, study_id, modalities, optional)
@@ -79,7 +79,7 @@ def find_study(
             raise BadInput(f"{path} does not exist, expected a study's folder, a 4-D image or one modality's image.")
         origin = f"The study {path}"
         name, files, volume = _look_around(path)
-        # An ambiguous mask is an error only where the caller did not say which one it is.
+        # An ambiguous mask is an error only if the caller did not specify one.
         wanted = {*modalities, *optional}
         found = _files_by_modality(files, wanted | {"seg"} if label is None else wanted, origin)
         mask = found.pop("seg", None)
@@ -107,10 +107,10 @@ def find_study(
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the images that lie in ``folder`` itself, by name, without hidden files such as macOS's ``._x.nii.gz``.
+    """Return the images directly in ``folder``, sorted by name, without hidden files such as macOS's ``._x.nii.gz``.
 
     Raises:
-        BadInput: the folder may not be read, or an image is a link that leads nowhere.
+        BadInput: the folder may not be read, or an image is a broken link.
     """
     images = [entry for entry in entries_of(folder) if entry.name.lower().endswith(FILE_SUFFIXES)]
     for image in images:
@@ -119,22 +119,22 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def _image_path(value: FilePath, option: str) -> Path:
-    """Return a path; MONAI Label passes an empty one for an image that it does not know.
+    """Return a path; MONAI Label passes an empty one for an unknown image.
 
     Raises:
-        BadInput: it is empty: an empty path would mean the working folder.
+        BadInput: it is empty, which would mean the working folder.
     """
     if not str(value):
-        raise BadInput("The path of the image is empty: there is no such image, expected a study's folder or image.")
+        raise BadInput("The path of the image is empty, so the image is unknown, expected a study's folder or image.")
     return as_path(value, option)
 
 
 def _with_modalities(
     study: Study, label: FilePath | None, study_id: str | None, modalities: Sequence[str], optional: Sequence[str]
 ) -> Study:
-    """Return a study that was found before, with those of its modalities that are asked for.
+    """Return a study that was found before, with the requested modalities only.
 
-    Where the mask is another one, the study is to be checked again.
+    With another mask, the study has to be checked again.
     """
     mask = study.label if label is None else as_path(label, "label")
     return replace(
@@ -149,7 +149,7 @@ def _with_modalities(
 def _dicom_in(
     image: FilePath | Mapping[str, FilePath], modalities: Sequence[str], optional: Sequence[str], dicom_ids: str
 ) -> DicomStudy | None:
-    """Return the study if ``image`` is DICOM, else None; a folder with other images in it is not."""
+    """Return the study if ``image`` is DICOM, else None; a folder that contains other images is not DICOM."""
     if isinstance(image, Mapping):
         paths = {modality: _image_path(file, str(modality)) for modality, file in image.items()}
         named = set(paths) <= set(MODALITIES) and any(map(holds_dicom, paths.values()))
@@ -161,14 +161,14 @@ def _dicom_in(
 
 
 def _look_around(path: Path) -> tuple[str, list[Path], Path | None]:
-    """Return a study's name, the images that may belong to it, and the one that is 4-D if its name has no modality."""
+    """Return a study's name, the images that may belong to it, and its 4-D image if there is one."""
     if path.is_dir():
         path = path if image_files(path) else anat_folder(path)
         files = image_files(path)
         images = [file for file in files if modality_of(file) != "seg"]
         is_volume = len(images) == 1 and modality_of(images[0]) is None
-        told = [read_name(file) for file in images]
-        bids = {one.study for one in told if one.modality and one.study.startswith("sub-")}
+        names = [read_name(file) for file in images]
+        bids = {one.study for one in names if one.modality and one.study.startswith("sub-")}
         return bids.pop() if len(bids) == 1 else folder_name(path), files, images[0] if is_volume else None
     require_image_file(path)
     name = study_name(path)
@@ -177,7 +177,7 @@ def _look_around(path: Path) -> tuple[str, list[Path], Path | None]:
 
 
 def _files_by_modality(files: Sequence[Path], wanted: set[str], origin: str) -> dict[str, Path]:
-    """Return modality (or "seg") -> its file among ``files``, for those ``wanted`` that have one."""
+    """Return modality (or "seg") -> its file among ``files``, for the ``wanted`` ones that have a file."""
     candidates: dict[str, list[Path]] = {}
     for file in files:
         modality = modality_of(file)
@@ -187,14 +187,14 @@ def _files_by_modality(files: Sequence[Path], wanted: set[str], origin: str) -> 
 
 
 def _furthest(alike: Sequence[Path], modality: str, origin: str) -> Path:
-    """Return the file to which all was done that was done to the others, and more."""
+    """Return the file whose processing steps include those of all others."""
     done = {file: read_name(file).done for file in alike}
     for file in alike:
         others = [other for other in alike if other != file]
         if all(done[file] > done[other] for other in others):
             if others:
                 logger.warning(
-                    "%s has several files for %s; taken: %s, which is %s; not used: %s",
+                    "%s has several files for %s; used: %s, which is %s; not used: %s",
                     *(origin, modality, file.name, " and ".join(sorted(done[file]))),
                     _names(others),
                 )
@@ -218,7 +218,7 @@ def _chosen(
     unused: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Return ``modalities``, then those of ``optional`` that were found, in that order."""
-    # where none is demanded, any of the optional ones will do
+    # if none is required, one of the optional ones is enough
     _require_modalities(found, modalities if modalities or set(found) & set(optional) else optional, origin, unused)
     return {modality: found[modality] for modality in (*modalities, *optional) if modality in found}
 
@@ -226,7 +226,7 @@ def _chosen(
 def _require_modalities(
     found: Mapping[str, Path], modalities: Sequence[str], origin: str, unused: Sequence[str]
 ) -> None:
-    """Raise `BadInput` that names every modality that is missing, what was found, and which names are looked for."""
+    """Raise `BadInput` if modalities are missing, with what was found and the file names that are expected."""
     missing = [modality for modality in modalities if modality not in found]
     if missing:
         there = (

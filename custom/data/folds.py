@@ -1,4 +1,4 @@
-"""Which studies of a dataset are for training, validation and testing."""
+"""The split of a dataset into training, validation and testing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from custom.data.study import Study
 
 logger = logging.getLogger(__name__)
 
-FOLD_SEED = 0  # fixed, so that a study that a model was trained on is never in that model's validation fold
+FOLD_SEED = 0  # fixed, so that a model's validation fold never contains one of its training studies
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One study of a dataset, with its place in the split: section of the datalist, and fold where one is given."""
+    """One study of a dataset, with its section of the datalist, and its fold if one is given."""
 
     study: Study
     section: str
@@ -26,20 +26,20 @@ class Entry:
 
     @property
     def patient(self) -> str:
-        """Whose study it is."""
+        """The patient of the study."""
         return self.study.patient
 
 
 def require_distinct(entries: Sequence[Entry], origin: object) -> None:
     """Raise `BadInput` if two studies have one id, or if one patient is in two sections or folds.
 
-    Two scans of one patient look alike: a model that was trained on one has as good as seen the other.
+    Scans of one patient are alike: testing on one after training on another would be too optimistic.
     """
     studies: dict[str, Study] = {}
     first: dict[str, Entry] = {}
     for entry in entries:
         study = entry.study
-        # results of ids that differ by case only would overwrite each other on a Mac or under Windows
+        # on macOS and Windows, results of ids that differ only in case would overwrite each other
         other = studies.setdefault(study.id.casefold(), study)
         if other is not study:
             raise BadInput(
@@ -57,14 +57,14 @@ def require_distinct(entries: Sequence[Entry], origin: object) -> None:
 def select(entries: Sequence[Entry], section: str, fold: int | None, folds: int, origin: object) -> list[Entry]:
     """Return the entries of a section, "training", "validation", "testing" or "all".
 
-    A "validation" section takes the place of folds. A warning names ids in two parts of the split that look as if they
-    were of one patient.
+    A "validation" section replaces the folds. A warning names similar ids in two parts of the split that may be of one
+    patient.
 
     Args:
         entries: every study of a dataset.
         section: the section.
-        fold: the fold for validation, from 0; None trains on every study and leaves validation empty.
-        folds: number of folds to deal patients into, if the entries are in none.
+        fold: the fold for validation, from 0; with None all studies are for training and validation is empty.
+        folds: number of folds that patients are assigned to, if the entries have none.
         origin: the dataset or datalist, for errors.
 
     Raises:
@@ -85,14 +85,14 @@ def select(entries: Sequence[Entry], section: str, fold: int | None, folds: int,
     patients = {name: {entry.patient for entry in part} for name, part in parts.items()}
     for group in shared_stems(patients) if section == "training" else []:
         logger.warning(
-            "%s has %s: if they are of one patient, say so with the key 'patient' in a datalist",
+            "%s has %s: if they are of one patient, state it with the key 'patient' in a datalist",
             *(origin, " and ".join(f"{patient} in {part}" for part, patient in group)),
         )
     return parts[section]
 
 
 def _held_out_patients(entries: Sequence[Entry], fold: int, folds: int, origin: object) -> set[str]:
-    """Return the patients in the validation fold: the datalist's fold, or one dealt here."""
+    """Return the patients in the validation fold, from the datalist or, if it has no folds, from a seeded split."""
     listed_folds = sorted({entry.fold for entry in entries if entry.fold is not None})
     if listed_folds:
         if fold not in listed_folds:
@@ -107,7 +107,7 @@ def _held_out_patients(entries: Sequence[Entry], fold: int, folds: int, origin: 
         )
     if fold not in range(folds):
         raise BadInput(f"The fold {fold} does not exist, expected 0 to {folds - 1}.")
-    # not at the top: MONAI takes seconds to import, and what is wrong with a dataset can be said before
+    # not at the top of the file: MONAI takes seconds to import, and errors in a dataset should not wait for it
     from monai.data import partition_dataset
 
     return set(partition_dataset(patients, num_partitions=folds, shuffle=True, seed=FOLD_SEED)[fold])

@@ -16,22 +16,22 @@ from custom.data.check_geometry import nifti_affine, nifti_doubts
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 FILE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd")
-COLOURS = np.dtype([(channel, np.uint8) for channel in "RGB"])  # as nibabel has them
-GZIP = b"\x1f\x8b"  # how every file that gzip wrote begins
-NIFTI = (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")  # and one of NIfTI 1 or 2
-# Where the text at the start of a file says that its voxels are. ITK opens whatever file is named there.
+COLOURS = np.dtype([(channel, np.uint8) for channel in "RGB"])  # as in nibabel
+GZIP = b"\x1f\x8b"  # first bytes of a gzip file
+NIFTI = (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")  # and of NIfTI 1 and 2
+# The entry of a header that names the file with the voxels. ITK opens any file that is named there.
 META_IMAGE_DATA = re.compile(rb"^[ \t]*ElementDataFile\s*[=:][ \t]*(.*?)\s*$", re.MULTILINE)
 NRRD_DATA = re.compile(rb"^data ?file\s*:[ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 HEADER_BYTES = 1_000_000
 
 
 class Header(NamedTuple):
-    """What is known of an image without reading its voxels.
+    """The header of an image.
 
     Attributes:
-        grid: where its voxels are.
+        grid: the voxel grid.
         channels: size of the fourth dimension, 1 for a 3-D image.
-        doubts: what of its place is not sure, see `custom.data.check_geometry.nifti_doubts`.
+        doubts: what is ambiguous in its orientation, see `custom.data.check_geometry.nifti_doubts`.
     """
 
     grid: Grid
@@ -40,11 +40,11 @@ class Header(NamedTuple):
 
 
 def read_header(path: Path) -> Header:
-    """Read grid and channels of an image, but no voxels.
+    """Read the grid and the number of channels of an image, without its voxels.
 
     Raises:
-        BadInput: the file does not exist, cannot be read, is of another kind than its name says, does not hold one real
-            number a voxel, is not 3-D or 4-D, contradicts itself, or its affine cannot be inverted.
+        BadInput: the file does not exist, cannot be read, does not match its suffix, does not contain one real number
+            per voxel, is not 3-D or 4-D, has an inconsistent header, or its affine cannot be inverted.
     """
     require_image_file(path)
     doubts = ""
@@ -56,10 +56,10 @@ def read_header(path: Path) -> Header:
             shape, affine = _itk_header(path)
     except BadInput:
         raise
-    except Exception as error:  # nibabel, gzip and ITK raise a dozen unrelated types for a broken file
+    except Exception as error:  # nibabel, gzip and ITK raise many unrelated types for a damaged file
         raise unreadable(path, error) from error
 
-    if shape[3:] == (1,):  # one volume, written as a series of one
+    if shape[3:] == (1,):  # a 4-D image of one volume
         shape = shape[:3]
     if len(shape) not in (3, 4) or 0 in shape:
         raise BadInput(f"{path} has the shape {shape}, expected a 3-D image, or a 4-D one with its modalities last.")
@@ -69,7 +69,7 @@ def read_header(path: Path) -> Header:
 
 
 def require_image_file(path: Path) -> None:
-    """Raise `BadInput` unless ``path`` is a file with the suffix of an image, and its voxels are in its folder."""
+    """Raise `BadInput` unless ``path`` is a file with the suffix of an image, with its voxels in the same folder."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise BadInput(f"{path} {found}, expected an image file.")
@@ -80,7 +80,7 @@ def require_image_file(path: Path) -> None:
 
 
 def _require_own_voxels(path: Path) -> None:
-    """Raise `BadInput` if the voxels are in another folder: in another patient's file, or one that is no image."""
+    """Raise `BadInput` if the voxels are in another folder: that file could be another patient's, or not an image."""
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
     if path.name.lower().endswith((".mha", ".mhd")):
@@ -90,22 +90,23 @@ def _require_own_voxels(path: Path) -> None:
     for name in (name.decode(errors="replace") for name in names):
         if name == ".." or re.search(r"[\\/:%]|^LIST|\s", name):
             raise BadInput(
-                f"{path} has its voxels in {name!r}, expected them in it, or in one file in the same folder."
+                f"{path} has its voxels in {name!r}, expected them in the file itself or in one file beside it."
             )
 
 
 def unreadable(path: Path, error: Exception) -> BadInput:
-    """Return the error for a file that its reader gave up on.
+    """Return the error for a file that its reader cannot read.
 
-    Only the kind of ``error`` is told: ITK's texts run over many lines and name a wrong reason for a file cut short.
+    The message contains only the type of ``error``: ITK's messages have many lines and a wrong reason for a truncated
+    file.
     """
     return BadInput(
-        f"{path} cannot be read ({type(error).__name__}) and may be cut short or damaged, expected a complete image."
+        f"{path} cannot be read ({type(error).__name__}) and may be truncated or damaged, expected a complete image."
     )
 
 
 def _require_compression_of_name(path: Path) -> None:
-    """Raise `BadInput` if a NIfTI file is compressed and its name says that it is not, or the other way round."""
+    """Raise `BadInput` unless a NIfTI file with the suffix .gz, and no other, is compressed."""
     with path.open("rb") as file:
         start = file.read(4)
     if path.name.lower().endswith(".gz"):
@@ -116,24 +117,24 @@ def _require_compression_of_name(path: Path) -> None:
 
 
 def _nifti_header(path: Path) -> tuple[tuple[int, ...], np.ndarray, str]:
-    """Return shape, affine, and what of its place is not sure."""
-    image: Any = nib.load(path)  # nibabel reads voxels only when asked for them
+    """Return shape, affine, and what is ambiguous in the orientation."""
+    image: Any = nib.load(path)  # nibabel reads voxels on access
     _require_real_numbers(path, image.get_data_dtype())
     shape = tuple(map(int, image.shape))
-    if len(shape) not in (3, 4):  # said by the caller; nibabel has no sizes for three axes
+    if len(shape) not in (3, 4):  # reported by the caller; nibabel has no voxel size for it
         return shape, np.eye(4), ""
     return shape, nifti_affine(image, path), nifti_doubts(image)
 
 
 def _require_real_numbers(path: Path, dtype: np.dtype) -> None:
-    """Raise `BadInput` for colours and complex numbers, of which MONAI's readers keep a part without a word."""
+    """Raise `BadInput` for colours and complex numbers, of which MONAI's readers silently drop a part."""
     if dtype.fields or dtype.kind == "c":
         found = "colours" if dtype.fields else "complex numbers"
-        raise BadInput(f"{path} holds {found}, expected one real number a voxel, such as the magnitude of the signal.")
+        raise BadInput(f"{path} contains {found}, expected one real number per voxel, such as the signal's magnitude.")
 
 
 def _itk_header(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
-    """Return shape and affine of a NRRD or MetaImage file, as MONAI's `ITKReader` does but without the voxels."""
+    """Return shape and affine of a NRRD or MetaImage file, as in MONAI's `ITKReader` but without reading the voxels."""
     image = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if image is None:
         raise ValueError("no reader knows this format")

@@ -1,4 +1,4 @@
-"""What the values of a mask mean: they changed from one edition of BraTS to the next."""
+"""Meaning of the values of a mask, which differs between the editions of BraTS."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from numpy.typing import ArrayLike
 
 from custom.common.errors import BadInput
 
-NECROSIS, OEDEMA, ENHANCING = 1, 2, 4  # the values in this project, those of BraTS 2017 to 2021
+NECROSIS, OEDEMA, ENHANCING = 1, 2, 4  # the values used in this project, as in BraTS 2017 to 2021
 
 # scheme -> value in a file -> value in this project
 SCHEMES: dict[str, dict[int, int]] = {
-    # tumour or not, as in studies with a mask of the whole tumour only
+    # masks of the whole tumour only
     "whole_tumour": {0: 0, 1: 1},
     # BraTS 2012 to 2016: necrosis, oedema, non-enhancing core, enhancing core (Menze et al. 2015, doi
     # 10.1109/TMI.2014.2377694); since 2017 necrosis and non-enhancing core are one (Bakas et al., arXiv 1811.02629)
@@ -26,9 +26,9 @@ SCHEMES: dict[str, dict[int, int]] = {
     "msd": {0: 0, 1: OEDEMA, 2: NECROSIS, 3: ENHANCING},
 }
 AUTO = "auto"
-# Where no scheme is named: what is tumour, and what enhances, is the same in every scheme without a 3 beside a 4.
+# If no scheme is given: whole tumour and enhancing tumour are the same in all schemes, unless a mask has both 3 and 4.
 AUTO_VALUES = {0: 0, 1: NECROSIS, 2: OEDEMA, 3: ENHANCING, 4: ENHANCING}
-WHOLE_WITHIN = 1e-3  # how far from a whole number a value may be: masks that were scaled or stored as float
+WHOLE_WITHIN = 1e-3  # tolerance from a whole number, for masks that were scaled or stored as float
 
 
 def check_scheme(scheme: str) -> str:
@@ -47,15 +47,15 @@ def read_labels(mask: ArrayLike, scheme: str, name: str) -> np.ndarray:
 
     Args:
         mask: of any shape, with the values of ``scheme``, to within 0.001.
-        scheme: a key of `SCHEMES`, or "auto". That takes 3 and 4 as enhancing, and 1 and 2 as BraTS has them (in MSD
-            they are the other way round); whole tumour is right in all schemes, but a mask with 3 and 4 needs one.
-        name: what the mask is called in messages.
+        scheme: a key of `SCHEMES`, or "auto": 3 and 4 are enhancing, 1 and 2 as in BraTS (MSD swaps them). With "auto"
+            the whole tumour is correct in all schemes, but a mask with both 3 and 4 is refused.
+        name: name of the mask in error messages.
 
     Returns:
         uint8 of the same shape.
 
     Raises:
-        BadInput: a value is not a whole number, the scheme lacks it, or "auto" cannot tell what it means.
+        BadInput: a value is not a whole number, not in the scheme, or ambiguous with "auto".
     """
     meanings = AUTO_VALUES if scheme == AUTO else SCHEMES[check_scheme(scheme)]
     voxels = np.asarray(mask)
@@ -69,10 +69,10 @@ def read_labels(mask: ArrayLike, scheme: str, name: str) -> np.ndarray:
     if not found <= set(meanings) or (scheme == AUTO and {3, 4} <= found):
         wrong = sorted(found - set(meanings))
         said = f"the value {wrong[0]}" if wrong else "the values 3 and 4"
-        advice = f"set label_scheme to {' or '.join(fitting)}" if fitting else "which no known label_scheme has"
+        advice = f"set label_scheme to {' or '.join(fitting)}" if fitting else "no known label_scheme has these values"
         raise BadInput(
             f"{name} has {said}, expected {', '.join(map(str, sorted(meanings)))} "
-            f"{'with no 3 beside a 4 ' if scheme == AUTO else ''}(label_scheme {scheme}); {advice}."
+            f"{'but not both 3 and 4 ' if scheme == AUTO else ''}(label_scheme {scheme}); {advice}."
         )
     translate = np.zeros(max(meanings) + 1, np.uint8)
     for value, meaning in meanings.items():

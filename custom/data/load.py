@@ -1,4 +1,4 @@
-"""A study's voxels as one tensor."""
+"""Loading of a study as one tensor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from custom.data.study import Study, check_study
 from custom.data.tell_modality import likely_order
 from custom.dicom.registration import load_on_one_grid, load_series
 
-# `LoadImage` sets up every reader there is, and one of them warns each time that it lacks NVIDIA's decoder for DICOM.
+# `LoadImage` creates every reader, and one of them warns each time if NVIDIA's decoder for DICOM is not installed.
 logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", "NvImgCodecPydicomReader")
 
@@ -33,15 +33,14 @@ logger = logging.getLogger(__name__)
 
 
 class LoadStudyd(MapTransform):
-    """Load a checked study as one multi-channel image, with its mask where one is given.
+    """Load a study as one multi-channel image, with its mask if one is given.
 
-    ``data["image"]`` goes in as a `Study`, which is taken as it is if it has been checked, or as `find_study` takes
-    it, and comes out as a float32 `MetaTensor` of shape (modalities, H, W, D), intensities as in the files, with the
-    affine and file name of `Study.reference`. Series of a DICOM study that lie on other grids are registered to that
-    one.
-    ``data["label"]``, if there and not None, is a path and comes out as a uint8 `MetaTensor` (1, H, W, D) with the
-    values of `custom.data.label_scheme`. ``data["id"]`` is set to the study's name unless it is there already.
-    ``data["modalities"]`` names what was found, ``data["look_like"]`` what that looks like, see
+    ``data["image"]`` is a `Study`, or anything else that `find_study` accepts; it is checked unless that was done
+    before. It is replaced by a float32 `MetaTensor` of shape (modalities, H, W, D), intensities as in the files, with
+    the affine and file name of `Study.reference`. DICOM series on other grids are registered to that one.
+    ``data["label"]``, if present and not None, is a path and is replaced by a uint8 `MetaTensor` (1, H, W, D) with the
+    values of `custom.data.label_scheme`. ``data["id"]`` is set to the study's name if it is missing.
+    ``data["modalities"]`` lists the modalities found, ``data["look_like"]`` those that the intensities suggest, see
     `custom.data.tell_modality.likely_order`.
     """
 
@@ -55,16 +54,16 @@ class LoadStudyd(MapTransform):
         fill: bool = False,
         label_scheme: str = AUTO,
     ) -> None:
-        """Set what is loaded.
+        """Create the transform.
 
         Args:
-            keys: where the study is found in ``data``, one key.
-            label_key: where the path of the mask is found in ``data``.
+            keys: key of the study in ``data``, one key.
+            label_key: key of the mask's path in ``data``.
             channel_order: modality of each channel of a 4-D file.
-            modalities: the modalities that are loaded and demanded, in the order of the channels that come out.
-            optional: modalities that are loaded too if they are there, as the channels after those.
-            fill: give a channel of zeros to each optional modality that is not there.
-            label_scheme: what the values of masks mean, see `custom.data.label_scheme.read_labels`.
+            modalities: the required modalities, in the order of the output's channels.
+            optional: modalities that are loaded if present, as the channels after those.
+            fill: add a channel of zeros for each optional modality that is missing.
+            label_scheme: meaning of the mask's values, see `custom.data.label_scheme.read_labels`.
         """
         super().__init__(keys)
         self.label_key = label_key
@@ -78,27 +77,27 @@ class LoadStudyd(MapTransform):
         """Load the study.
 
         Raises:
-            BadInput: the study cannot be found or does not pass `check_study`, a file is cut short, a modality is no
-                skull-stripped brain, see `custom.common.background.with_zero_background`, or the mask has other values
-                than its scheme.
+            BadInput: the study cannot be found or does not pass `check_study`, a file is truncated, an image is not
+                skull-stripped, see `custom.common.background.with_zero_background`, or the mask has values that are
+                not in its scheme.
         """
         loaded = dict(data)
         label = loaded.pop(self.label_key, None)
         for key in self.key_iterator(loaded):
             study = find_study(loaded[key], label, self.channel_order, loaded.get("id"), self.modalities, self.optional)
             if label is None:
-                study = replace(study, label=None)  # a mask that nobody asked for must not stop a segmentation
+                study = replace(study, label=None)  # an invalid mask must not stop a segmentation
             if study.grid is None:
                 study = check_study(study)
             loaded["id"] = study.id
-            loaded["modalities"] = " ".join(study.images)  # text, which survives collating
+            loaded["modalities"] = " ".join(study.images)  # text: collating keeps it unchanged
             loaded[key], loaded["look_like"] = self._load_modalities(study)
             if study.label is not None:
                 loaded[self.label_key] = load_mask(study.label, self.label_scheme)
         return loaded
 
     def _load_modalities(self, study: Study) -> tuple[MetaTensor, str]:
-        """Return the (modalities, H, W, D) float32 image of a study, and what its images look like."""
+        """Return the (modalities, H, W, D) float32 image of a study, and the result of `check_order`."""
         image = _load_files(study) if study.dicom is None else load_on_one_grid(study.dicom, list(study.images))
         look_like = check_order(study, image)
         if self.fill:
@@ -111,11 +110,11 @@ class LoadStudyd(MapTransform):
 
 
 def check_order(study: Study, image: MetaTensor) -> str:
-    """Return the modalities that a study's images look like, in one text, with a warning if they are named otherwise.
+    """Return the modalities that the intensities suggest, separated by blanks, with a warning if their names differ.
 
     Args:
         study: the study, with its grid.
-        image: (modalities, H, W, D), the images of ``study`` in their order.
+        image: (modalities, H, W, D), the images of ``study`` in the same order.
     """
     named = list(study.images)
     found, times = likely_order(image.as_tensor().numpy(), grid_of(image).spacing, named)
@@ -154,7 +153,7 @@ def load_mask(path: Path, label_scheme: str = AUTO) -> MetaTensor:
     """Return the (1, H, W, D) uint8 voxels of a mask: 0, 1 (necrotic core), 2 (oedema) and 4 (enhancing).
 
     Raises:
-        BadInput: the file cannot be read, or has other values than ``label_scheme``, see
+        BadInput: the file cannot be read, or has values that are not in ``label_scheme``, see
             `custom.data.label_scheme.read_labels`.
     """
     mask = _load_volumes(path)
@@ -177,7 +176,7 @@ def _load_files(study: Study) -> MetaTensor:
 
 
 def _load_volumes(path: Path) -> MetaTensor:
-    """Return the (channels, H, W, D) float32 voxels of one file, with the affine of `read_header`."""
+    """Return the (channels, H, W, D) float32 voxels of a file, with the affine of `read_header`."""
     affine = read_header(path).grid.affine
     try:
         image: Any = LoadImage(ensure_channel_first=True)(path)

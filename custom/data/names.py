@@ -1,4 +1,4 @@
-"""What the name of a file says: whose image it is, of which modality, and what was done to it."""
+"""Parsing of image file names: study, modality and processing steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from custom.data.bids import has_contrast_agent, study_id_in
 from custom.data.headers import FILE_SUFFIXES
 
-# Names that people use for a modality, as a file's name ends in them; for the sentence that says what is missing.
+# Usual endings of a file's name for each modality, for error messages about a missing one.
 FILE_NAMES = {
     "flair": ("flair", "t2f", "t2_flair"),
     "t1": ("t1", "t1n", "t1w", "t1_pre"),
@@ -17,10 +17,10 @@ FILE_NAMES = {
     "t1ce": ("t1ce", "t1c", "t1gd", "t1gad", "ct1", "t1_post", "ce-gadolinium_T1w"),
     "seg": ("seg", "label", "mask", "segm", "segmentation"),  # segm: the mask of BraTS20_Training_355
 }
-# The same as patterns, of names with _ in place of every separator, which may stand between the words or not.
+# The same as patterns, for names whose separators were replaced by _; separators between words are optional.
 _AGENT = "(?:ce|c|gd|gad|gado|gadolinium|km|contrast|enhanced|post(?:_*(?:contrast|gd|gad|c))?)"
 _PATTERNS = {
-    # first what looks like a tumour's mask and is not: that of the brain, and the tissues of FSL's FAST
+    # first, masks that are not of the tumour: of the brain, and of the tissues of FSL's FAST
     None: r"(?:bet|brain|skull|head|parenchyma|tissue|[wg]m|csf)_*(?:mask|label|segmentation|dseg)|bet_*seg",
     "flair": r"(?:t2w?_*)?flair|t2f",
     "t1ce": rf"t1w?_*{_AGENT}|(?:c|ce|gd|ce_+(?:gd|gad|gadolinium)_+)t1w?",
@@ -28,7 +28,7 @@ _PATTERNS = {
     "t2": r"t2w?",
     "seg": r"(?:(?:tumou?r|lesion)_*)?(?:seg|segm|segmentation|dseg|label|mask)",
 }
-# What was done to an image, behind the modality in its name.
+# Processing steps, which follow the modality in the name.
 _DONE = {
     "stripped": r"(?:hd_*)?bet|brain|(?:skull_*)?strip(?:ped)?|ss",
     "bias corrected": r"n4(?:_*corr(?:ected)?)?|bias(?:_*corr(?:ected)?)?|bfc",
@@ -36,7 +36,7 @@ _DONE = {
 }
 _END = re.compile(rf"(?:_+(?:{'|'.join(_DONE.values())}))*$", re.IGNORECASE)
 
-# What people call the sessions of one patient, in names of folders and at the end of ids.
+# Usual names of a patient's sessions, in folder names and at the end of ids.
 SESSION = (
     r"(?:ses|session|visit|time_?point|tp|day|week|month|year|fu|follow_?up)[-_]?\d[\dA-Za-z]*(?:-\d+)?"
     r"|baseline|follow_?up|pre_?op|post_?op"
@@ -44,12 +44,12 @@ SESSION = (
 
 
 class ImageName(NamedTuple):
-    """What the name of an image says.
+    """The parts of an image's file name.
 
     Attributes:
-        study: the study's name in it, empty if it has none.
-        modality: flair, t1, t2, t1ce, or "seg" for a mask; None if it says none of them.
-        done: what was done to the image, of "stripped", "bias corrected" and "registered".
+        study: the study's name, empty if the name contains none.
+        modality: flair, t1, t2, t1ce, or "seg" for a mask; None if the name contains none of them.
+        done: processing steps, of "stripped", "bias corrected" and "registered".
     """
 
     study: str
@@ -58,9 +58,9 @@ class ImageName(NamedTuple):
 
 
 def read_name(file: Path) -> ImageName:
-    """Read the name of an image, in any case; words are parted by ``_``, ``-``, ``.`` or blanks."""
+    """Parse the name of an image, in upper or lower case; words are separated by ``_``, ``-``, ``.`` or blanks."""
     stem = _stem(file)
-    plain = re.sub(r"[-.\s+]", "_", stem)  # as long as the stem
+    plain = re.sub(r"[-.\s+]", "_", stem)  # of the same length as the stem
     end = _END.search(plain)
     rest = plain[: end.start()] if end else plain
     for modality, pattern in _PATTERNS.items():
@@ -78,19 +78,19 @@ def read_name(file: Path) -> ImageName:
 
 
 def modality_of(file: Path) -> str | None:
-    """Return the modality (or "seg") that a file's name says, or None."""
+    """Return the modality (or "seg") in a file's name, or None."""
     return read_name(file).modality
 
 
 def study_name(file: Path) -> str:
-    """Return the study's name in a file's name, or that of its folder if the file is named after its modality only."""
+    """Return the study's name in a file's name, or the folder's name if the file is named after its modality only."""
     return read_name(file).study or folder_name(file.resolve().parent)
 
 
 def folder_name(folder: Path) -> str:
-    """Return a study's name by its folder; a folder named after a session says too little without the one it is in.
+    """Return a study's name from its folder; if the folder is named after a session, its parent's name is prepended.
 
-    So the scans in LUMIERE's ``Patient-001/week-000`` are Patient-001_week-000.
+    The scans in LUMIERE's ``Patient-001/week-000`` are named Patient-001_week-000.
     """
     folder = folder.resolve()
     return f"{folder.parent.name}_{folder.name}" if re.fullmatch(SESSION, folder.name, re.IGNORECASE) else folder.name

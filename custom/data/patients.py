@@ -1,4 +1,4 @@
-"""Who is the patient: two scans of one look alike, and must not be on both sides of a split."""
+"""The patient of a study: scans of one patient are alike and must be in the same part of a split."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from custom.data.names import SESSION
 
-# Ids of public data sets that number the scans of a patient; the group is the patient.
+# Ids of public datasets that number the scans of a patient; the group is the patient.
 SCHEMES = (
     r"(BraTS-[A-Z]+(?:-RT)?-\d+)-\d+",  # BraTS 2023 to 2025: BraTS-GLI-00005-100
     r"(UPENN-GBM-\d+)_\d+",  # UPENN-GBM-00001_11 and _21
@@ -16,12 +16,12 @@ SCHEMES = (
     r"(brats_(?:2013|tcia)_pat\w*?\d+)_\d+",  # BraTS 2015: brats_tcia_pat105_0001
     r"(TCGA-\w\w-\w{4})[-_.].+",  # TCGA-02-0003_1997.06.08
     rf"(.+?)[-_.](?:{SESSION})",  # BIDS' sub-01_ses-02, LUMIERE's Patient-001_week-000, PatientID_0003_Timepoint_1
-    r"(.+?)[-_.](?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d",  # any id with a date behind it
+    r"(.+?)[-_.](?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d",  # any id followed by a date
 )
 
 
 def patient_of(study_id: str) -> str:
-    """Return the patient that a study's id tells, by the ids of public data sets, or else the id itself."""
+    """Return the patient in a study's id, by the id schemes of public datasets, or else the id itself."""
     for scheme in SCHEMES:
         if match := re.fullmatch(scheme, study_id, re.IGNORECASE):
             return match[1]
@@ -29,16 +29,16 @@ def patient_of(study_id: str) -> str:
 
 
 def shared_stems(parts: Mapping[str, Iterable[str]]) -> list[list[tuple[str, str]]]:
-    """Return patients of two parts of a split whose names could be two scans of one: p07_1 and p07_2, p07a and p07b.
+    """Return similar names in two parts of a split that may be one patient: p07_1 and p07_2, or p07a and p07b.
 
-    That is a guess. A stem is what is left without the last up to three characters; it ends in a number, which the
-    numbers of studies do not (case_001), and is not that of every patient.
+    This is a guess. The stem of a name lacks its last part, of up to three characters. The stem must end in a number,
+    which excludes plain study numbers (case_001), and must not be common to all patients.
 
     Args:
         parts: part of the split -> its patients.
 
     Returns:
-        For each such stem the (part, patient) that have it.
+        For each such stem, its (part, patient) pairs.
     """
     by_stem: dict[str, list[tuple[str, str]]] = {}
     everybody = {(part, patient) for part, patients in parts.items() for patient in patients}

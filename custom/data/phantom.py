@@ -1,8 +1,8 @@
 """The demo study: a digital phantom of a glioma patient in BraTS layout, made without any patient's data.
 
 The anatomy is the MNI152 template with its grey and white matter maps, which nilearn's wheel ships (Fonov et al. 2011,
-doi 10.1016/j.neuroimage.2010.07.033). A seed gives it another shape, a tumour and the faults of a scanner. It stands
-in for real studies where none may be redistributed: it shows that the tools run, never how well a model segments.
+doi 10.1016/j.neuroimage.2010.07.033). The seed determines its shape, the tumour and the scanner's artifacts. It
+replaces real studies, which may not be redistributed. It shows that the tools run, not how well a model segments.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _load_atlas() -> _Atlas:
     )
     maps = [load(resolution=1).get_fdata(dtype=np.float32) for load in loaders]
     box = ndimage.find_objects((maps[3] > 0).astype(np.uint8))[0]
-    # A margin of two voxels of nothing, so that sampling past the edge gives nothing.
+    # A margin of two empty voxels, so that sampling past the edge gives zero.
     t1, grey, white, brain = (np.pad(volume[box], 2) for volume in maps)
 
     # The template is a mean over 152 people; unsharp masking gives back the edges of a single scan.
@@ -284,7 +284,7 @@ def make_phantom(
     parts = (csf * healthy, grey * healthy, white * healthy, necrosis, rim, oedema)
     patchy = 1.0 + 0.1 * (noise(10.0) + noise(3.5)) * core + 0.07 * (noise(14.0) + noise(5.0)) * oedema
     images = {}
-    # A generator of its own: how many voxels it serves must not change what the others draw.
+    # A separate generator, so that the number of voxels does not change the other random numbers.
     scanner = np.random.default_rng([seed, 1])
     for modality in MODALITIES:
         signal = sum(mean * part for mean, part in zip(_SIGNAL[modality], parts, strict=True)) * patchy
@@ -344,7 +344,7 @@ def make_study(
         unfinished.mkdir()
         for name, volume in volumes.items():
             nifti = nib.Nifti1Image(volume, affine)
-            nifti.set_sform(affine, code=2)  # as in BraTS: the sform alone, "aligned"
+            nifti.set_sform(affine, code=2)  # as in BraTS: only the sform, "aligned"
             nifti.set_qform(None, code=0)
             nifti.header.set_xyzt_units("mm", "sec")
             nib.save(nifti, unfinished / f"{study_id}_{name}.nii.gz")

@@ -1,4 +1,4 @@
-"""One study: its files, and whether they fit together."""
+"""One study: its files, and the check that they fit together."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Study:
-    """One study, from the dataset to the report: found once, checked once.
+    """One study. It is found and checked once, and then passed from the dataset to the report.
 
     Attributes:
         id: name of the study.
         images: modality -> its file; every modality has the same file if that file is 4-D.
         channels: modality of each channel of the 4-D file, None for one file per modality.
-        label: the mask, None if there is none.
-        dicom: the series, if the study is DICOM; ``images`` then names the first file of each.
-        patient: the patient, by which a dataset keeps studies together; empty if no dataset named one.
-        grid: where the voxels of ``reference`` are; None until `check_study` has passed.
-        error: why it cannot be used, in a dataset that lists such studies too.
+        label: the mask, None without one.
+        dicom: the series, if the study is DICOM; ``images`` then contains the first file of each.
+        patient: the patient, whose studies stay in one part of a split; empty if the study is not part of a dataset.
+        grid: the voxel grid of ``reference``; None until `check_study` has passed.
+        error: why the study cannot be used, in a dataset that also lists such studies.
     """
 
     id: str
@@ -41,11 +41,11 @@ class Study:
 
     @property
     def files(self) -> str | dict[str, str]:
-        """The image, as a datalist names it: {modality: path}, or the path of the 4-D file."""
+        """The image in the form of a datalist: {modality: path}, or the path of the 4-D file."""
         return str(self.reference) if self.channels else {name: str(path) for name, path in self.images.items()}
 
     def name_of(self, modality: str) -> str:
-        """Return what one of its images is called in messages; not the path of a DICOM file, which says nothing."""
+        """Return the name of one of its images for messages; for DICOM the series, not the name of a file."""
         if self.dicom:
             return f"Series {self.dicom.series[modality].name}"
         path = self.images[modality]
@@ -53,12 +53,12 @@ class Study:
 
     @property
     def reference(self) -> Path:
-        """The file whose grid and name stand for the study: the T1ce, or the first modality where there is none."""
+        """The file whose grid and name represent the study: the T1ce, or the first modality without one."""
         return self.images.get("t1ce", next(iter(self.images.values())))
 
 
 def check_study(study: Study, one_grid: bool = True) -> Study:
-    """Check, by their headers only, that a study's files can be read and lie on one voxel grid.
+    """Check by the headers that a study's files can be read and are on one voxel grid.
 
     Args:
         study: the study.
@@ -68,11 +68,11 @@ def check_study(study: Study, one_grid: bool = True) -> Study:
         The study with the grid of its reference.
 
     Raises:
-        BadInput: a file is missing or unreadable, has the wrong number of channels, lies on another grid, or has one
-            that no image of a head can have.
+        BadInput: a file is missing or unreadable, has the wrong number of channels, is on another grid, or has a grid
+            that is not plausible for a head.
     """
     expected_channels = len(study.channels) if study.channels else 1
-    if study.dicom:  # each series has been checked, and is brought to one grid when it is loaded
+    if study.dicom:  # each series has been checked, and is resampled to one grid when it is loaded
         headers = {study.reference: Header(study.dicom.reference.grid, 1)}
     else:
         headers = {path: read_header(path) for path in dict.fromkeys(study.images.values())}

@@ -1,9 +1,9 @@
-"""Which of a study's images is which modality, told by its intensities: a wrong order of channels looks right by name.
+"""The modality of each of a study's images from its intensities, which detects a wrong order of channels.
 
 Two images of one brain are compared: fluid at the brain's surface is bright in T2 and dark in the others, white matter
 brighter than grey matter in T1 and T1ce, and vessels and enhancing tumour brighter in T1ce than in T1. A logistic
-regression for each pair of modalities weighs such figures; the likeliest order of all images has the largest sum of
-their logarithms (pairwise coupling; Hastie and Tibshirani 1998, doi 10.1214/aos/1028144844).
+regression for each pair of modalities combines such features; the likeliest order of all images has the largest sum of
+log probabilities (pairwise coupling; Hastie and Tibshirani 1998, doi 10.1214/aos/1028144844).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from scipy import ndimage
 
 from custom.common.modalities import MODALITIES
 
-WORKING_MM = 2.0  # voxels that are compared are about as large as those that the networks see
-LEAST_VOXELS = 10_000  # of the brain on that grid; in fewer, tissues cannot be told apart
-CERTAIN = 3.0  # how much larger the logarithm of the likelihood of another order has to be: 20 times as likely
-PERCENTILES = (1, 5, 10, 90, 95, 99, 99.9)  # of an image, in quartile ranges from its median
+WORKING_MM = 2.0  # voxel size for the comparison, about that of the networks
+LEAST_VOXELS = 10_000  # smallest brain on that grid, in voxels; with fewer, tissues cannot be distinguished
+CERTAIN = 3.0  # required gain in log likelihood of another order: 20 times as likely
+PERCENTILES = (1, 5, 10, 90, 95, 99, 99.9)  # of an image, in interquartile ranges from its median
 DEPTHS_MM = (0, 4, 8, 16, 32, np.inf)  # shells below the brain's surface, from fluid and grey to white matter
-TAILS = (0.1, 0.5, 2, 10)  # percentiles of the difference of two images, each beside its counterpart at the other end
-SURFACE_TAILS = (2, 10)  # of the difference in the outermost shell
+TAILS = (0.1, 0.5, 2, 10)  # percentiles of the difference of two images, each with its counterpart (100 - p)
+SURFACE_TAILS = (2, 10)  # the same in the outermost shell
 
 # pair of modalities -> weights of `compare`; made by ``python benchmarks/tell_modality.py DATASET DATALIST``
 # fmt: off
@@ -57,34 +57,34 @@ WEIGHTS: dict[tuple[str, str], tuple[float, ...]] = {
 
 
 def likely_order(image: np.ndarray, spacing: ArrayLike, named: Sequence[str]) -> tuple[list[str], float]:
-    """Return the modalities that a study's images look like, and how certain that is.
+    """Return the likeliest modality of each of a study's images, and how much likelier it is.
 
     Args:
         image: (C, H, W, D), zero outside the brain.
         spacing: the sides of a voxel in mm, (3,).
-        named: the modality that each channel is said to be.
+        named: the modality of each channel by its name.
 
     Returns:
-        The modality of each channel, an order of ``named``, and how many times as likely it is as ``named``. That is
+        The modality of each channel, a permutation of ``named``, and its likelihood relative to ``named``. This is
         ``named`` and 1 unless another is likelier by `CERTAIN`, and for one channel or too small an image.
     """
-    figures = compare(image, spacing) if len(named) > 1 else None
-    if figures is None:
+    features = compare(image, spacing) if len(named) > 1 else None
+    if features is None:
         return list(named), 1.0
-    scores = score_orders(figures, named, WEIGHTS)
+    scores = score_orders(features, named, WEIGHTS)
     best = max(scores, key=lambda order: scores[order])
     gain = scores[best] - scores[tuple(named)]
     return (list(best), float(np.exp(gain))) if gain > CERTAIN else (list(named), 1.0)
 
 
 def score_orders(
-    figures: np.ndarray, named: Sequence[str], weights: dict[tuple[str, str], tuple[float, ...]]
+    features: np.ndarray, named: Sequence[str], weights: dict[tuple[str, str], tuple[float, ...]]
 ) -> dict[tuple[str, ...], float]:
-    """Return the logarithm of the likelihood of every order of ``named``, from what `compare` gives."""
+    """Return the log likelihood of every order of ``named``, from the features of `compare`."""
     scores = {}
     for order in permutations(named):
         terms = [
-            -np.logaddexp(0, -figures[order.index(one), order.index(other)] @ np.array(weights[one, other]))
+            -np.logaddexp(0, -features[order.index(one), order.index(other)] @ np.array(weights[one, other]))
             for one, other in combinations(sorted(order, key=MODALITIES.index), 2)
         ]
         scores[order] = float(sum(terms))
@@ -92,7 +92,7 @@ def score_orders(
 
 
 def compare(image: np.ndarray, spacing: ArrayLike) -> np.ndarray | None:
-    """Return what tells each image from each other, (C, C, 20), antisymmetric; None if there is too little to see."""
+    """Return 20 features of each pair of images, (C, C, 20), antisymmetric; None if the brain is too small."""
     lengths = np.asarray(spacing, float)
     image = _on_working_grid(image, lengths)
     brain = (image != 0).any(axis=0)
@@ -101,19 +101,19 @@ def compare(image: np.ndarray, spacing: ArrayLike) -> np.ndarray | None:
     sides = [max(1, round(WORKING_MM / side)) * side for side in lengths]
     depth = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=sides)[1:-1, 1:-1, 1:-1][brain]
     shells = [(depth > low) & (depth <= high) for low, high in pairwise(DEPTHS_MM)]
-    if not shells[0].any():  # voxels are too large for a surface
+    if not shells[0].any():  # the voxels are larger than the outermost shell
         return None
     images = [_in_quartile_ranges(volume[brain].astype(np.float64)) for volume in image]
-    alone = np.array([_describe(one, shells) for one in images])
-    figures = np.zeros((len(images), len(images), 20))
+    single = np.array([_describe(one, shells) for one in images])
+    features = np.zeros((len(images), len(images), 20))
     for i, j in combinations(range(len(images)), 2):
-        figures[i, j] = [*(alone[i] - alone[j]), *_difference(images[i], images[j], shells[0])]
-        figures[j, i] = -figures[i, j]
-    return np.sign(figures) * np.log1p(np.abs(figures))
+        features[i, j] = [*(single[i] - single[j]), *_difference(images[i], images[j], shells[0])]
+        features[j, i] = -features[i, j]
+    return np.sign(features) * np.log1p(np.abs(features))
 
 
 def _on_working_grid(image: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Return the means of blocks of voxels of about `WORKING_MM`, cut to the brain."""
+    """Return the means of blocks of voxels of about `WORKING_MM`, cropped to the brain."""
     occupied = (image != 0).any(axis=0)
     box = ndimage.find_objects(occupied.astype(np.uint8))
     if not box:
@@ -135,13 +135,13 @@ def _in_quartile_ranges(values: np.ndarray) -> np.ndarray:
 
 
 def _describe(values: np.ndarray, shells: Sequence[np.ndarray]) -> np.ndarray:
-    """Return an image's percentiles, and its median in each shell, (12,)."""
+    """Return the percentiles of an image and its median in each shell, (12,)."""
     medians = [float(np.median(values[shell])) if shell.any() else 0.0 for shell in shells]
     return np.array([*np.percentile(values, PERCENTILES), *medians])
 
 
 def _difference(one: np.ndarray, other: np.ndarray, surface: np.ndarray) -> list[float]:
-    """Return on which side the difference of two images has its tails, everywhere and at the surface, (8,)."""
+    """Return the asymmetry of the difference of two images, in the whole brain and at its surface, (8,)."""
     usual = (np.abs(one) < 1.5) & (np.abs(other) < 1.5)
     spread, other_spread = (max(float(values[usual].std()), 1e-9) for values in (one, other))
     difference = _in_quartile_ranges(one.clip(-8, 8) / spread - other.clip(-8, 8) / other_spread)

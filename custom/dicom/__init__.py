@@ -1,1 +1,1 @@
-"""DICOM series in, DICOM segmentations out."""
+"""DICOM: series as input, segmentation objects as output."""

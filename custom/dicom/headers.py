@@ -1,4 +1,4 @@
-"""What the headers of a DICOM file say, as scanners and anonymizers write them: numbers that are none, no preamble."""
+"""Reading of DICOM headers that may break the standard: invalid numbers, no preamble, text that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pydicom.tag import Tag
 
 from custom.common.errors import BadInput
 
-logging.getLogger("pydicom").setLevel(logging.ERROR)  # it logs what it also warns of, each value of each slice
+logging.getLogger("pydicom").setLevel(logging.ERROR)  # it logs each invalid value of each slice
 
 # The first header of a file without preamble has one of these groups, little endian, and a low element.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
 
 
 def looks_like_dicom(file: Path) -> bool:
-    """Return whether a file is DICOM by its content, whatever its name and with the 132 bytes of preamble or without.
+    """Return whether a file's content is DICOM, with or without the preamble of 132 bytes; its name does not matter.
 
     Raises:
         BadInput: the file may not be read.
@@ -35,23 +35,23 @@ def looks_like_dicom(file: Path) -> bool:
 
 
 def lacks_preamble(file: Path) -> bool:
-    """Return whether a file is DICOM and starts with its headers at once, as some archives write it."""
+    """Return whether a file is DICOM without a preamble, as some archives write it."""
     with file.open("rb") as stream:
         start = stream.read(132)
     if len(start) < 132 or start[:2] not in _FIRST_GROUPS or start[3] != 0:
         return False
-    # what other files start like that is sorted out by what must be in every DICOM object
+    # other files can start like this, but they lack the UIDs that every DICOM object has
     try:
         header = read_header(file, ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"])
-    except Exception:  # nearly anything, for a file that is no DICOM
+    except Exception:  # pydicom raises many types for a file that is not DICOM
         return False
     return bool(text(header, "SOPClassUID") and text(header, "SOPInstanceUID"))
 
 
 def read_header(file: Path, keywords: list[str] | None = None) -> Dataset:
-    """Read the headers of a DICOM file, all or those named, but no voxels.
+    """Read the headers of a DICOM file, or those in ``keywords``, without the voxels.
 
-    Values that break DICOM's rules are read as they are: pydicom's warnings would run over many lines, one a slice.
+    Invalid values are read as they are, without pydicom's warnings: there would be one for each slice.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -61,8 +61,8 @@ def read_header(file: Path, keywords: list[str] | None = None) -> Dataset:
 def text(header: Dataset, keyword: str) -> str:
     r"""Return a header as text in one line, empty if it is missing or cannot be decoded.
 
-    What cannot be printed becomes a blank: a newline or an escape sequence in a description would forge lines of logs.
-    Several values are parted by a backslash, as in the file.
+    Characters that cannot be printed become blanks: a newline or an escape sequence in a description could forge lines
+    of a log. Several values are separated by a backslash, as in the file.
     """
     value = _value(header, keyword)
     values = [] if value is None else value if isinstance(value, MutableSequence) else [value]
@@ -71,13 +71,13 @@ def text(header: Dataset, keyword: str) -> str:
 
 
 def number(header: Dataset, keyword: str) -> float | None:
-    """Return a header as a number; None where it is missing, empty or no finite number, as 12,5 or N/A."""
+    """Return a header as a number; None if it is missing, empty or not a finite number, such as 12,5 or N/A."""
     found = numbers(header, keyword, 1)
     return None if found is None else found[0]
 
 
 def numbers(header: Dataset, keyword: str, count: int) -> list[float] | None:
-    """Return a header with ``count`` numbers; None where there are fewer, more, or one of them is no finite number."""
+    """Return a header with ``count`` numbers; None if there are fewer or more, or one is not finite."""
     value = _value(header, keyword)
     values = value if isinstance(value, MutableSequence) else [value]
     try:
@@ -88,15 +88,15 @@ def numbers(header: Dataset, keyword: str, count: int) -> list[float] | None:
 
 
 def unusable(header: Dataset, keyword: str) -> str:
-    """Return what a header is and what is in it, for the sentence that says why it cannot be used."""
+    """Return the keyword, tag and value of a header, for an error message."""
     return f"{keyword} {Tag(tag_for_keyword(keyword) or 0)} with the value {text(header, keyword)!r}"
 
 
 def _value(header: Dataset, keyword: str) -> Any:
-    """Return the value of a header, None if it is missing or pydicom can make nothing of it."""
+    """Return the value of a header, or None if it is missing or pydicom cannot decode it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return header.get(keyword)  # pydicom decodes a value when it is asked for
-        except Exception:  # a dozen unrelated types
+            return header.get(keyword)  # pydicom decodes a value on access
+        except Exception:  # pydicom raises many unrelated types
             return None

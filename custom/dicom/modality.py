@@ -1,4 +1,4 @@
-"""Which of the four modalities an MR series is, told from its DICOM headers."""
+"""The modality of an MR series, from its DICOM headers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pydicom import Dataset
 
 from custom.dicom.headers import number, text
 
-# What a description says, most telling first; where it does not name the weighting, the next one is asked.
+# Headers with a description, the most reliable first; the next one is used if it does not name the weighting.
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "SequenceName")
 
-# Patterns for lower case, with blanks in place of punctuation other than +, / and *.
+# Patterns for the text that `_plain` returns: lower case, punctuation except +, / and * replaced by blanks.
 OTHERS = {
     "a localizer": r"\bloc\b|locali[sz]|lokali|scout|survey|3 ?plane|topogram",
     "diffusion": r"dwi|dti|diff|\be?adc\b|\btrace|\bfa\b|tensor|\bb ?(50|500|800|1000)\b|\bep b",
@@ -22,7 +22,7 @@ OTHERS = {
     "calculated from other series": r"\bsub\b|subtract|\bmap\b|\bt[12] ?map|calib|phase ?map",
     "proton density or STIR": r"\bpd\b|proton|\bstir\b",
 }
-# In this order: "T1 FLAIR" is T1, with an inversion time that serves grey matter, and "T2 FLAIR" is FLAIR.
+# In this order: "T1 FLAIR" is T1-weighted, with a shorter inversion time, and "T2 FLAIR" is FLAIR.
 WEIGHTINGS = {
     "t1": r"t1(?!\d)|mp ?rage|bravo|spgr|tfl3d|vibe",
     "flair": r"flair|dark ?fluid|\bt2f\b",
@@ -36,19 +36,17 @@ NO_AGENT = ("", "no", "none", "n", "0", "no contrast")
 
 
 def tell_modality(header: Dataset) -> tuple[str | None, str]:
-    """Tell the modality of an MR series.
+    """Return the modality of an MR series, and the reason.
 
-    Words of a description go before numbers: technologists name a series for what it shows, whereas a scanner may leave
-    ContrastBolusAgent in every series of an examination. One number goes before words: with an inversion time in
-    which the signal of fluid is nil, "T2" is FLAIR.
-
-    A number that is none, such as 12,5, is as good as missing.
+    Descriptions take precedence over numbers: technologists name a series for what it shows, whereas a scanner may
+    write ContrastBolusAgent to every series of an examination. There is one exception: a "T2" series with an inversion
+    time that nulls the signal of fluid is FLAIR. Invalid numbers, such as 12,5, are treated as missing.
 
     Args:
         header: headers of any slice of the series.
 
     Returns:
-        "flair", "t1", "t2", "t1ce", or None if it is none of these or cannot be told; and from what that was told.
+        "flair", "t1", "t2", "t1ce", or None for any other or unknown series; and the reason, for a report.
     """
     texts = {keyword: _plain(text(header, keyword)) for keyword in DESCRIPTIONS}
     name = texts["SeriesDescription"] or texts["ProtocolName"]
@@ -84,12 +82,12 @@ def tell_modality(header: Dataset) -> tuple[str | None, str]:
 
 
 def _plain(text: str) -> str:
-    """Return the text of a header in lower case, with blanks in place of most punctuation."""
+    """Return the text of a header in lower case, with most punctuation replaced by blanks."""
     return " ".join(re.sub(r"[^a-z0-9+/*]+", " ", text.lower()).split())
 
 
 def _weighting_by_times(header: Dataset) -> tuple[str | None, str]:
-    """Return the weighting that echo, repetition and inversion times (ms) make at 1.5 and 3 tesla, and why."""
+    """Return the weighting that echo, repetition and inversion times (ms) produce at 1.5 and 3 T, and the reason."""
     echo, repetition, inversion = (
         number(header, keyword) or 0 for keyword in ("EchoTime", "RepetitionTime", "InversionTime")
     )
@@ -97,7 +95,7 @@ def _weighting_by_times(header: Dataset) -> tuple[str | None, str]:
         return "flair", f"InversionTime is {inversion:g} ms and EchoTime {echo:g} ms"
     if echo >= 70 and repetition >= 2000 and not inversion:
         return "t2", f"EchoTime is {echo:g} ms and RepetitionTime {repetition:g} ms"
-    if 0 < echo <= 8 and 400 <= inversion <= 1400:  # magnetization prepared; without, it may as well show vessels
+    if 0 < echo <= 8 and 400 <= inversion <= 1400:  # magnetization prepared; otherwise it could be an angiogram
         return "t1", f"InversionTime is {inversion:g} ms and EchoTime {echo:g} ms"
     if "SE" in text(header, "ScanningSequence") and 0 < echo <= 25 and 0 < repetition <= 1200:
         return "t1", f"EchoTime is {echo:g} ms and RepetitionTime {repetition:g} ms"

@@ -24,26 +24,28 @@ from custom.dicom.study import DicomStudy
 
 MOVES = "moves"
 LEAST_OVERLAP = 0.8  # of the smaller brain, after registration
-LEVELS_MM = (4.0, 2.0)  # voxels that registration works on, first coarse and then fine
+LEVELS_MM = (4.0, 2.0)  # voxel sizes of the two levels of the registration, coarse to fine
 
 
 def load_on_one_grid(study: DicomStudy, modalities: Sequence[str]) -> MetaTensor:
     """Read the series of a study and bring them to the grid of its reference.
 
-    A series on the same grid is left as it is, to the bit. Any other is registered rigidly by mutual information, from
-    where the scanner says that it is, or by centres of mass if it has another frame of reference, and resampled
-    once with linear interpolation. The scanner's positions alone would do if nobody ever moved between series.
+    A series on the same grid is unchanged, to the bit. Any other is registered rigidly by mutual information and
+    resampled once with linear interpolation. The registration starts from the scanner's coordinates, or from the
+    centres of mass if the frames of reference differ. Scanner coordinates without registration are not enough, since
+    patients move between series.
 
     Args:
         study: the study, skull-stripped.
-        modalities: those to read, in the order of the channels that come out.
+        modalities: those to read, in the order of the output's channels.
 
     Returns:
         Float32 (modalities, columns, rows, slices) with the affine and first file of the reference. Its metadata
-        ``moves`` (modalities, 2) has how far each was moved at the centre of the brain, in mm, and turned, in degrees.
+        ``moves`` (modalities, 2) contains the translation of each at the centre of the brain, in mm, and the rotation,
+        in degrees.
 
     Raises:
-        BadInput: a file cannot be read, an image is empty or has more in it than a brain, or registration failed.
+        BadInput: a file cannot be read, an image is empty or not skull-stripped, or registration failed.
     """
     reference = study.reference
     fixed = _read_brain(reference)
@@ -78,7 +80,7 @@ def load_on_one_grid(study: DicomStudy, modalities: Sequence[str]) -> MetaTensor
 
 def register(fixed: Any, moving: Any, same_frame: bool) -> Any:
     """Return the rigid transform from points of ``fixed`` to those of ``moving`` with the most mutual information."""
-    # not at the top: naming a type of ITK loads the module that it is in, which takes seconds
+    # not at the top of the file: naming an ITK type loads its module, which takes seconds
     rigid, image = itk.VersorRigid3DTransform[itk.D], itk.Image[itk.F, 3]
     transform = rigid.New()
     initializer = itk.CenteredTransformInitializer[rigid, image, image].New(
@@ -103,14 +105,14 @@ def _read_brain(series: Series) -> Any:
 def _read(series: Series) -> Any:
     """Return the voxels of a series as an ITK image, float32, as they are in the files.
 
-    MONAI's `ITKReader` takes a folder of DICOM, not the files of one series in several folders.
+    MONAI's `ITKReader` reads a folder of DICOM, not the files of one series in several folders.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
             return itk.imread([str(_with_preamble(file, Path(folder))) for file in series.files], itk.F)
     except (RuntimeError, OSError) as error:
         raise BadInput(
-            f"Series {series.name} at {series.files[0].parent} cannot be read and may be cut short or damaged, "
+            f"Series {series.name} at {series.files[0].parent} cannot be read and may be truncated or damaged, "
             "expected complete DICOM files."
         ) from error
 
@@ -136,11 +138,11 @@ def _meta(series: Series, image: Any) -> dict[str, Any]:
 
 
 def _with_preamble(file: Path, folder: Path) -> Path:
-    """Return a DICOM file that ITK knows as one: itself, or a copy in ``folder`` if it lacks the preamble."""
+    """Return a DICOM file that ITK recognises: itself, or a copy in ``folder`` if it lacks the preamble."""
     if not lacks_preamble(file):
         return file
     content = file.read_bytes()
-    if not content.startswith(b"\x02\x00"):  # no header of the file either, which ITK reads as it is
+    if not content.startswith(b"\x02\x00"):  # it lacks the file meta information too, and ITK reads that
         return file
     copy = folder / f"{len(list(folder.iterdir()))}.dcm"
     copy.write_bytes(bytes(128) + b"DICM" + content)
@@ -154,13 +156,13 @@ def _overlap(one: Any, other: Any) -> float:
 
 
 def _size(transform: Any) -> tuple[float, float]:
-    """Return how far a transform moves the centre of the brain, in mm, and how far it turns, in degrees."""
+    """Return the translation of a transform at the centre of the brain, in mm, and its rotation, in degrees."""
     versor = transform.GetVersor()
     return float(np.linalg.norm(np.asarray(transform.GetTranslation()))), float(np.degrees(abs(versor.GetAngle())))
 
 
 def _affine(image: Any) -> np.ndarray:
-    """Return the (4, 4) affine of an ITK image, to LPS coordinates."""
+    """Return the (4, 4) affine of an ITK image, from voxel indices to LPS coordinates in mm."""
     affine = np.eye(4)
     affine[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.asarray(image.GetSpacing())
     affine[:3, 3] = np.asarray(image.GetOrigin())

@@ -1,4 +1,4 @@
-"""A mask as a DICOM segmentation object that any viewer lays over the series it was made from."""
+"""A mask as a DICOM segmentation object, which viewers overlay on its source series."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import custom
 from custom.dicom.headers import number, read_header
 
 ALGORITHM = "recoseg_seg"
-# Attributes that DICOM demands but that may be empty, which anonymizers leave out and highdicom expects.
+# Attributes that DICOM requires but that may be empty (type 2). Anonymizers remove them, and highdicom expects them.
 MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
@@ -25,15 +25,15 @@ MAY_BE_EMPTY = (
 def write_segmentation(
     mask: MetaTensor, files: Sequence[Path], path: Path, weights: Mapping[str, Mapping[str, str]]
 ) -> None:
-    """Write a mask as DICOM SEG, one binary segment on the slices of the series that it was made from.
+    """Write a mask as DICOM SEG: one binary segment on the slices of its source series.
 
-    Patient and study are those of the series, without which an archive could not file the object.
+    Patient and study are those of the series: an archive files the object by them.
 
     Args:
         mask: (1, columns, rows, slices), above 0.5 is tumour.
-        files: the files of the slices, in the order of the mask's.
+        files: the files of the slices, in the order of the mask's slices.
         path: the file to write.
-        weights: name -> {"sha256": ...} of the weights that made the mask, for the parameters of the algorithm.
+        weights: name -> {"sha256": ...} of the weights used, recorded as parameters of the algorithm.
     """
     sources = [read_header(file) for file in files]
     for keyword in MAY_BE_EMPTY:
@@ -61,7 +61,7 @@ def write_segmentation(
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[segment],
         series_instance_uid=UID(),
-        series_number=9000 + int(number(sources[0], "SeriesNumber") or 0),  # beside the scanner's own numbers
+        series_number=9000 + int(number(sources[0], "SeriesNumber") or 0),  # above the scanner's numbers
         sop_instance_uid=UID(),
         instance_number=1,
         manufacturer="ReCoSeg",

@@ -1,4 +1,4 @@
-"""DICOM series: which files belong to one, and whether they are one regular stack of slices."""
+"""DICOM series: which files belong to each, and whether they form one regular stack of slices."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from custom.dicom.headers import looks_like_dicom, number, numbers, read_header,
 
 logger = logging.getLogger(__name__)
 
-MIN_SLICES = 5  # fewer are a localizer or a sample
-KEYWORDS = (  # all that is read of a file: what is said about it, what tells its modality, where it lies
+MIN_SLICES = 5  # a series with fewer is a localizer or a sample
+KEYWORDS = (  # the headers that are read: identity, modality, geometry
     *("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID", "PatientName", "PatientBirthDate"),
     *("SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName", "Modality", "ImageType", "NumberOfFrames"),
     *("ScanningSequence", "EchoTime", "RepetitionTime", "InversionTime", "DiffusionBValue", "ContrastBolusAgent"),
     *("Rows", "Columns", "PixelSpacing", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient"),
     "FrameOfReferenceUID",
 )
-# Of every slice: how many numbers, and how much slices of one stack may differ in them, by rounding.
+# Headers that must agree between slices: count of numbers, and the tolerance for rounding.
 SAME_IN_EVERY_SLICE = {
     **{"Rows": (1, 0), "Columns": (1, 0)},
     **{"PixelSpacing": (2, 1e-3), "ImageOrientationPatient": (6, 1e-3)},
 }
-UNEVEN = 0.02  # how much the distance of slices may vary, as a share of it
-ASKEW_MM = 0.1  # how far slices may drift in their own plane
+UNEVEN = 0.02  # tolerance of the distance between slices, relative to it
+ASKEW_MM = 0.1  # tolerance of an in-plane shift between slices
 
 Headers = Sequence[Dataset]  # of the slices of one series, each with its ``filename``
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """One series that is one regular stack of slices.
+    """A series that forms one regular stack of slices.
 
     Attributes:
         name: its number and description.
-        why: from what its modality was told.
-        files: a file a slice, in the order of their positions along the normal of the slices.
+        why: the reason for its modality.
+        files: one file per slice, in the order of their positions along the slice normal.
         shape: (columns, rows, slices).
         affine: (4, 4) float64, from voxel indices to RAS coordinates in mm.
-        frame: FrameOfReferenceUID: positions in two series can be compared if they have the same one.
+        frame: FrameOfReferenceUID; positions in two series are comparable only if it is the same.
     """
 
     name: str
@@ -59,29 +59,29 @@ class Series:
 
     @property
     def grid(self) -> Grid:
-        """Where its voxels are."""
+        """The voxel grid."""
         return Grid(self.shape, self.affine)
 
     def has_grid_of(self, other: Series) -> bool:
-        """Return whether the voxels of both series are at the same places in the patient."""
+        """Return whether both series have the same voxel grid in the same frame of reference."""
         return self.frame == other.frame and self.grid.is_that_of(other.grid)
 
 
 def holds_dicom(path: Path) -> bool:
-    """Return whether ``path`` is a DICOM file or a folder with one in it, at any depth, whatever their names."""
+    """Return whether ``path`` is a DICOM file, or a folder with one at any depth; file names do not matter."""
     if path.is_dir():
         return any(map(looks_like_dicom, files_below(path)))
     return path.is_file() and looks_like_dicom(path)
 
 
 def series_in(folder: Path) -> tuple[list[Headers], list[str]]:
-    """Return the headers of each series in a folder, at any depth, by the number of the series; and what is damaged.
+    """Return the headers of each series in a folder, at any depth, sorted by series number; and the damaged files.
 
-    Copies of a file count once. ITK's `GDCMSeriesFileNames` does not look at files in several folders together.
-    A file that is cut short within its headers is left out, with a warning.
+    Copies of a file count once. A file that is truncated within its headers is skipped, with a warning. ITK's
+    `GDCMSeriesFileNames` cannot combine the files of several folders.
 
     Returns:
-        The series, and a line for each file that was left out.
+        The series, and one line for each skipped file.
     """
     series: dict[str, dict[str, Dataset]] = {}
     damaged = []
@@ -90,7 +90,7 @@ def series_in(folder: Path) -> tuple[list[Headers], list[str]]:
             continue
         try:
             header = read_header(file, list(KEYWORDS))
-        except Exception:  # a dozen unrelated types
+        except Exception:  # pydicom raises many unrelated types
             header = Dataset()
         if getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             continue  # a DICOMDIR
@@ -99,7 +99,7 @@ def series_in(folder: Path) -> tuple[list[Headers], list[str]]:
             series.setdefault(series_uid, {}).setdefault(uid, header)
         else:
             damaged.append(f"file {file.name}: damaged")
-            logger.warning("%s is damaged and left out, expected a whole DICOM file", file)
+            logger.warning("%s is damaged and skipped, expected a complete DICOM file", file)
     found: list[Headers] = [list(slices.values()) for slices in series.values()]
     found.sort(key=lambda headers: (number(headers[0], "SeriesNumber") or 0, str(headers[0].filename)))
     return found, damaged
@@ -116,18 +116,17 @@ def where(headers: Headers) -> str:
 
 
 def stack(headers: Headers, why: str) -> Series:
-    """Return a series with its slices in the order of their positions.
+    """Return a series with its slices sorted by position.
 
-    highdicom's `get_series_volume_positions` sorts and checks too, but does not say what is wrong with a series, and
-    it cannot be installed beside MONAI Label, whose platform needs an older pydicom.
+    highdicom's `get_series_volume_positions` sorts and checks too, but does not report what is wrong with a series, and
+    highdicom cannot be installed together with MONAI Label, which needs an older pydicom.
 
     Raises:
-        BadInput: a header is missing or no number, or the slices are not parallel, straight above each other and
-            equally far apart.
+        BadInput: a header is missing or not a number, or the slices are not parallel, aligned and equally spaced.
     """
     if (number(headers[0], "NumberOfFrames") or 1) > 1:
         raise BadInput(
-            f"{where(headers)} is an enhanced multi-frame image, expected classic DICOM with a file a slice."
+            f"{where(headers)} is an enhanced multi-frame image, expected classic DICOM with one file per slice."
         )
     if len(headers) < MIN_SLICES:
         raise BadInput(f"{where(headers)} has {len(headers)} slices, expected at least {MIN_SLICES}.")
@@ -154,7 +153,7 @@ def stack(headers: Headers, why: str) -> Series:
     _require_even(headers, positions @ normal)
     offsets = positions - positions[0]
     if np.abs(offsets - np.outer(offsets @ normal, normal)).max() > ASKEW_MM:
-        raise BadInput(f"{where(headers)} has slices stacked askew, expected them straight above each other.")
+        raise BadInput(f"{where(headers)} has slices that are shifted in their plane, expected them aligned.")
 
     between_rows, between_columns = values["PixelSpacing"][0]
     affine = np.eye(4)
@@ -174,7 +173,7 @@ def stack(headers: Headers, why: str) -> Series:
 
 
 def _of_every_slice(headers: Headers, keyword: str, count: int) -> np.ndarray:
-    """Return a header with ``count`` numbers of every slice, float64 (slices, count)."""
+    """Return the ``count`` numbers of a header of every slice, float64 (slices, count)."""
     rows = []
     for header in headers:
         found = numbers(header, keyword, count)
@@ -188,7 +187,7 @@ def _of_every_slice(headers: Headers, keyword: str, count: int) -> np.ndarray:
 
 
 def _require_even(headers: Headers, heights: np.ndarray) -> None:
-    """Raise `BadInput` unless sorted slices at these heights (mm along their normal) are equally far apart."""
+    """Raise `BadInput` unless sorted slices at these positions (mm along their normal) are equally spaced."""
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
     if gaps.min() <= UNEVEN * usual:
@@ -202,5 +201,5 @@ def _require_even(headers: Headers, heights: np.ndarray) -> None:
         )
     if np.abs(gaps - usual).max() > UNEVEN * usual:
         raise BadInput(
-            f"{where(headers)} has slices from {gaps.min():.2f} to {gaps.max():.2f} mm apart, expected one distance."
+            f"{where(headers)} has slices {gaps.min():.2f} to {gaps.max():.2f} mm apart, expected equal distances."
         )

@@ -1,4 +1,4 @@
-"""A study as DICOM files: which of the series that lie about is which modality."""
+"""A study in DICOM files: selection of one series for each modality."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from custom.dicom.series import MIN_SLICES, Headers, Series, holds_dicom, name_o
 logger = logging.getLogger(__name__)
 
 IDS = ("hash", "folder")
-# Numbers that are asked for; where one is none, the series is judged without it.
+# Headers that must be numbers; an invalid one is ignored, with a warning.
 NUMBERS = ("NumberOfFrames", "EchoTime", "RepetitionTime", "InversionTime", "DiffusionBValue", "SliceThickness")
 HOW_TO_NAME = (
     "name them with --dataset_dir \"{'flair': A, 't1': B, 't2': C, 't1ce': D}\", each a folder with that series only "
     "or any one file of it"
 )
 
-Candidate = tuple[Headers, str]  # a series, and from what its modality was told
+Candidate = tuple[Headers, str]  # a series, and the reason for its modality
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +37,9 @@ class DicomStudy:
     """The series of one study.
 
     Attributes:
-        id: name of the study, which does not tell who the patient is.
+        id: name of the study; it does not identify the patient.
         series: modality -> its series.
-        left_out: modalities that may be missing and are, and series and files that were not taken, with the reason.
+        left_out: optional modalities that are missing, and series and files that are not used, with the reason.
     """
 
     id: str
@@ -48,15 +48,15 @@ class DicomStudy:
 
     @property
     def reference(self) -> Series:
-        """The series whose grid all others are brought to: the T1ce, or the first where there is none."""
+        """The series whose grid all others are resampled to: the T1ce, or the first series without one."""
         return self.series.get("t1ce", next(iter(self.series.values())))
 
     def report(self, moves: Any) -> dict[str, Any]:
-        """Return what was taken, why, how it came to the grid of the reference, and what was left; no paths, no names.
+        """Return which series are used, why, how each was registered, and which are not; no paths, no patient names.
 
         Args:
-            moves: (modalities, 2), millimetres and degrees, as `custom.dicom.registration.load_on_one_grid` gives them;
-                None for a raw study, whose transforms its run report has.
+            moves: (modalities, 2), mm and degrees, from `custom.dicom.registration.load_on_one_grid`; None for a raw
+                study, whose run report has its transforms.
         """
         inputs = {}
         each = [(0.0, 0.0)] * len(self.series) if moves is None else moves.tolist()
@@ -67,40 +67,39 @@ class DicomStudy:
             elif not series.has_grid_of(self.reference):
                 grid = (
                     f"resampled to the grid of series {self.reference.name}, "
-                    f"after a move of {millimetres:.1f} mm and a turn of {degrees:.1f} degrees"
+                    f"after a translation of {millimetres:.1f} mm and a rotation of {degrees:.1f} degrees"
                 )
             inputs[modality] = {"series": series.name, "slices": len(series.files), "why": series.why, "grid": grid}
         return {"inputs": inputs, "left_out": self.left_out}
 
     def lines(self, moves: Any) -> list[str]:
-        """Return `report` as lines to read."""
+        """Return `report` as lines of text."""
         report = self.report(moves)
         taken = (
             f"{modality} is series {one['series']}, {one['slices']} slices: {one['why']}; {one['grid']}"
             for modality, one in report["inputs"].items()
         )
-        return [*taken, *(f"left out: {reason}" for reason in report["left_out"])]
+        return [*taken, *(f"not used: {reason}" for reason in report["left_out"])]
 
 
 def find_dicom(
     image: Path | Mapping[str, Path], modalities: Sequence[str], optional: Sequence[str] = (), ids: str = "hash"
 ) -> DicomStudy:
-    """Find the series of each modality by their headers, and check that each is one stack; no voxels are read.
+    """Find the series of each modality by their headers, and check that each is one stack; voxels are not read.
 
-    Of several series of a modality one that was scanned goes before one that was reformatted, and then the one with the
-    thinnest slices.
+    If a modality has several series, acquired ones take precedence over reformatted ones, then thinner slices.
 
     Args:
-        image: a folder with one study's files, nested or not, other series lying about; or {modality: a folder with one
-            series, or any one file of a series}, where no header is asked which modality it is.
-        modalities: the modalities to find.
-        optional: modalities to take too if they are there.
-        ids: "hash" calls the study by the start of the hash of its StudyInstanceUID, "folder" after its folder. No test
-            for what is in the headers is sure to find a patient's name in that of a folder, so that has to be wanted.
+        image: a folder with one study's files, nested or not, which may contain other series; or {modality: a folder
+            with one series, or any file of a series}, whose modality is then not checked.
+        modalities: the required modalities.
+        optional: modalities that are used if present.
+        ids: "hash" names the study by the start of the hash of its StudyInstanceUID, "folder" after its folder. A
+            folder's name can contain the patient's name in a form that no check detects, so it is not the default.
 
     Raises:
-        BadInput: a modality is missing or has several series alike, the series are not MR or of several patients or
-            studies, or a chosen series is not one regular stack of slices.
+        BadInput: a modality is missing or ambiguous, the series are not MR or of several patients or studies, or a
+            selected series is not one regular stack of slices.
     """
     if ids not in IDS:
         raise BadInput(f"--dicom_ids has the value {ids!r}, expected {' or '.join(IDS)}.")
@@ -119,13 +118,13 @@ def find_dicom(
         origin, folder = f"The DICOM folder {image}", image
         every, damaged = series_in(image)
         chosen, left = _choose(every, wanted, origin)
-    # where none is demanded, any of the optional ones will do
+    # if none is required, one of the optional ones is enough
     _require_all(chosen, modalities if modalities or chosen else optional, left, origin)
     return DicomStudy(
         id=_study_id(folder, next(iter(chosen.values()))[0][0], ids),
         series={modality: stack(*chosen[modality]) for modality in wanted if modality in chosen},
         left_out=(
-            *(f"{modality}: no series of it" for modality in optional if modality not in chosen),
+            *(f"{modality}: no series" for modality in optional if modality not in chosen),
             *(f"series {name_of(headers)}: {why}" for headers, why in left),
             *damaged,
         ),
@@ -135,7 +134,7 @@ def find_dicom(
 def _choose(
     every: Sequence[Headers], wanted: Sequence[str], origin: str
 ) -> tuple[dict[str, Candidate], list[Candidate]]:
-    """Return modality -> its series, and the series that are left, each with the reason."""
+    """Return modality -> its series, and the series that are not used, each with the reason."""
     scans = [headers for headers in every if text(headers[0], "Modality") == "MR"]
     if not every:
         raise BadInput(f"{origin} holds only damaged files, expected MR series.")
@@ -165,12 +164,12 @@ def _choose(
                 f"{origin} has several series that may be {modality}, {_listed(where(h) for h, _ in alike)}, expected "
                 f"one; {HOW_TO_NAME}."
             )
-        left += [(headers, f"{modality} too, but thicker slices or reformatted") for headers, _ in alike[1:]]
+        left += [(headers, f"also {modality}, but thicker slices or reformatted") for headers, _ in alike[1:]]
     return {modality: alike[0] for modality, alike in candidates.items()}, left
 
 
 def _modality_of(headers: Headers) -> tuple[str | None, str]:
-    """Return the modality of a series, or None if it is none of the four, and why."""
+    """Return the modality of a series, or None if it is none of the four, and the reason."""
     if text(headers[0], "Modality") != "MR":
         return None, f"{text(headers[0], 'Modality') or 'no modality'}, not MR"
     if sum(number(header, "NumberOfFrames") or 1 for header in headers) < MIN_SLICES:
@@ -178,20 +177,20 @@ def _modality_of(headers: Headers) -> tuple[str | None, str]:
     for keyword in NUMBERS:
         if text(headers[0], keyword) and number(headers[0], keyword) is None:
             what = unusable(headers[0], keyword)
-            logger.warning("%s has %s, which is no number and not used", headers[0].filename, what)
+            logger.warning("%s has %s, which is not a number and is ignored", headers[0].filename, what)
     return tell_modality(headers[0])
 
 
 def _drawbacks(candidate: Candidate) -> tuple[bool, float]:
-    """Return what the better of two series of one modality has less of: reformatting, and millimetres per slice."""
+    """Return a sort key for the series of one modality, best first: acquired before reformatted, thin before thick."""
     header = candidate[0][0]
     return "MPR" in text(header, "ImageType"), round(number(header, "SliceThickness") or 1000, 1)
 
 
 def _named_series(path: Path) -> Headers:
-    """Return the series that is the only MR in a folder, or that has ``path`` among its files."""
+    """Return the only MR series in a folder, or the series to which the file ``path`` belongs."""
     if not holds_dicom(path):
-        raise BadInput(f"{path} is no DICOM, expected a folder with one series or a file of it, as for the others.")
+        raise BadInput(f"{path} is not DICOM, expected a folder with one series or a file of it, as for the others.")
     found, _ = series_in(path if path.is_dir() else path.parent)
     if path.is_file():
         found = [headers for headers in found if any(Path(str(header.filename)) == path for header in headers)]
@@ -204,16 +203,16 @@ def _named_series(path: Path) -> Headers:
 def _require_all(
     chosen: Mapping[str, Candidate], modalities: Sequence[str], left: Sequence[Candidate], origin: str
 ) -> None:
-    """Raise `BadInput` that names every modality that is missing, and all series that were found."""
+    """Raise `BadInput` if modalities are missing, with their names and all series that were found."""
     missing = [modality for modality in modalities if modality not in chosen]
     if missing:
         found = _listed(f"{modality} ({where(headers)})" for modality, (headers, _) in chosen.items())
         others = _listed(f"{where(headers)} ({why})" for headers, why in left)
-        raise BadInput(f"{origin} lacks {' and '.join(missing)}: found {found}, and left {others}; {HOW_TO_NAME}.")
+        raise BadInput(f"{origin} lacks {' and '.join(missing)}: found {found}; not used: {others}; {HOW_TO_NAME}.")
 
 
 def _require_one_patient(series: Sequence[Headers], origin: str) -> None:
-    """Raise `BadInput` if the series are of several patients, without telling who they are."""
+    """Raise `BadInput` if the series are of several patients; the message does not identify them."""
     patients = {text(header, "PatientID") or text(header, "PatientName") for headers in series for header in headers}
     if len(patients) > 1:
         raise BadInput(
@@ -226,9 +225,9 @@ def _listed(parts: Iterable[str]) -> str:
 
 
 def _study_id(folder: Path, header: Dataset, ids: str) -> str:
-    """Return the start of the hashed UID of the study, or its folder's name if wanted and not the patient's.
+    """Return the start of the hash of the study's UID, or its folder's name if requested and without patient data.
 
-    The same study has the same hash everywhere.
+    The hash of a study is the same everywhere.
     """
     name = (folder if folder.is_dir() else folder.parent).resolve().name
     if ids == "hash" or not re.search(r"\w", name) or _tells_patient(name, header):
@@ -237,7 +236,7 @@ def _study_id(folder: Path, header: Dataset, ids: str) -> str:
 
 
 def _tells_patient(name: str, header: Dataset) -> bool:
-    """Return whether a part of the patient's name, ID or birth date is in ``name``, in several ways to write them."""
+    """Return whether ``name`` contains a part of the patient's name, ID or birth date, in one of several spellings."""
     letters, words = re.sub(r"[^a-z0-9]", "", _ascii(name)), set(re.findall(r"[a-z]+|\d+", _ascii(name)))
     parts = {
         part

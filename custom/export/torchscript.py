@@ -141,7 +141,7 @@ class Chain(nn.Module):
         """Return the study (C, H, W, D) in [0, 1] and its brain (H, W, D), as `ScaleIntensityInBraind` does."""
         brain = is_brain(study).any(dim=0)
         if not bool(brain.any()):
-            raise ValueError("The study has nothing but zeros, expected a brain.")
+            raise ValueError("The study has only zeros, expected a brain.")
         scaled = torch.zeros_like(study)
         for channel in range(len(study)):
             inside = study[channel][brain].double()

@@ -1,4 +1,4 @@
-"""Many studies in one run: one that cannot be segmented does not stop the others."""
+"""Several studies in one run: a study that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 
 
 class StudyDataset(Dataset):
-    """MONAI's `Dataset`, which gives ``{"id", "status", "reason"}`` in place of a study that cannot be read.
+    """MONAI's `Dataset`, but a study that cannot be read gives ``{"id", "status", "reason"}`` instead of an error.
 
-    So it does with a study whose results are there already. The only study of a dataset raises what is wrong with it.
+    A study whose results exist already gives the same. If there is only one study, its error is raised.
 
     Args:
-        data: what `custom.data.datasets.find_studies` found; an "error" is what is wrong with a study.
-        transform: reads a study and prepares it.
-        results: the writer that knows which results are there.
+        data: the studies from `custom.data.datasets.find_studies`; "error" is the reason why one cannot be used.
+        transform: loads and preprocesses a study.
+        results: the writer, which knows the existing results.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class StudyDataset(Dataset):
     def _transform(self, index: int) -> Any:
         study = self.data[index]
         if study["id"] in self.finished:
-            return {"id": study["id"], "status": SKIPPED, "reason": "its results are there"}
+            return {"id": study["id"], "status": SKIPPED, "reason": "its results exist"}
         if self.alone:
             return super()._transform(index)
         if "error" in study:
@@ -50,11 +50,11 @@ class StudyDataset(Dataset):
 
 
 class StudyEvaluator(SupervisedEvaluator):
-    """MONAI's `SupervisedEvaluator` for a `StudyDataset`, with one study a batch.
+    """MONAI's `SupervisedEvaluator` for a `StudyDataset`, with one study per batch.
 
-    Of a study that was skipped or could not be read, and of one that fails in the network or when its results are
-    written, the output is ``[{"id", "status", "reason"}]``, and the next one follows. Handlers that want nothing but
-    studies that are done listen to `IterationEvents.MODEL_COMPLETED`.
+    For a study that was skipped, could not be read, or fails in the network or while its results are written, the
+    output is ``[{"id", "status", "reason"}]``, and the run continues. Handlers for completed studies only use
+    `IterationEvents.MODEL_COMPLETED`.
     """
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> Any:
@@ -71,10 +71,10 @@ class StudyEvaluator(SupervisedEvaluator):
 
 
 def failed(study_id: str, error: Exception) -> dict[str, str]:
-    """Return the item of a study that failed, and log why: bad input in its sentence, anything else with its trace."""
+    """Return the item of a failed study and log the reason, with a traceback except for `BadInput`."""
     bad_input = find_bad_input(error)
     cause: BaseException = error
-    while cause.__cause__:  # MONAI says of what a transform raises nothing but which transform it was
+    while cause.__cause__:  # MONAI's own error names only the transform that failed
         cause = cause.__cause__
     reason = str(bad_input) if bad_input else f"{type(cause).__name__}: {cause}"
     logger.error("%s: %s", study_id, reason, exc_info=None if bad_input else error)

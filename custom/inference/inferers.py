@@ -1,4 +1,4 @@
-"""How networks for slices are run: where the brain is, in batches, with the device's fast arithmetic."""
+"""Inferers for networks on slices: in batches, restricted to the brain, with autocast."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from custom.preprocessing.slicing import brain_box, check_planes, pad_to_multipl
 
 
 class AutocastInferer(SimpleInferer):
-    """Run a network once, under `torch.autocast` of the device that the data is on, and return float32.
+    """Run a network once, under `torch.autocast` of the data's device, and return float32.
 
     MONAI's engines autocast for CUDA only; on a CPU with bfloat16 instructions a training step takes half the time.
 
@@ -41,20 +41,21 @@ class AutocastInferer(SimpleInferer):
 
 
 class BrainSliceInferer(Inferer):
-    """Run a network for slices over a volume, in batches, on nothing but the brain.
+    """Run a network for slices over a volume, in batches, restricted to the brain.
 
-    MONAI's `SliceInferer` computes empty slices and borders too, which is half of a study.
+    MONAI's `SliceInferer` computes empty slices and borders too, which are half of a study.
 
     Args:
-        channels: names of the channels of a prepared study that the network is given, see
-            `custom.preprocessing.channels.channel_numbers`; by default all channels that there are.
-        neighbours: how many slices below and above it is given too, see `custom.preprocessing.slicing.with_neighbours`.
-        planes: in which planes volumes are cut into slices, see `custom.preprocessing.slicing`; several are averaged.
+        channels: names of the preprocessed channels that are the network's input, see
+            `custom.preprocessing.channels.channel_numbers`; by default all channels.
+        neighbours: number of slices below and above that are input too, see
+            `custom.preprocessing.slicing.with_neighbours`.
+        planes: planes in which volumes are sliced, see `custom.preprocessing.slicing`; the results are averaged.
         flip: also run the network on the volume mirrored from left to right, and average.
-        batch_size: slices that the network sees at once.
-        amp: whether to autocast, see `AutocastInferer`.
-        multiple: height and width of what the network sees are multiples of this.
-        outside: value of the output where there is no brain.
+        batch_size: slices per batch.
+        amp: precision, see `AutocastInferer`.
+        multiple: height and width of the network's input are multiples of this.
+        outside: value of the output outside the brain.
     """
 
     def __init__(
@@ -82,14 +83,14 @@ class BrainSliceInferer(Inferer):
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Return the network's output for a volume: inputs (1, C, H, W, D), output (1, channels, H, W, D), float32."""
-        # without its metadata, which MONAI would copy at each step of the network
+        # without metadata, which MONAI would copy in each layer of the network
         volume = convert_to_tensor(inputs, track_meta=False)[0, self.channels]
         if not volume.any():
-            raise BadInput("the study: found nothing but zeros after preprocessing, expected a brain.")
+            raise BadInput("the study: found only zeros after preprocessing, expected a brain.")
         views = self.run_planes(volume, network)
         if self.flip:  # the first axis of a volume runs from left to right
             views += [view.flip(1) for view in self.run_planes(volume.flip(1), network)]
-        # with the metadata of the volume again, by which MONAI's `Invertd` finds the way back
+        # with the volume's metadata again, which MONAI's `Invertd` needs
         return convert_to_dst_type(torch.stack(views).mean(dim=0)[None], inputs)[0]
 
     def run_planes(self, volume: torch.Tensor, network: Callable[..., torch.Tensor]) -> list[torch.Tensor]:
@@ -113,22 +114,22 @@ class BrainSliceInferer(Inferer):
         return output[..., :height, :width].permute(1, 2, 3, 0)
 
     def run_slices(self, slices: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
-        """Return the network's output for a stack of slices (N, C, h, w) cut to the brain."""
+        """Return the network's output for a stack of slices (N, C, h, w) cropped to the brain."""
         parts = slices.split(self.batch_size)
-        # disable=None: no bar where there is no terminal; delay: none for what is over in two seconds
+        # disable=None: no bar without a terminal; delay: no bar if it takes less than two seconds
         bar = tqdm(parts, desc="Segmenting", unit="batch", leave=False, delay=2, disable=None)
         return torch.cat([self.autocast(part, network) for part in bar])
 
 
 class BrainVolumeInferer(SlidingWindowInferer):
-    """Run a network for volumes over a volume, for comparison with networks for slices.
+    """Run a 3-D network over a volume with a sliding window, for comparison with networks for slices.
 
     Args:
-        channels: names of the channels of a prepared study that the network is given, see
+        channels: names of the preprocessed channels that are the network's input, see
             `custom.preprocessing.channels.channel_numbers`.
-        roi_size: size of the window that the network sees at once.
-        amp: whether to autocast, see `AutocastInferer`.
-        outside: value of the output where there is no brain.
+        roi_size: size of the window.
+        amp: precision, see `AutocastInferer`.
+        outside: value of the output outside the brain.
     """
 
     def __init__(

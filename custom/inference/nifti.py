@@ -1,4 +1,4 @@
-"""A map on a study's own grid as a NIfTI file, which says of its source where the voxels are and nothing else."""
+"""A map on the study's own grid as a NIfTI file; of its source's header it keeps only the geometry."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-# All that a NIfTI header says of where voxels are, besides pixdim and xyzt_units.
+# The fields of a NIfTI header that define its geometry, besides pixdim and xyzt_units.
 PLACEMENT = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("sform_code", "srow_x", "srow_y", "srow_z"),
 )
-SPATIAL_UNITS = 7  # the bits of xyzt_units that are not of time
+SPATIAL_UNITS = 7  # mask of the spatial unit in xyzt_units
 
 
 def save_map(image: Any, path: Path, dtype: type) -> None:
-    """Save a map (1, H, W, D), a `MetaTensor` on a study's grid, with that study's affine and codes of space.
+    """Save a map (1, H, W, D), a `MetaTensor` on a study's grid, with that study's affine, sform and qform codes.
 
-    The header is a new one: a scanner's or an archive's program may have left names in the free texts and extensions
-    of the source's. MONAI's writers make one too, but do not keep the affine to the bit, nor its codes.
+    The header is new: free text and extensions of the source's header may contain the patient's name. MONAI's writers
+    create a new one too, but do not keep the affine to the bit, nor the codes.
 
     Args:
-        image: the map; its metadata name the file whose grid it is on.
+        image: the map; its metadata contains the file whose grid it is on.
         path: the file to write.
-        dtype: of the voxels; whole numbers are rounded.
+        dtype: type of the voxels; for integers, values are rounded.
     """
     voxels = image.as_tensor()[0].cpu().numpy()
     if np.issubdtype(dtype, np.integer):
         voxels = voxels.round()
-    # NIfTI's first axis is the fastest; nibabel would reorder each slice by itself, which takes longer
+    # NIfTI's first axis varies fastest; nibabel would reorder slice by slice, which takes longer
     voxels = np.asfortranarray(voxels, dtype)
     source = Path(image.meta["filename_or_obj"])
     if source.name.endswith((".nii", ".nii.gz")):

@@ -1,4 +1,4 @@
-"""How far an inference is: which study of how many, which step of it, and how long the others will take."""
+"""Progress of an inference in the log: study, step and remaining time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Say in the log what an evaluator with batches of one study is doing, step by step.
+    """Log the steps of an evaluator with batches of one study.
 
-    Belongs before the handlers that write results, so that their step is told before they take it.
+    It must precede the handlers that write results, so that their step is logged when it starts.
 
     Args:
-        network: what the network does, such as "segmenting".
+        network: name of the network's step, such as "segmenting".
     """
 
     def __init__(self, network: str) -> None:
@@ -43,7 +43,7 @@ class Progress:
 
     def _compute(self, engine: Engine) -> None:
         batch: Any = engine.state.batch
-        if "status" not in batch:  # as a study that was skipped or could not be read has
+        if "status" not in batch:  # a study that was skipped or could not be read has one
             self._say(batch["id"][0], 2)
 
     def _write(self, engine: Engine) -> None:
@@ -52,7 +52,7 @@ class Progress:
 
     def _count(self, engine: Engine) -> None:
         output: Any = engine.state.output
-        if "status" not in output[0]:  # what is skipped or fails takes less time than another study
+        if "status" not in output[0]:  # skipped and failed studies take less time
             self.worked += time.perf_counter() - self.started
             self.done += 1
 
@@ -61,7 +61,7 @@ class Progress:
 
 
 def in_words(seconds: float) -> str:
-    """Return a time that is guessed, such as "about 2 h 5 min"."""
+    """Return an estimated time as text, such as "about 2 h 5 min"."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return "less than a minute"

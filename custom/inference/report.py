@@ -1,4 +1,4 @@
-"""A report of one study that opens offline in any browser: viewer, pictures, volumes, and what made the result."""
+"""HTML report of one study that opens offline in any browser: viewer, images, volumes, and provenance."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from custom.preparation.to_scanner import scanner_images
 from custom.preprocessing.residual import RESIDUAL_TOP
 
 MAPS = ("seg", "prob", "t1ce_synthetic", "residual")
-# Colours of the residual: black, red, yellow, white. And of the mask: none of those.
+# Colours of the residual: black, red, yellow, white. The mask has another one.
 HEAT = {"I": [0, 95, 191, 255], "R": [0, 255, 255, 255], "G": [0, 0, 255, 255], "B": [0, 0, 0, 255], "A": [255] * 4}
 MASK_COLOUR = (0, 229, 255)
 PIXELS_PER_MM = 3  # of the pictures
 
 
 class Cut(NamedTuple):
-    """A study and its maps, cut to the brain; axes to the patient's right, to the front and upwards.
+    """A study and its maps, cropped to the brain; axes to the patient's right, front and top.
 
     Attributes:
-        volumes: name -> (H, W, D): the modalities that are shown, and those maps that hold anything.
+        volumes: name -> (H, W, D): the modalities that are shown, and the maps that are not empty.
         affine: (4, 4), from voxel indices to RAS coordinates in mm.
-        first: index of the first voxel along each axis before the cut.
-        grid: (H, W, D) before the cut.
+        first: index of the first voxel along each axis before cropping.
+        grid: (H, W, D) before cropping.
     """
 
     volumes: dict[str, np.ndarray]
@@ -57,13 +57,13 @@ class Cut(NamedTuple):
 
 
 def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Sequence[str] = MSD_CHANNELS) -> Path:
-    """Write ``<id>_report.html`` into a study's folder of results and return its path.
+    """Write ``<id>_report.html`` to a study's results folder and return its path.
 
-    A mask that has been corrected since is shown as it is now, and called so, with the volume that it had before.
+    A mask that was edited after the run is shown in its current form, with a note and its original volume.
 
     Args:
-        results_dir: folder with the run report of the segmenter and the maps that it names.
-        image: the study, or where it is, as `custom.data.find.find_study` takes it; modalities may be missing.
+        results_dir: folder with the segmenter's run report and the maps that it lists.
+        image: the study, in a form that `custom.data.find.find_study` accepts; modalities may be missing.
         channel_order: modality of each channel of a 4-D file.
 
     Raises:
@@ -73,7 +73,7 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
     folder = Path(results_dir)
     run = _read_run(folder)
     study = find_study(image, channel_order=channel_order, modalities=(), optional=MODALITIES)
-    # what a DICOM file is called says nothing
+    # names of DICOM files are not informative
     sources = {name: study.dicom.series[name].name if study.dicom else file.name for name, file in study.images.items()}
     names = [name for name in ("flair", "t1ce") if name in study.images] or list(study.images)[:1]
     preparation = run.get("preparation", {})
@@ -134,14 +134,14 @@ def levels_reached(probability: np.ndarray, levels: Sequence[float]) -> tuple[np
 
 
 def largest_sections(mask: np.ndarray) -> list[int]:
-    """Return the index along each axis of the section with the most tumour, or of the middle where there is none."""
+    """Return the index along each axis of the section with the most tumour, or of the middle for an empty mask."""
     if not mask.any():
         return [size // 2 for size in mask.shape]
     return [fullest_section(mask, axis) for axis in range(3)]
 
 
 def viewer_script() -> str:
-    """Return NiiVue, the viewer's JavaScript, which nilearn's wheel carries.
+    """Return the JavaScript of the viewer, NiiVue, which is part of nilearn's wheel.
 
     Raises:
         BadInput: nilearn is not installed.
@@ -173,7 +173,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
 
 
 def _add_maps(images: Mapping[str, Any], maps: Mapping[str, Path]) -> Cut:
-    """Return ``images`` (1, H, W, D), `MetaTensor`, and the images in the files ``maps``, all cut to the brain."""
+    """Return ``images`` (1, H, W, D), `MetaTensor`, and the images in the files ``maps``, all cropped to the brain."""
     data = dict(images)
     grid = grid_of(next(iter(images.values())))
     for name, file in maps.items():
@@ -189,7 +189,7 @@ def _add_maps(images: Mapping[str, Any], maps: Mapping[str, Path]) -> Cut:
     cut = crop(whole)
     volumes = {name: np.asarray(cut[name][0]) for name in names}
     return Cut(
-        # a modality that is missing leaves maps of zeros
+        # without empty maps, which a missing modality causes
         {name: volume for name, volume in volumes.items() if volume.any() or name in ("seg", "prob")},
         affine=cut["extent"].affine.numpy(),
         first=[int(start) for start in cut[crop.start_coord_key]],
@@ -198,7 +198,7 @@ def _add_maps(images: Mapping[str, Any], maps: Mapping[str, Path]) -> Cut:
 
 
 def _to_uint8(volumes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the volumes in 256 levels, which is what a screen shows.
+    """Return the volumes in 256 levels, for display.
 
     Images run from 1, the 0.5th percentile of the brain, to 255, the 99.5th, with 0 outside; synthetic T1ce has the
     scale of the real one. The residual runs from 0 to `RESIDUAL_TOP`. Mask and probability are integers already.
@@ -223,9 +223,9 @@ def _nifti(volume: np.ndarray, affine: np.ndarray) -> str:
 
 
 def _pictures(volumes: Mapping[str, np.ndarray], depth: int, spacing: np.ndarray) -> dict[str, str]:
-    """Return PNG pictures in base64 of each volume's axial slice ``depth``, seen as a radiologist does.
+    """Return PNG images in base64 of each volume's axial slice ``depth``, in the radiological convention.
 
-    The patient's right is on the left and the front is up. "seg" is the mask's outline on T1ce, or on what there is.
+    The patient's right is on the left and the front is up. "seg" is the mask's outline on T1ce, or on the first image.
     """
     zoom = PIXELS_PER_MM * spacing[1::-1]
     slices = {
@@ -253,7 +253,7 @@ def _png(picture: np.ndarray) -> str:
 
 
 def _template() -> Template:
-    """Return the page: all that is put into it is escaped, and what is not given is an error."""
+    """Return the page's template: values are escaped, and a missing value is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -261,6 +261,6 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # how a content security policy names the only texts that it lets run
+    # hashes of the scripts and styles that the content security policy permits
     environment.filters["csp_hash"] = lambda text: f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
     return environment.get_template("report.html")

@@ -18,10 +18,10 @@ class ReportWriter:
     """Write ``<output_dir>/<id>/<id>_report.html`` for each study, after `custom.inference.results_writer`.
 
     Args:
-        output_dir: where the results are.
-        studies: what `custom.data.datasets.find_studies` found.
+        output_dir: folder of the results.
+        studies: the studies from `custom.data.datasets.find_studies`.
         channel_order: modality of each channel of a 4-D file.
-        enabled: whether to write at all, as a bool or as a command line passes it on, "true" or "false".
+        enabled: whether reports are written: a bool, or "true" or "false" from a command line.
 
     Raises:
         BadInput: the viewer is not installed.
@@ -39,19 +39,19 @@ class ReportWriter:
         self.channel_order = channel_order
         self.enabled = as_flag(enabled, "report")
         if self.enabled:
-            # not at the top: most runs write no report, and start sooner without what it needs
+            # not at the top of the file: most runs write no report, and start faster without these imports
             from custom.inference import report
 
             self.write_report = report.write_report
-            report.viewer_script()  # where it is missing, say so before the networks run
+            report.viewer_script()  # raises an error before the networks run if the viewer is missing
 
     def attach(self, engine: Engine) -> None:
-        """Report on each study that ``engine``, an evaluator with batches of one study, completes."""
+        """Write a report of each study that ``engine``, an evaluator with batches of one study, completes."""
         if self.enabled:
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Report on the study that ``engine`` has just completed, from the files written for it."""
+        """Write the report of the study that ``engine`` has just completed, from its result files."""
         study_id = vars(engine.state)["batch"][0]["id"]
         path = self.write_report(self.output_dir / study_id, self.images[study_id], self.channel_order)
         logger.info("%s: %s", study_id, path)

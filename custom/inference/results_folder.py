@@ -1,4 +1,4 @@
-"""The folder of a study's results: what lies there, and whether a run may write there."""
+"""The results folder of a study: its existing files, and whether a run may write there."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from custom.data.study import Study
 
 
 def read_run(folder: Path, study_id: str) -> dict[str, Any] | None:
-    """Return the run report in a study's folder of results, or None where there is none that can be read.
+    """Return the run report in a study's results folder, or None if it is missing or cannot be read.
 
-    It is the last file that a run puts there: where it is, all others are.
+    A run writes it last: if it exists, all other files do.
     """
     try:
         run = json.loads((folder / f"{study_id}_run.json").read_text(encoding="utf-8"))
@@ -25,18 +25,18 @@ def read_run(folder: Path, study_id: str) -> dict[str, Any] | None:
 
 
 def edited(folder: Path, run: Mapping[str, Any]) -> list[Path]:
-    """Return the files of a run that are not what it wrote, such as a mask that somebody corrected."""
+    """Return the files of a run that have changed since, such as a corrected mask."""
     files = {folder / run["outputs"][name]: digest for name, digest in run.get("outputs_sha256", {}).items()}
     return [file for file, digest in files.items() if file.is_file() and sha256(file) != digest]
 
 
 def is_finished(folder: Path, study_id: str, origin: Mapping[str, Any]) -> bool:
-    """Return whether a study's results are there, and from the same weights, settings and version.
+    """Return whether a study's results exist, with the same weights, settings and version.
 
     Args:
-        folder: the study's folder of results.
+        folder: the study's results folder.
         study_id: the study.
-        origin: what `custom.common.provenance.origin_of` says of the run that asks.
+        origin: provenance of the current run, from `custom.common.provenance.origin_of`.
     """
     run = read_run(folder, study_id)
     if run is None or not all((folder / name).is_file() for name in run.get("outputs", {}).values()):
@@ -45,26 +45,26 @@ def is_finished(folder: Path, study_id: str, origin: Mapping[str, Any]) -> bool:
 
 
 def _comparable(origin: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what makes results the same, wherever the weights lie and whatever the networks ran on."""
+    """Return the part of a provenance that determines the results, without paths and devices."""
     settings = {name: value for name, value in origin["settings"].items() if name not in ("device", "precision")}
     weights = {name: entry["sha256"] for name, entry in origin["weights"].items()}
     return settings, weights, origin["versions"]["recoseg"]
 
 
 def require_free(folder: Path, study: Study, names: Iterable[str]) -> None:
-    """Raise `BadInput` if results in ``folder`` would lie among a study's images or replace what no run wrote.
+    """Raise `BadInput` if results in ``folder`` would be mixed with a study's images or overwrite other files.
 
     Args:
-        folder: the study's folder of results.
+        folder: the study's results folder.
         study: the study.
         names: maps that the run writes, such as seg.
     """
     place, files = folder.resolve(), _image_files(study)
-    # also as the paths are written: a link to an image is where its user keeps the study
+    # links are also checked without following them: the folder of a link to an image is the study's folder too
     if any(place in (*file.resolve().parents, *file.absolute().parents) for file in files):
         raise BadInput(
-            f"The results of {study.id} would lie among its images, in {folder}, expected an --output_dir elsewhere: "
-            "a mask there could be overwritten, or a result be taken for an image."
+            f"The results of {study.id} would be written among its images, in {folder}, expected an --output_dir "
+            "elsewhere: a mask there could be overwritten, or a result be mistaken for an image."
         )
     run = read_run(folder, study.id)
     if run is not None:
@@ -74,13 +74,13 @@ def require_free(folder: Path, study: Study, names: Iterable[str]) -> None:
                 "--output_dir without it; move it elsewhere to have it made again, or set --skip_existing true."
             )
         return
-    if any(folder.glob(f"{TEMPORARY}*")):  # a run was killed while it put its results there
+    if any(folder.glob(f"{TEMPORARY}*")):  # a run was killed while it wrote its results
         return
     results = tuple(f"{study.id}_{name}" for name in names)
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
         if file.name.startswith(results):
             raise BadInput(
-                f"{file} is there and no run report {study.id}_run.json beside it says that it is a result, "
+                f"{file} exists and is not listed in a run report {study.id}_run.json, "
                 "expected an --output_dir where nothing is overwritten."
             )
 
@@ -93,14 +93,14 @@ def _image_files(study: Study) -> list[Path]:
 
 
 def relative_names(study: Study, dataset_dir: object) -> str | dict[str, str]:
-    """Return the names of a study's images relative to the dataset's folder: where that is, is nobody's business.
+    """Return the names of a study's images relative to the dataset's folder, whose own path is not reported.
 
     Args:
         study: the study.
         dataset_dir: the dataset's folder, one study's folder or file, or anything else, such as {modality: file}.
 
     Returns:
-        {modality: name}, or the name of the 4-D file; of images that lie elsewhere, the file's name only.
+        {modality: name}, or the name of the 4-D file; for images outside the folder, the file's name only.
     """
     folder = Path(dataset_dir).expanduser().absolute() if isinstance(dataset_dir, (str, Path)) else None
     if folder is not None and folder.is_file():

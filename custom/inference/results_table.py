@@ -1,4 +1,4 @@
-"""What became of each study of a batch: results.csv, and a table on the screen."""
+"""Status of each study of a run: results.csv, and a table on the screen."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ VOLUME = "tumour_volume_ml"
 class ResultsTable:
     """Keep a row for each study: id, status, reason, modalities, volumes, seconds and warnings.
 
-    They are written to ``<output_dir>/results.csv`` after each study, so that a run that is stopped has those that it
-    came to. A run of one study writes none: its run report says it all.
+    They are written to ``<output_dir>/results.csv`` after each study, so that an interrupted run keeps its rows. A run
+    with one study writes no table: its run report contains everything.
 
     Args:
-        output_dir: the folder of the results.
-        studies: what `custom.data.datasets.find_studies` found.
+        output_dir: the results folder.
+        studies: the studies from `custom.data.datasets.find_studies`.
     """
 
     def __init__(self, output_dir: str, studies: Sequence[Mapping[str, Any]]) -> None:
@@ -42,7 +42,7 @@ class ResultsTable:
         self.warnings = WarningsKept()
 
     def attach(self, engine: Engine) -> None:
-        """Add a row for each study that ``engine``, a `custom.inference.batch.StudyEvaluator`, is through with."""
+        """Add a row for each study that ``engine``, a `custom.inference.batch.StudyEvaluator`, has processed."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self._stop)
@@ -54,16 +54,16 @@ class ResultsTable:
         logging.getLogger("custom").removeHandler(self.warnings)
 
     def __call__(self, engine: Engine) -> None:
-        """Add the row of the study that ``engine`` has just come to the end of."""
+        """Add the row of the study that ``engine`` has just processed."""
         output = vars(engine.state)["output"][0]
-        if "status" not in output:  # of a study that is done, its maps
+        if "status" not in output:  # the maps of a completed study
             output = {"id": vars(engine.state)["batch"][0]["id"]}
         row = {"id": output["id"], "status": output.get("status", DONE), "reason": output.get("reason", "")}
         if row["status"] != FAILED:
             row |= figures_of(read_run(self.output_dir / row["id"], row["id"]) or {})
         row["warnings"] = "; ".join(self.warnings.taken(prefix=f"{row['id']}: "))
         self.rows.append(row)
-        if not dist.is_initialized():  # of several processes only the first may write, when it has the rows of all
+        if not dist.is_initialized():  # of several processes, only the first writes, after gathering all rows
             self.write()
 
     def write(self) -> None:
@@ -76,7 +76,7 @@ class ResultsTable:
             (temporary / FILE).replace(self.output_dir / FILE)
 
     def gather(self) -> bool:
-        """Gather the rows of all processes, in the order of the dataset, and part from them.
+        """Gather the rows of all processes, in the order of the dataset, and leave the process group.
 
         Returns:
             Whether this is the first process, or the only one.
@@ -93,9 +93,9 @@ class ResultsTable:
 
 
 def finish(table: ResultsTable) -> None:
-    """Write ``results.csv`` of all processes, and say what became of the studies and where the results are.
+    """Write ``results.csv`` for all processes, and log the status of the studies and the results folder.
 
-    Belongs behind the run of the evaluator, in every process.
+    Must be called after the evaluator's run, in every process.
 
     Raises:
         BadInput: a study failed, which ends the command with status 1.
@@ -117,38 +117,38 @@ def finish(table: ResultsTable) -> None:
 
 
 class WarningsKept(logging.Handler):
-    """Keep the text of warnings until somebody takes them."""
+    """Collect the text of warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a warning; errors are the reason why a study failed, and stand there."""
+        """Keep a warning; errors are in the table as the reason of a failed study."""
         if record.levelno == logging.WARNING:
             self.texts.append(" ".join(record.getMessage().split()))
 
     def taken(self, prefix: str) -> list[str]:
-        """Return the warnings since the last time, without the prefix that names the study."""
+        """Return the warnings since the last call, without the prefix that names the study."""
         texts, self.texts = self.texts, []
         return [text.removeprefix(prefix) for text in texts]
 
 
 def figures_of(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a study's run report says of its modalities, volumes and time."""
+    """Return modalities, volumes and time from a study's run report."""
     found = [name for name, origin in run.get("modalities", {}).items() if origin == "found"]
     volumes = {name: value for name, value in run.items() if name.startswith(VOLUME)}
     return {"modalities": " ".join(found), **volumes, "seconds": round(sum(run.get("seconds", {}).values()), 1)}
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the columns of a table with all that there is in some row."""
+    """Return the columns of a table, with all volumes that occur in any row."""
     volumes = dict.fromkeys(name for row in rows for name in row if name.startswith(VOLUME))
     return [*COLUMNS[:4], *volumes, *COLUMNS[4:]]
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as CSV, as Python's csv module reads it."""
+    """Return the rows as CSV, in a form that Python's csv module reads."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns_of(rows), restval="", lineterminator="\n")
     writer.writeheader()
@@ -157,7 +157,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as a table to read: a line a study, with the reason at its end."""
+    """Return the rows as a text table: one line per study, with the reason at the end."""
     columns = [name for name in columns_of(rows) if name not in ("reason", "warnings")]
     cells = [columns, *([str(row.get(name, "")) for name in columns] for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(columns))]

@@ -1,4 +1,4 @@
-"""What inference leaves behind: maps on the study's own grid, and a report of where they came from."""
+"""Results of inference: maps on the study's own grid, and a run report with their provenance."""
 
 from __future__ import annotations
 
@@ -32,30 +32,29 @@ BRAIN = "brain"  # the map of a raw study that is a mask, but of no tumour
 class ResultsWriter:
     """Write ``<output_dir>/<id>/<id>_<map>.nii.gz`` for each map of a study, and ``<id>_run.json``.
 
-    A study that came as DICOM gets ``<id>_seg.dcm`` too, and its report says which series were taken. A map with a
-    channel for each of several classes becomes a file for each: ``<id>_seg_wt.nii.gz``.
+    A DICOM study also gets ``<id>_seg.dcm``, and its report lists the series used. A map with a channel for each of
+    several classes is written as one file per class: ``<id>_seg_wt.nii.gz``.
 
-    MONAI's `SaveImaged` writes straight to the final name and makes a header of its own. Here all files of a study are
-    written beside and renamed into place together, the run report last, with the affine of the study's file, bit for
-    bit. Nothing is written over a study's images, over a result that has been edited, or over what no run wrote.
+    MONAI's `SaveImaged` writes directly to the final name and changes the header. Here all files of a study are written
+    to a temporary folder and then renamed, the run report last; the affine is that of the study's file, bit for bit. A
+    study's images, results that have been edited, and files that no run has written are never overwritten.
 
     Args:
-        output_dir: where results go.
-        maps: name of a map -> key of the data, (1 or classes, H, W, D) on the study's grid. A map that a study lacks is
-            left out.
-        studies: what `custom.data.datasets.find_studies` found.
-        weights: name -> path of the weights; their SHA-256 goes into the report.
-        settings: what was asked for; goes into the report.
-        classes: names of a mask's channels, such as wt, tc and et; none for a mask of one.
-        dataset_dir: the dataset, as it was given; the report names images relative to it.
-        skip_existing: leave out studies whose results are there from the same weights and settings, see ``finished``.
-        enabled: whether to write at all, as a bool or as a command line passes it on, "true" or "false".
+        output_dir: folder for the results.
+        maps: name of a map -> key of the data, (1 or classes, H, W, D) on the study's grid. Missing maps are skipped.
+        studies: the studies from `custom.data.datasets.find_studies`.
+        weights: name -> path of the weights; their SHA-256 is reported.
+        settings: settings of the run, which are reported.
+        classes: names of a mask's channels, such as wt, tc and et; empty for one channel.
+        dataset_dir: the dataset, as given; images are reported relative to it.
+        skip_existing: skip studies whose results exist with the same weights and settings, see ``finished``.
+        enabled: whether results are written: a bool, or "true" or "false" from a command line.
 
     Attributes:
-        finished: ids of the studies that are left out.
+        finished: ids of the studies that are skipped.
 
     Raises:
-        BadInput: nothing can be written to ``output_dir``, or results would overwrite what they must not.
+        BadInput: ``output_dir`` cannot be written to, or results would overwrite other files.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class ResultsWriter:
         if self.enabled:
             engine.add_event_handler(Events.GET_BATCH_STARTED, self._start)
             engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._batch_read)
-            # and not when the iteration is over, so that an evaluator sees what goes wrong here as the study's fault
+            # not after the iteration, so that the evaluator attributes an error here to the study
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def _is_finished(self, study_id: str) -> bool:
@@ -136,13 +135,13 @@ class ResultsWriter:
         with folder_beside(folder) as temporary:
             files = {name: temporary / file for name, file in report["outputs"].items()}
             dtypes = [np.uint8 if name in masks or name == BRAIN else np.float32 for name in maps]
-            with ThreadPoolExecutor() as pool:  # compression, which is most of it, runs beside other threads
+            with ThreadPoolExecutor() as pool:  # most of the time is compression, which releases the GIL
                 list(pool.map(save_map, maps.values(), files.values(), dtypes))
             report["outputs_sha256"] = {name: sha256(file) for name, file in files.items()}
-            # a raw study has its maps on the grid of one of its series, or in the atlas, where none has slices
+            # maps of a raw study are on the grid of one of its series, or in the atlas, which has no series
             grid = preparation.get("grid")
             if source.dicom and "seg" in maps and grid != "atlas":
-                # not at the top: only a study in DICOM needs highdicom, which MONAI Label's older pydicom rules out
+                # not at the top of the file: highdicom cannot be installed together with MONAI Label
                 from custom.dicom.seg_writer import write_segmentation
 
                 report["dicom_seg"] = f"{study_id}_seg.dcm"
@@ -157,7 +156,7 @@ class ResultsWriter:
             written = sorted(file.name for file in temporary.iterdir())
             run = f"{study_id}_run.json"
             (temporary / run).write_text(json.dumps(report, indent=2) + "\n")
-            (folder / run).unlink(missing_ok=True)  # it says that all others are there, which is not true for a moment
+            (folder / run).unlink(missing_ok=True)  # it states that all other files exist, which is briefly not true
             for name in (*written, run):
                 os.replace(temporary / name, folder / name)
             written.append(run)
@@ -181,7 +180,7 @@ def _by_class(name: str, image: Any, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _origin_of_modalities(data: Mapping[str, Any]) -> dict[str, str]:
-    """Return modality -> "found", "synthesized" (T1ce alone) or "missing", for a study that has been segmented."""
+    """Return modality -> "found", "synthesized" (T1ce only) or "missing", for a study that has been segmented."""
     found = data["modalities"].split()
     origins = {modality: "found" if modality in found else "missing" for modality in MODALITIES}
     if origins["t1ce"] == "missing" and data["t1ce_synthetic"].any():

@@ -1,7 +1,7 @@
-"""What a synthetic image is anchored on: the present modality that is most like it, to which a difference is added.
+"""The anchor of a synthetic image: the most similar modality that is present; the network predicts the difference.
 
-T1ce is T1 plus what took up contrast. A network that predicts that difference need not paint again what T1 shows
-already, and its answer, smooth and at 2 mm, can be added to T1 on the study's own grid, with every detail that T1 has.
+T1ce is T1 plus contrast uptake. A network that predicts this difference does not have to reproduce the structures in
+T1. The difference, smooth and at 2 mm, can be added to T1 on the study's own grid, which keeps all details of T1.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from custom.common.brain import is_brain
 from custom.common.modalities import MODALITIES
 from custom.preprocessing.intensities import INTENSITY_RANGE
 
-# Of each target, what it is anchored on, the best first: those whose correlation with it inside the brain is above one
-# half, so that the difference varies less than the image itself. T2 has none: its correlations are at most 0.47.
+# target -> possible anchors, the best first: modalities whose correlation with it inside the brain is above 0.5, so
+# that the difference has a smaller variance than the image. T2 has none: its correlations are at most 0.47.
 ANCHORS: Mapping[str, Sequence[str]] = {
     "flair": ("t1", "t1ce"),
     "t1": ("t1ce", "flair"),
     "t2": (),
     "t1ce": ("t1", "flair"),
 }
-# the mean inside the brain of every modality, see `custom.preprocessing.intensities.ScaleIntensityInBraind`
+# the mean of every modality inside the brain, see `custom.preprocessing.intensities.ScaleIntensityInBraind`
 NO_ANCHOR = 0.4
 
 
 def anchor_channel(target: int, present: Sequence[bool]) -> int | None:
-    """Return the channel that a target's channel is anchored on, None where nothing like it is present.
+    """Return the channel of a target's anchor, None if no possible anchor is present.
 
     Args:
-        target: number of the target among `custom.common.modalities.MODALITIES`.
-        present: whether each modality is there.
+        target: index of the target in `custom.common.modalities.MODALITIES`.
+        present: whether each modality is present.
     """
     candidates = (MODALITIES.index(name) for name in ANCHORS[MODALITIES[target]])
     return next((channel for channel in candidates if present[channel]), None)
@@ -42,23 +42,23 @@ def anchor_channel(target: int, present: Sequence[bool]) -> int | None:
 def anchor_image(image: torch.Tensor, target: int, present: Sequence[bool]) -> torch.Tensor:
     """Return the anchor (1, ...) of a target's channel in an image (4, ...) of flair, t1, t2, t1ce in [0, 1].
 
-    Where nothing like the target is present, it is the mean of a brain: what is added is the image itself.
+    If no possible anchor is present, it is the constant mean of a brain, and the network predicts the image itself.
     """
     channel = anchor_channel(target, present)
     return torch.full_like(image[:1], NO_ANCHOR) if channel is None else image[channel : channel + 1]
 
 
 def present_modalities(image: torch.Tensor, target: int) -> list[bool]:
-    """Tell which modalities of an image (4, ...) are there, not zero everywhere, other than the target."""
+    """Return which modalities of an image (4, ...) are present (not zero everywhere), the target excluded."""
     return [channel != target and bool(volume.any()) for channel, volume in enumerate(image)]
 
 
 class SubtractAnchord(MapTransform):
-    """Split what the synthesizer gives into parts that go back to the study's grid each in its own way.
+    """Split the synthesizer's output into the maps that are resampled to the study's grid.
 
-    Takes ``pred`` (2, H, W, D), a synthetic image in [0, 1] and its deviation, on the grid of ``image`` (4, H, W, D).
-    Gives ``<target>_synthetic`` and ``deviation``, its two channels, and ``difference``, the image less its anchor; all
-    (1, H, W, D), with the metadata of ``image``, so that MONAI's `Invertd` can bring them back.
+    Input is ``pred`` (2, H, W, D), a synthetic image in [0, 1] and its deviation, on the grid of ``image``
+    (4, H, W, D). Output is ``<target>_synthetic`` and ``deviation``, its two channels, and ``difference``, the image
+    minus its anchor; all (1, H, W, D), with the metadata of ``image``, which MONAI's `Invertd` needs.
 
     Example:
         >>> study = {"image": torch.full((4, 8, 8, 8), 0.4), "brain": torch.ones(1, 8, 8, 8)}
@@ -76,7 +76,7 @@ class SubtractAnchord(MapTransform):
         self.target = target
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with the parts."""
+        """Return ``data`` with the three maps."""
         image, target = data["image"], MODALITIES.index(self.target)
         synthetic, deviation = torch.as_tensor(data["pred"]).split(1)
         anchor = anchor_image(image, target, present_modalities(image, target))
@@ -89,11 +89,11 @@ class SubtractAnchord(MapTransform):
 
 
 class AddAnchord(MapTransform):
-    """Add a difference, back on the study's own grid, to its anchor there: a synthetic image with every detail of it.
+    """Add the difference to the anchor on the study's own grid; the result has the anchor's details.
 
-    Takes ``difference`` (1, X, Y, Z); ``original`` (4, X, Y, Z), the study's images as they were read, a missing one
-    zero; and the scales of ``image``. Gives ``<target>_synthetic`` (1, X, Y, Z) in the target's own intensities, zero
-    outside the brain, or in [0, 1] where the study has no such image.
+    Input is ``difference`` (1, X, Y, Z); ``original`` (4, X, Y, Z), the study's images as loaded, zero if missing; and
+    the intensity scales of ``image``. Output is ``<target>_synthetic`` (1, X, Y, Z) in the target's own intensities, or
+    in [0, 1] if the study has no such image; zero outside the brain.
 
     Example:
         >>> from monai.data import MetaTensor

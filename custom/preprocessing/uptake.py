@@ -1,4 +1,4 @@
-"""The uptake map: where T1ce is brighter than the other modalities let expect."""
+"""The uptake map: where T1ce is brighter than expected from the other modalities."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ CROSS = [((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))]
 def robust_line(predictor: torch.Tensor, response: torch.Tensor, iterations: int = 5, cut: float = 2.5) -> torch.Tensor:
     """Return ``response`` (N,) as a linear function of ``predictor`` (N,), fitted by trimmed least squares.
 
-    After each fit, what lies more than ``cut`` robust standard deviations (1.4826 times the median absolute deviation)
-    from the median residual is left out of the next: tumour and vessels, a minority, do not bend the line.
+    After each fit, samples more than ``cut`` robust standard deviations (1.4826 times the median absolute deviation)
+    from the median residual are excluded from the next fit, so that tumour and vessels do not affect the line.
     """
     x, y = predictor.double(), response.double()
     kept = torch.ones(len(y), dtype=torch.bool, device=y.device)
@@ -40,22 +40,22 @@ def robust_deviation(values: torch.Tensor) -> torch.Tensor:
 
 
 def uptake_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor, sigma: float = 1.0) -> torch.Tensor:
-    """Return how far T1ce lies above what was expected, in robust standard deviations in this patient; 0 outside.
+    """Return T1ce minus its expected value, in robust standard deviations of this patient; 0 outside the brain.
 
-    The synthetic image is first fitted to the patient's T1ce, see `robust_line`, which takes out contrast and
-    brightness that no other image could tell. What counts is then the largest value that was expected within one voxel,
-    so that edges which do not lie quite where they should are no uptake. The map is smoothed inside the brain.
+    The synthetic image is first fitted to the patient's T1ce, see `robust_line`; this corrects contrast and brightness,
+    which the other images cannot predict. The expected value is then the largest within one voxel, so that slightly
+    displaced edges do not count as uptake. Finally the map is smoothed inside the brain.
 
-    Each step was kept because it tells enhancing tumour and core apart better on studies held out from the training;
-    how far to smooth was decided on studies of the training, too, since the four held out have no small tumours.
-    Division by the deviation that the network predicts was not kept: it is highest in tumour
+    Each step is used because it separates enhancing tumour from core better on studies held out from training. The
+    width of the Gaussian was also chosen on training studies, since the four held-out ones have no small tumours.
+    Dividing by the deviation that the network predicts was rejected: it is highest in tumour
     (``benchmarks/uptake_steps.py``).
 
     Args:
         t1ce: the real image, (1, H, W, D).
-        synthetic: what the synthesizer expects, (1, H, W, D), on the same scale.
+        synthetic: the synthetic image, (1, H, W, D), on the same scale.
         brain: 1 inside and 0 outside, (1, H, W, D).
-        sigma: of the Gaussian that the map is smoothed with, in voxels.
+        sigma: standard deviation of the Gaussian, in voxels.
     """
     inside = brain > 0
     expected = torch.zeros_like(synthetic)
@@ -66,7 +66,7 @@ def uptake_map(t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor,
 
 
 def smooth_inside(volume: torch.Tensor, brain: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Return ``volume`` (1, H, W, D) smoothed by a Gaussian of ``sigma`` voxels that sees nothing but the brain."""
+    """Return ``volume`` (1, H, W, D) smoothed by a Gaussian of ``sigma`` voxels, normalised to the brain."""
     smooth = GaussianFilter(3, sigma, approx="sampled")
     weight = smooth(brain.float()[None]).clamp(min=1e-3)
     return (smooth((volume * brain)[None]) / weight)[0] * brain
@@ -75,8 +75,8 @@ def smooth_inside(volume: torch.Tensor, brain: torch.Tensor, sigma: float) -> to
 class Uptaked(MapTransform):
     """Compute ``uptake`` (1, H, W, D) from the T1ce in ``image``, ``t1ce_synthetic`` and ``brain``.
 
-    Keeps the metadata of ``image``, so that MONAI's `Invertd` can bring the map back to the study's grid. A study that
-    has no T1ce, or whose T1ce was not synthesized, gets none.
+    Keeps the metadata of ``image``, so that MONAI's `Invertd` can resample the map to the study's grid. A study without
+    T1ce or without synthetic T1ce has no uptake map.
 
     Example:
         >>> study = {"image": torch.rand(4, 16, 16, 16), "brain": torch.ones(1, 16, 16, 16)}

@@ -1,1 +1,1 @@
-"""Bundles for others: packed, checked, signed and verified."""
+"""Packing, checking, signing and verifying of bundles."""

@@ -1,10 +1,10 @@
-"""What a bundle may be made of. `pack` and `verify` refuse everything that is not stated here.
+"""The permitted content of a bundle: `pack` and `verify` refuse everything that is not listed here.
 
-A config is code: MONAI calls whatever a ``_target_`` names and passes whatever follows a ``$`` to ``eval``
-(https://github.com/Project-MONAI/MONAI/security/advisories/GHSA-873f-pvrv-4x83). So the lists hold what the project's
-own configs use, and no more: components with the arguments that are set, and whole expressions. Before adding to them,
-look at all that it can do with values that an attacker chooses: nothing here may run a command or code, download,
-unpickle, import by name, or return text that a config could be made of.
+A config is code: MONAI calls the object that a ``_target_`` names and passes the text after a ``$`` to ``eval``
+(https://github.com/Project-MONAI/MONAI/security/advisories/GHSA-873f-pvrv-4x83). Therefore these lists contain only
+what the project's configs use: components with the arguments that are set there, and complete expressions. Before
+adding an entry, consider everything that it can do with values chosen by an attacker: no entry may run a command or
+code, download, unpickle, import by name, or return text from which a config could be built.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from custom.common.code_hash import CODE
 
 BUNDLES = ("recoseg_synth", "recoseg_seg")
 
-# Paths inside a bundle. None of them is a name that Python imports when the bundle's folder is on its path, but custom.
-# Nothing reads manifest.json, which bundles had up to 0.5.0.
+# Paths inside a bundle. With the bundle's folder on Python's path, only custom can be imported from them.
+# manifest.json is accepted for bundles up to 0.5.0 and never read.
 FILES = re.compile(
     rf"{CODE.pattern}|LICENSE|manifest\.json|configs/(variants/)?[\w-]+\.json|configs/logging\.conf"
     r"|docs/[\w-]+\.(md|txt|png)|models/(model|uptake)\.pt",
@@ -26,12 +26,12 @@ MOST_FILES = 500
 
 
 def largest(file: str) -> int:
-    """Return how many bytes a file inside a bundle may have; the weights that come with the project have 17 million."""
+    """Return the maximum size of a file inside a bundle, in bytes; the project's weights have 17 million."""
     return 200_000_000 if file.startswith("models/") else 5_000_000
 
 
-# ---- `_target_` in configs -> the arguments that a config may set. An argument that is not there may do anything: with
-# the trainer's `compile_kwargs`, torch would start a program of the config's choice as its C++ compiler.
+# ---- `_target_` in configs -> the arguments that a config may set. Other arguments are dangerous: with the trainer's
+# `compile_kwargs`, for example, torch would start a program that the config names as its C++ compiler.
 COMPONENTS = {
     "Activationsd": "keys sigmoid",
     "AsDiscreted": "keys threshold allow_missing_keys",
@@ -82,7 +82,7 @@ COMPONENTS = {
     "torch.utils.data.RandomSampler": "data_source num_samples",
     "torch.utils.data.WeightedRandomSampler": "weights num_samples",
 }
-# The same for custom/, by the last part of the name: modules have moved, and no two of them define the same one.
+# The same for custom/, by the last part of the name: modules have moved between versions, and the names are unique.
 OWN_COMPONENTS = {
     "AddAnchord": "target",
     "AnchoredInferer": "amp deviation_scale neighbours planes sampler samples schedule seed target",
@@ -150,19 +150,20 @@ OWN_COMPONENTS = {
     "synthesis_pictures": "",
     "weight_average": "network",
 }
-# Those that may be handed on as functions (`_mode_`: callable). Others call them, with arguments that no config names.
+# Components that may be passed as functions (`_mode_`: callable). Their callers choose the arguments, not the config.
 FUNCTIONS = frozenset(
     (
         *("hd95_mm", "lesionwise_dice", "monai.engines.default_prepare_batch", "precision", "prepare_synthesis_batch"),
         *("sample", "sample_flow", "segmentation_pictures", "sensitivity", "slice_dice", "synthesis_pictures"),
     )
 )
-# What the key `a#b#name` may set besides an argument.
+# Names that a key `a#b#name` may set besides arguments.
 SECTIONS = frozenset(("loss", "slices"))
 
-# ---- `$` in configs: statements and whole expressions. The name of a section after an @ may be any other.
+# ---- `$` in configs: statements and complete expressions. The section after an @ may be any other one, but paths begin
+# with a root: with any other text, such as ~ or "", they could lead outside the bundle.
 IMPORTS = ("$import monai", "$import os", "$import torch", "$import torch.distributed as dist")
-SIBLING = "$@bundle_root + '/../recoseg_synth'"  # the only folder in which the segmenter looks for a synthesizer
+SIBLING = "$@bundle_root + '/../recoseg_synth'"  # the only folder from which a segmenter may load a synthesizer
 EXPRESSIONS = (
     SIBLING,
     "$@bundle_root + '/eval'",
@@ -200,10 +201,10 @@ EXPRESSIONS = (
     "$torch.jit.save(torch.jit.trace(@network, (torch.zeros(1, 4, 120, 120, device=@device), "
     "torch.zeros(1, dtype=torch.long, device=@device))), @torchscript)",
 )
-# Sections that an expression above cuts: they must be lists, since of a text it would make another text.
+# Sections that an expression above slices: they must be lists, since slicing a text would create another text.
 LISTS = frozenset(("handlers",))
 
-# ---- what only the configs of earlier versions use, 0.2.0 to 0.5.0, besides the above
+# ---- used only by the configs of earlier versions, 0.2.0 to 0.5.0
 EARLIER_COMPONENTS = {
     "CheckpointSaver": "final_filename save_final",
     "StatsHandler": "output_transform tag_name",
@@ -226,7 +227,7 @@ EARLIER_EXPRESSIONS = (
     "$lambda output: output['loss'].item()",
 )
 
-# ---- logging.conf, of which logging.config evaluates class, args and more
+# ---- options of logging.conf; logging.config evaluates some of them, such as class and args
 LOGGING_OPTIONS = {
     "keys": re.compile(r"\w+(, ?\w+)*", re.ASCII),
     "level": re.compile("DEBUG|INFO|WARNING|ERROR|CRITICAL"),
@@ -235,17 +236,17 @@ LOGGING_OPTIONS = {
     "qualname": re.compile(r"\w+(\.\w+)*", re.ASCII),
     "args": re.compile(r"\(\)|\(sys\.(stdout|stderr),\)"),
     "formatter": re.compile(r"\w+", re.ASCII),
-    # no widths, with which one line could fill the memory
+    # no widths: with a large one, a single line could exhaust the memory
     "format": re.compile(r"([\w ,;:.|\[\]-]|%\((asctime|name|levelname|filename|lineno|message)\)[sd])*", re.ASCII),
     "datefmt": re.compile(r"([\w ,:./-]|%[YmdHMS])*", re.ASCII),
 }
 
-# ---- what the pickle in model.pt may import: all that torch.save needs for a state dict
+# ---- imports permitted in the pickle of model.pt: those that torch.save writes for a state dict
 PICKLE_GLOBALS = frozenset(
     ["collections OrderedDict", "torch._utils _rebuild_tensor_v2"]
     + [f"torch {kind}Storage" for kind in ("BFloat16", "Bool", "Double", "Float", "Half", "Int", "Long")]
 )
-# Opcodes of torch.save's pickles. Those that are left out can import too, or name what is imported in another way.
+# Opcodes in torch.save's pickles. Some of the others can import, or refer to imports in another way.
 PICKLE_OPCODES = frozenset(
     (
         *("PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"),

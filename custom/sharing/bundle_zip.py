@@ -1,4 +1,4 @@
-"""A bundle as one zip: written in only one way, and unpacked only when it was written in that way."""
+"""A bundle as one zip: written in exactly one form, and unpacked only if it has that form."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DEVICES = re.compile(r"(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)", re.IGNORECAS
 
 
 def write_zip(bundle: Path, path: Path) -> None:
-    """Write the folder ``bundle`` to a zip that has this folder at its top, the same bytes at any time and place.
+    """Write the folder ``bundle`` to a zip with this folder at its top; the same files always give the same bytes.
 
-    Entries are sorted and stored without compression, whose outcome depends on the version of zlib; weights hardly
-    shrink anyway.
+    Entries are sorted and not compressed: the result of compression depends on the version of zlib, and weights are
+    hardly compressible.
     """
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted((file for file in bundle.rglob("*") if file.is_file()), key=Path.as_posix):
@@ -38,20 +38,20 @@ def write_zip(bundle: Path, path: Path) -> None:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """Give the folder of a bundle, unpacked from a zip to a temporary place, and remove it afterwards.
+    """Yield the folder of a bundle, unpacked from a zip to a temporary folder, which is removed afterwards.
 
-    Nothing in it has been looked into by then, nor its signature; but names and sizes are those of a bundle, and the
-    zip is to the last byte what `write_zip` makes of the folder, so that every program unpacks the same from it.
+    The names and sizes of its files have been checked, but neither their contents nor the signature. The zip is
+    identical to the output of `write_zip` for the folder, so every program unpacks the same files from it.
 
     Raises:
-        BadInput: when anything in the zip is not as it should be.
+        BadInput: the zip does not have this form.
     """
     if not path.is_file():
         raise BadInput(f"{path}: found no such file, expected a packed bundle.")
     if path.stat().st_size > LARGEST:
         raise BadInput(f"{path}: found {path.stat().st_size} bytes, expected at most {LARGEST}.")
-    with tempfile.TemporaryDirectory() as temporary:  # which nobody else may write to
-        copy = Path(temporary) / "copy.zip"  # who can write to the zip could change it while it is read
+    with tempfile.TemporaryDirectory() as temporary:  # other users cannot write to it
+        copy = Path(temporary) / "copy.zip"  # the original could be changed while it is read
         shutil.copyfile(path, copy)
         try:
             with zipfile.ZipFile(copy) as archive:
@@ -59,22 +59,22 @@ def unpacked(path: Path) -> Iterator[Path]:
                 archive.extractall(temporary)
         except BadInput:
             raise
-        except Exception as error:  # a damaged file makes the reader raise nearly anything
+        except Exception as error:  # the reader raises many types for a damaged file
             raise BadInput(f"{path}: found no readable zip ({printable(error)}), expected a packed bundle.") from error
         again = Path(temporary) / "again.zip"
         write_zip(Path(temporary) / top, again)
         if not filecmp.cmp(copy, again, shallow=False):
-            raise BadInput(f"{path}: found a zip with hidden or rearranged parts, expected one as `pack` writes it.")
+            raise BadInput(f"{path}: found a zip with hidden or rearranged parts, expected one written by `pack`.")
         yield Path(temporary) / top
 
 
 def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> str:
-    """Return the one folder at the top of a zip, or raise `BadInput` for the first entry that must not be.
+    """Return the one folder at the top of a zip, or raise `BadInput` for the first entry that is not permitted.
 
     Args:
         path: the zip's name in the message.
-        entries: what its list of contents says.
-        size: bytes of the zip.
+        entries: its central directory.
+        size: size of the zip in bytes.
     """
     if len(entries) > MOST_FILES:
         raise BadInput(f"{path}: found {len(entries)} entries, expected at most {MOST_FILES}.")
@@ -87,9 +87,9 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> str
         if {"", ".", ".."} & set(re.split(r"[/\\:\0]", entry.orig_filename)):
             raise BadInput(f"{found}, which may leave the folder, expected paths inside it.")
         if DEVICES.search(entry.filename):
-            raise BadInput(f"{found}, which is a device on Windows, expected names that every system takes.")
+            raise BadInput(f"{found}, which is a device on Windows, expected names that are valid on every system.")
         if entry.filename.lower() in seen:
-            raise BadInput(f"{found} twice, or in capital and small letters, expected each name once.")
+            raise BadInput(f"{found} twice, or in upper and lower case, expected each name once.")
         if name not in BUNDLES:
             raise BadInput(f"{found}, expected the folder {' or '.join(BUNDLES)} at the top.")
         if inside.endswith((".py", ".pyc", ".pyd", ".so")) and not FILES.fullmatch(inside):
@@ -99,10 +99,10 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> str
         if entry.file_size > largest(inside):
             raise BadInput(f"{found} of {entry.file_size} bytes, expected at most {largest(inside)}.")
         if entry.compress_type != zipfile.ZIP_STORED:
-            raise BadInput(f"{found}, which is compressed, expected it stored as it is.")
+            raise BadInput(f"{found}, which is compressed, expected it uncompressed.")
         seen.add(entry.filename.lower())
     if sum(entry.file_size for entry in entries) > size:
-        raise BadInput(f"{path}: found entries that are larger together than the zip, expected no bytes shared.")
+        raise BadInput(f"{path}: found entries that are larger in total than the zip, expected none that overlap.")
     tops = {entry.filename.partition("/")[0] for entry in entries}
     if len(tops) != 1:
         raise BadInput(f"{path}: found {len(tops)} folders at the top, expected one.")

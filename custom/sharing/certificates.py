@@ -1,9 +1,9 @@
-"""Whether a certificate may sign a bundle today, and whether somebody who is trusted vouches for it; without a network.
+"""Check of certificates: validity today, purpose, strength, and the chain to a trusted root; without a network.
 
-model-signing checks a chain as of the first day of the signer's certificate, since its signatures carry no time, and
-takes certificates of any purpose and strength: one that has expired, that of an authority's web server, or one whose
-key can be broken would do. Here they are refused, and so is an authority that may issue none for signing code: extended
-key usages nest, as in Windows and browsers.
+model-signing checks a chain as of the first day of the signer's certificate, since its signatures have no timestamp,
+and accepts certificates of any purpose and strength: an expired one, that of a web server, or one with a weak key.
+These are refused here, and so are authorities whose extended key usage excludes code signing: extended key usages nest,
+as in Windows and browsers.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from custom.common.errors import BadInput
 from custom.sharing.text import printable
 
-RSA_BITS, EC_BITS = 2048, 256  # below, a key can be broken (NIST SP 800-57 part 1, table 2)
+RSA_BITS, EC_BITS = 2048, 256  # shorter keys can be broken (NIST SP 800-57 part 1, table 2)
 
 
 def read_certificates(path: Path) -> list[x509.Certificate]:
     """Return the certificates in a PEM file, in the file's order.
 
     Raises:
-        BadInput: when there is no such file, or no certificate in it.
+        BadInput: the file does not exist or contains no certificate.
     """
     expected = "expected one or more certificates in PEM"
     if not path.is_file():
@@ -37,11 +37,11 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
     except ValueError as error:
-        raise BadInput(f"{path}: found no certificate that could be read, {expected}.") from error
+        raise BadInput(f"{path}: found no readable certificate, {expected}.") from error
 
 
 def name_of(certificate: x509.Certificate) -> str:
-    """Return a certificate's subject and its SHA-256, in one line of what a terminal can print."""
+    """Return a certificate's subject and its SHA-256, as one line of printable text."""
     subject = printable(certificate.subject.rfc4514_string())
     return f"{subject or 'nobody'} (certificate SHA-256 {certificate.fingerprint(SHA256()).hex()})"
 
@@ -50,11 +50,12 @@ def check_chain(chain: Sequence[x509.Certificate], file: str) -> Sequence[x509.C
     """Return ``chain``: a signer's certificate, then that of the authority that issued it, and so on.
 
     Args:
-        chain: at least the signer's; the root may be left out.
-        file: where they are from, for the message.
+        chain: at least the signer's certificate; the root is optional.
+        file: their file, for the message.
 
     Raises:
-        BadInput: when one was not issued by the next, is not valid now, has a weak key, or is not for signing code.
+        BadInput: a certificate was not issued by the next, is not valid now, has a weak key, or is not for signing
+            code.
     """
     if not chain:
         raise BadInput(f"{file}: found no certificate, expected at least the signer's.")
@@ -70,10 +71,10 @@ def check_chain(chain: Sequence[x509.Certificate], file: str) -> Sequence[x509.C
     for issued, issuer in pairwise(chain):
         try:
             issued.verify_directly_issued_by(issuer)
-        except Exception as error:  # a key of another kind makes it raise more than it says
+        except Exception as error:  # for a key of another kind it raises undocumented types
             raise BadInput(
-                f"{file}: found {name_of(issued)}, not issued by the next, expected the signer's first and behind each"
-                " that of its issuer."
+                f"{file}: found {name_of(issued)}, not issued by the next, expected the signer's certificate first,"
+                " each followed by that of its issuer."
             ) from error
     if not _signs_code(chain[0]):
         raise BadInput(
@@ -88,15 +89,16 @@ def check_chain(chain: Sequence[x509.Certificate], file: str) -> Sequence[x509.C
 def check_trust(
     chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certificate], file: str, trusted_file: str
 ) -> None:
-    """Raise `BadInput` unless the chain leads to a root that is trusted, and the signer is one who is expected.
+    """Raise `BadInput` unless the chain leads to a trusted root, and the signer is one of those expected.
 
-    Where ``trusted`` has a certificate that is no authority's, it is a signer's, and only such signers are expected.
+    Certificates in ``trusted`` that are not of an authority are those of signers; if there are any, only these signers
+    are accepted.
 
     Args:
-        chain: what `check_chain` returned.
-        trusted: certificates of authorities and of signers, the root of each among them.
-        file: where the chain is from, for the message.
-        trusted_file: where the trusted ones are from, for the message.
+        chain: the result of `check_chain`.
+        trusted: certificates of authorities and of signers, the root of each included.
+        file: the chain's file, for the message.
+        trusted_file: file of the trusted certificates, for the message.
     """
     from OpenSSL import crypto
 
@@ -109,8 +111,8 @@ def check_trust(
         whole = [certificate.to_cryptography() for certificate in context.get_verified_chain()]
     except crypto.X509StoreContextError as error:
         raise BadInput(
-            f"{file}: found {name_of(chain[0])}, for which {trusted_file} does not vouch ({error}), expected a signer"
-            " with a certificate from an authority in it."
+            f"{file}: found {name_of(chain[0])}, which {trusted_file} does not certify ({error}), expected a signer"
+            " with a certificate from an authority in that file."
         ) from error
     for authority in whole[1:]:
         _check_strength(authority, trusted_file)
@@ -118,13 +120,12 @@ def check_trust(
     signers = [certificate for certificate in trusted if not _is_authority(certificate)]
     if signers and chain[0] not in signers:
         raise BadInput(
-            f"{file}: found {name_of(chain[0])}, who is another signer than those in {trusted_file}, expected one of"
-            " them."
+            f"{file}: found {name_of(chain[0])}, who is not one of the signers in {trusted_file}, expected one of them."
         )
 
 
 def _check_strength(certificate: x509.Certificate, file: str) -> None:
-    """Raise `BadInput` for a key that can be broken, or a signature over a hash of which two texts can be found."""
+    """Raise `BadInput` for a key that can be broken, or a signature with a hash function that has collisions."""
     key = certificate.public_key()
     strong = isinstance(key, (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey))
     if isinstance(key, (rsa.RSAPublicKey, ec.EllipticCurvePublicKey)):
@@ -136,7 +137,7 @@ def _check_strength(certificate: x509.Certificate, file: str) -> None:
         )
     hashed = certificate.signature_hash_algorithm  # EdDSA has none
     if hashed is not None and hashed.digest_size < SHA256.digest_size:
-        raise BadInput(f"{file}: found {name_of(certificate)}, signed over {hashed.name}, expected SHA-256 or longer.")
+        raise BadInput(f"{file}: found {name_of(certificate)}, signed with {hashed.name}, expected SHA-256 or longer.")
 
 
 def _check_purpose(authority: x509.Certificate, file: str) -> None:
@@ -145,13 +146,13 @@ def _check_purpose(authority: x509.Certificate, file: str) -> None:
     allowed = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
     if purposes is not None and not allowed & set(purposes):
         raise BadInput(
-            f"{file}: found {name_of(authority)}, which may not vouch for signers of code, expected an authority with"
+            f"{file}: found {name_of(authority)}, which may not certify signers of code, expected an authority with"
             " the extended key usage codeSigning or none."
         )
 
 
 def _signs_code(certificate: x509.Certificate) -> bool:
-    """Return whether a certificate says that its key may sign code."""
+    """Return whether a certificate is for signing code."""
     purposes = _extension(certificate, x509.ExtendedKeyUsage)
     usage = _extension(certificate, x509.KeyUsage)
     return (
@@ -162,9 +163,9 @@ def _signs_code(certificate: x509.Certificate) -> bool:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
-    """Return whether a certificate is that of somebody who may issue others.
+    """Return whether a certificate is of an authority, which may issue others.
 
-    ``openssl req -x509`` makes an authority of whoever signs for himself, but for the key usage.
+    ``openssl req -x509`` marks self-signed certificates as authorities, so the key usage is checked too.
     """
     constraints = _extension(certificate, x509.BasicConstraints)
     usage = _extension(certificate, x509.KeyUsage)
@@ -172,7 +173,7 @@ def _is_authority(certificate: x509.Certificate) -> bool:
 
 
 def _extension(certificate: x509.Certificate, kind: Any) -> Any:
-    """Return an extension of a certificate, or None where it has none of this kind."""
+    """Return an extension of a certificate, or None if it is missing."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:

@@ -1,4 +1,4 @@
-"""What is inside a bundle's folder, held against the allow-list, file by file."""
+"""Check of a bundle's folder against the allow-list, file by file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUIRED = ("LICENSE", "configs/inference.json", "configs/metadata.json", "custo
 
 
 class Contents(NamedTuple):
-    """What is in a bundle's folder: version as in its metadata, the number of files, and the hash of custom/."""
+    """Contents of a bundle's folder: the version in its metadata, the number of files, and the hash of custom/."""
 
     version: str
     files: int
@@ -26,9 +26,9 @@ class Contents(NamedTuple):
 
 
 def check_contents(bundle: Path) -> Contents:
-    """Return what is in a bundle's folder, or raise `BadInput` for the first file that could do more than it needs.
+    """Return the contents of a bundle's folder, or raise `BadInput` for the first file that is not permitted.
 
-    Python in custom/ is not judged: it is code, and is as good as who signed it.
+    Python in custom/ is not checked: it is code, as trustworthy as its signer.
     """
     for file in REQUIRED:
         if not (bundle / file).is_file():

@@ -1,4 +1,4 @@
-"""What a bundle's configs can make MONAI do, read from their text: nothing is imported or evaluated."""
+"""Check of a bundle's configs against the allow-list, by their text: nothing is imported or evaluated."""
 
 from __future__ import annotations
 
@@ -27,30 +27,32 @@ from custom.sharing.allow_list import (
 )
 
 LONGEST_EXPRESSION = 500  # characters; a deeply nested one can exhaust Python's parser
-DEEPEST = 50  # objects and lists in each other; more can exhaust the stack of what reads a config later
-METADATA = "configs/metadata.json"  # nothing in it is built or evaluated, and it may have addresses of web pages in it
+DEEPEST = 50  # levels of nested objects and lists; more can exhaust the stack of a later reader
+METADATA = "configs/metadata.json"  # nothing in it is instantiated or evaluated, so it may contain web addresses
 KEY = re.compile(r"\w+(#\w+)*", re.ASCII)
 REFERENCE = re.compile(r"@(?!_meta_)\w+(#\w+)*", re.ASCII)
 OWN = re.compile(r"(custom(?:\.\w+)+)\.(\w+)", re.ASCII)
-# TensorBoard's writer takes ftp://... for a folder, and would send there whatever is logged; Windows takes
-# //machine/share, with slashes of either kind, and would log in there. Expressions put folders together.
+# TensorBoard's writer accepts ftp://... as a folder and would send its logs there; Windows accepts //machine/share,
+# with slashes of either kind, and would log in there. Expressions concatenate folders, so beginnings count too.
 ADDRESS = re.compile(r"://|:/?$|^[\\/]{2}|^[\\/]$")
-# The folders that the code of a bundle, or of the bundle beside it, is looked for in.
+# Paths outside the bundle and the working folder: absolute ones, with a drive, of a user's home, or with .. in them.
+OUTSIDE = re.compile(r"^\s*([\\/~]|[A-Za-z]:)|(^|[\\/])\s*\.\.\s*([\\/]|$)")
+# The folders from which the code of a bundle, and of the bundle beside it, is loaded.
 ROOTS = {"bundle_root": (".", "@bundle_root"), "synth_bundle_root": (SIBLING, "@synth_bundle_root")}
 
 
 def check_config(bundle: Path, file: str) -> dict[str, Any]:
-    """Return a JSON config, or raise `BadInput` unless all that it names and evaluates is on the allow-list.
+    """Return a JSON config, or raise `BadInput` if it names or evaluates anything that is not on the allow-list.
 
-    Each file is judged for itself, whatever it is laid over: a component is stated whole in one place, and what is set
-    in it from elsewhere is an argument that is harmless in every component.
+    Each file is checked independently of the configs that it is combined with: a component is complete in one place,
+    and only arguments that are harmless in every component can be set in it from elsewhere.
 
     Args:
         bundle: the bundle's folder.
         file: path of the config inside it.
     """
     try:
-        # ASCII: MONAI opens configs in the encoding of the machine, where other bytes may end a string elsewhere
+        # ASCII: MONAI opens configs in the machine's encoding, in which other bytes may end a string elsewhere
         config = json.loads((bundle / file).read_bytes().decode("ascii"), object_pairs_hook=_without_duplicates)
         if not isinstance(config, dict):
             raise BadInput(f"found a {type(config).__name__}, expected a JSON object.")
@@ -77,11 +79,11 @@ def _check_depth(config: dict[str, Any]) -> None:
             for part in (value.values() if isinstance(value, dict) else value)
         ]
     if any(isinstance(value, dict | list) for value in level):
-        raise BadInput(f"found more than {DEEPEST} objects and lists in each other, expected at most {DEEPEST}.")
+        raise BadInput(f"found more than {DEEPEST} levels of nested objects and lists, expected at most {DEEPEST}.")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return ``pairs`` as a dict; of a key that comes twice, readers take one or the other."""
+    """Return ``pairs`` as a dict; duplicate keys are refused, since readers differ in which of the two they use."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -91,7 +93,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_metadata(value: Any) -> None:
-    """Check that metadata holds nothing that MONAI, which puts it into the config, takes for more than text."""
+    """Check that metadata, which MONAI adds to the config, contains no references, expressions or special keys."""
     if isinstance(value, dict):
         for key, part in value.items():
             if key.startswith(("_", "+")) or not key.isprintable():
@@ -105,7 +107,7 @@ def _check_metadata(value: Any) -> None:
 
 
 def _check_value(bundle: Path, value: Any, name: str = "") -> None:
-    """Check a value of a config, which stands under the key ``name``, and everything in it."""
+    """Check the value of the key ``name`` in a config, recursively."""
     if (name in LISTS and not isinstance(value, list)) or (name in ROOTS and value not in ROOTS[name]):
         expected = " or ".join(map(repr, ROOTS[name])) if name in ROOTS else "a list"
         raise BadInput(f"found {name} {value!r}, expected {expected}.")
@@ -129,22 +131,22 @@ def _check_value(bundle: Path, value: Any, name: str = "") -> None:
 
 
 def _name_of(key: str, value: Any) -> str:
-    """Return the last part of a key outside a component, such as c of ``a#b#c``, which sets it in another section."""
+    """Return the last part of a key outside a component, such as c in ``a#b#c``, which sets a value elsewhere."""
     path = key.removeprefix("+")
     name = path.rpartition("#")[2]
     if not KEY.fullmatch(path) or name.startswith("_"):
-        raise BadInput(f"found the key {key!r}, expected names, with # between them.")
+        raise BadInput(f"found the key {key!r}, expected names separated by #.")
     if path != key and not isinstance(value, list):
-        raise BadInput(f"found the key {key!r} with a {type(value).__name__}, expected a list behind a +.")
+        raise BadInput(f"found the key {key!r} with a {type(value).__name__}, expected a list for a key with +.")
     if name != path and name not in SECTIONS | ARGUMENTS:
-        raise BadInput(f"found the key {key!r}, expected an argument in custom/sharing/allow_list.py at its end.")
+        raise BadInput(f"found the key {key!r}, expected it to end in an argument in custom/sharing/allow_list.py.")
     return name
 
 
 def _arguments(bundle: Path, component: Mapping[str, Any]) -> frozenset[str]:
-    """Return the arguments that a component may have, once its ``_target_`` and its ``_mode_`` are on the allow-list.
+    """Return the permitted arguments of a component, if its ``_target_`` and its ``_mode_`` are on the allow-list.
 
-    Of custom/ a component is what a module itself defines, not what it imports.
+    A component of custom/ must be defined in the module that is named, not imported there.
     """
     target = component.get("_target_")
     name = target if isinstance(target, str) else ""
@@ -163,10 +165,10 @@ def _arguments(bundle: Path, component: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _defined(module: Path) -> set[str]:
-    """Return the classes and functions that a module itself defines."""
+    """Return the names of the classes and functions that a module defines at its top level."""
     try:
         body = ast.parse(module.read_bytes()).body
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     return {node.name for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
 
@@ -178,15 +180,17 @@ def _check_text(text: str) -> None:
             check_expression(text)
     elif text.startswith("@"):
         if not REFERENCE.fullmatch(text):
-            raise BadInput(f"found the reference {text!r}, expected the names of a section, and none of {METADATA}.")
+            raise BadInput(f"found the reference {text!r}, expected one to a section, not to {METADATA}.")
     elif not text.isprintable() or any(sign in text for sign in "$@%"):
         raise BadInput(f"found {text!r}, expected printable text without $, @ and %.")
     elif ADDRESS.search(text):
-        raise BadInput(f"found {text!r}, which is or begins an address, expected folders and files of this machine.")
+        raise BadInput(f"found {text!r}, which is an address or the beginning of one, expected a local path.")
+    elif OUTSIDE.search(text):
+        raise BadInput(f"found {text!r}, which may lead outside the bundle, expected a path inside a folder.")
 
 
 def check_expression(text: str) -> None:
-    """Raise `BadInput` unless an expression (with its ``$``) is on the allow-list, whatever sections it refers to."""
+    """Raise `BadInput` unless an expression (with its ``$``) is on the allow-list; its references may differ."""
     if len(text) > LONGEST_EXPRESSION:
         raise BadInput(f"found an expression of {len(text)} characters, expected at most {LONGEST_EXPRESSION}.")
     try:
@@ -198,9 +202,10 @@ def check_expression(text: str) -> None:
 
 
 def _form(text: str) -> str:
-    """Return an expression as Python writes it, with an @ in the place of every reference.
+    """Return an expression in Python's normal form, with an @ for every reference.
 
-    MONAI fills references into the text of an expression, with quotes: what is looked at is what it evaluates then.
+    MONAI replaces references in the text of an expression before it evaluates it, even inside quotes. The form is
+    therefore derived from the text after this replacement.
     """
     references = dict.fromkeys(ReferenceResolver.match_refs_pattern(text))
     code = ReferenceResolver.update_refs_pattern(text, references)[1:]
@@ -209,12 +214,14 @@ def _form(text: str) -> str:
 
 
 def _placeholder(reference: re.Match[str]) -> str:
-    """Return what stands for a reference: @, and behind it the name where that says what the section is."""
+    """Return the placeholder of a reference: @, followed by a name if the values of that section are restricted."""
+    if reference[1] in ROOTS:
+        return "@bundle_root"
     return f"@{reference[1]}" if reference[1] in LISTS else "@"
 
 
 def _joined(*tables: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """Return name -> arguments of all tables together."""
+    """Return name -> arguments, merged from all tables."""
     names: Iterable[str] = {name for table in tables for name in table}
     return {name: frozenset(" ".join(table.get(name, "") for table in tables).split()) for name in names}
 

@@ -1,7 +1,7 @@
-"""What a bundle's logging.conf can make Python do, read from its text.
+"""Check of a bundle's logging.conf against the allow-list, by its text.
 
-MONAI hands the file to `logging.config.fileConfig`, which evaluates some of its options; it does so before it reads any
-config. MONAI's own check of it is private, and lets handlers pass that write files and send mail.
+MONAI passes the file to `logging.config.fileConfig`, which evaluates some options, before it reads any config. MONAI's
+own check is private, and accepts handlers that write files or send mail.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from custom.sharing.text import printable
 
 
 def check_logging(path: Path, file: str) -> None:
-    """Raise `BadInput` unless every option of a logging.conf is one that logs plain lines to the console.
+    """Raise `BadInput` unless all options of a logging.conf are those for plain lines on the console.
 
     Args:
         path: the file.
@@ -34,4 +34,4 @@ def check_logging(path: Path, file: str) -> None:
             if option not in LOGGING_OPTIONS:
                 raise BadInput(f"{place}: found an option that is not in custom/sharing/allow_list.py.")
             if not LOGGING_OPTIONS[option].fullmatch(value):
-                raise BadInput(f"{place}: found {value!r}, expected what custom/sharing/allow_list.py says of it.")
+                raise BadInput(f"{place}: found {value!r}, expected a value that custom/sharing/allow_list.py permits.")

@@ -1,4 +1,4 @@
-"""What a model.pt would import, read from its pickle before anything is unpickled, and whether it holds more."""
+"""Check of a model.pt: its pickle is inspected before it is loaded, and the archive may contain nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from custom.common.errors import BadInput
 from custom.sharing.allow_list import PICKLE_GLOBALS, PICKLE_OPCODES
 
 EXPECTED = "expected a state dict saved by torch.save"
-# What torch.save writes besides the pickle and the tensors, each with what it says.
+# Records that torch.save writes besides the pickle and the tensors, with their content.
 RECORDS = {
     ".format_version": re.compile(rb"1"),
     ".storage_alignment": re.compile(rb"64"),
@@ -21,20 +21,19 @@ RECORDS = {
     "version": re.compile(rb"\d+\n"),
     ".data/serialization_id": re.compile(rb"\d{40}"),
 }
-HEADER = 30  # bytes in front of a record's name; torch.save pads behind it, so that tensors begin at multiples of 64
+HEADER = 30  # bytes before a record's name; torch.save adds padding after the name, so that tensors are aligned to 64
 PADDING = re.compile(rb"(FB..Z*)?", re.DOTALL)
-# The end of an archive: for more than 4 GB, which torch.save writes always, and without a comment.
+# The end of an archive, without a comment; torch.save always writes the form for archives of more than 4 GB.
 END = re.compile(rb"(PK\x06\x06\x2c\0{7}.{44}PK\x06\x07.{16})?PK\x05\x06.{16}\0\0", re.DOTALL)
 NAME = re.compile(r"[\w.]+", re.ASCII)
 
 
 def check_weights(path: Path, file: str) -> None:
-    """Raise `BadInput` unless a file is a state dict saved by `torch.save`: names and tensors, and no more.
+    """Raise `BadInput` unless a file is a state dict saved by `torch.save` that contains only names and tensors.
 
-    It has exactly the records that the pickle refers to, and no byte between or behind them in which something else
-    could be handed on. `torch.load` with ``weights_only=True`` comes last. It would refuse code too, but it imports
-    more than tensors need, and only by unpickling; `torch.serialization.get_unsafe_globals_in_checkpoint` allows the
-    same.
+    The archive must have exactly the records that the pickle refers to, without bytes between or after them that could
+    carry other data. `torch.load` with ``weights_only=True`` runs last. It refuses code too, but only while unpickling,
+    and it permits more imports than tensors need, as does `torch.serialization.get_unsafe_globals_in_checkpoint`.
 
     Args:
         path: the file.
@@ -47,11 +46,11 @@ def check_weights(path: Path, file: str) -> None:
             (pickled,) = [entry.filename for entry in entries if entry.filename.endswith(".pkl")]
             content = b"" if compressed else archive.read(pickled)
             records = {} if compressed else {name: archive.read(name) for name in archive.namelist()}
-        # what torch.load reads: of a file with two archives in it, that can be another one than zipfile's
+        # in a file with two archives, torch.load can read another one than zipfile
         same = bool(compressed) or content == torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
         operations = [] if compressed else list(pickletools.genops(content))
-    except Exception as error:  # a damaged file makes the readers raise nearly anything
-        raise BadInput(f"{file}: found no archive with one pickle in it, {EXPECTED}.") from error
+    except Exception as error:  # the readers raise many types for a damaged file
+        raise BadInput(f"{file}: found no archive with one pickle, {EXPECTED}.") from error
     if compressed:
         raise BadInput(f"{file}: found the compressed entry {compressed[0]!r}, {EXPECTED}.")
     if not same:
@@ -72,20 +71,20 @@ def check_weights(path: Path, file: str) -> None:
             raise BadInput(f"{file}: found a {type(value).__name__} under {name!r}, {EXPECTED}.")
     position = operations[-1][2]
     if position is None or position + 1 != len(content):
-        raise BadInput(f"{file}: found bytes behind the end of its pickle, {EXPECTED}.")
+        raise BadInput(f"{file}: found bytes after the end of its pickle, {EXPECTED}.")
     _check_records(records, pickled.removesuffix("data.pkl"), weights, file)
     _check_layout(path.read_bytes(), entries, file)
 
 
 def _check_records(records: dict[str, bytes], top: str, weights: dict[str, torch.Tensor], file: str) -> None:
-    """Check that an archive has the records of the tensors, each to the last byte, and those of `torch.save`."""
+    """Check that an archive has only the records of the tensors, each used completely, and those of `torch.save`."""
     storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in weights.values()}
     shown = {value.untyped_storage().data_ptr(): 0 for value in weights.values()}
     for value in weights.values():
         shown[value.untyped_storage().data_ptr()] += value.numel() * value.element_size()
     for pointer, size in storages.items():
         if shown[pointer] < size:
-            raise BadInput(f"{file}: found {size} bytes of which tensors show {shown[pointer]}, {EXPECTED}.")
+            raise BadInput(f"{file}: found {size} bytes of which tensors use {shown[pointer]}, {EXPECTED}.")
     numbered = re.compile(rf"{re.escape(top)}data/\d+")
     tensors = {name: len(content) for name, content in records.items() if numbered.fullmatch(name)}
     for name, content in records.items():
@@ -97,16 +96,16 @@ def _check_records(records: dict[str, bytes], top: str, weights: dict[str, torch
 
 
 def _check_layout(content: bytes, entries: list[zipfile.ZipInfo], file: str) -> None:
-    """Check that an archive's records lie behind one another, with padding and the list of contents and no more."""
+    """Check that an archive consists of consecutive records, their padding and the central directory."""
     at = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
         start = at + HEADER + len(entry.filename.encode())
         padding = int.from_bytes(content[at + 28 : at + 30], "little")
         if entry.header_offset != at or not PADDING.fullmatch(content[start : start + padding]):
-            raise BadInput(f"{file}: found bytes in front of the record {entry.filename!r}, {EXPECTED}.")
+            raise BadInput(f"{file}: found bytes before the record {entry.filename!r}, {EXPECTED}.")
         at = start + padding + entry.file_size
-        if content[at : at + 4] == b"PK\x07\x08":  # checksum and size once more
+        if content[at : at + 4] == b"PK\x07\x08":  # a data descriptor: checksum and sizes again
             at += 16 if content[at + 8 : at + 16] == 2 * entry.file_size.to_bytes(4, "little") else 24
     listed = sum(46 + len(entry.filename.encode()) for entry in entries)
     if any(entry.extra or entry.comment for entry in entries) or not END.fullmatch(content[at + listed :]):
-        raise BadInput(f"{file}: found bytes behind its records, {EXPECTED}.")
+        raise BadInput(f"{file}: found bytes after its records, {EXPECTED}.")

@@ -1,4 +1,4 @@
-"""The bundles as files to hand on, in the form of MONAI's model zoo."""
+"""Packing of the bundles as zips, in the form of MONAI's model zoo."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def pack_bundles(output_dir: str | Path, bundles_dir: str | Path = REPOSITORY / "bundles") -> dict[Path, Contents]:
-    """Write ``<bundle>_v<version>.zip`` of both bundles to ``output_dir`` and return zip -> what is in it.
+    """Write ``<bundle>_v<version>.zip`` of both bundles to ``output_dir`` and return zip -> its contents.
 
-    A zip has the files that `custom.sharing.allow_list` lists, and custom/ as a real folder; not what training and
-    inference leave behind. The same files make the same zip, bit for bit. Nothing in it repeats the hashes of the
-    files: the zip itself notices damage, and a signature says who vouches for what.
+    A zip contains the files that `custom.sharing.allow_list` permits, with custom/ as a real folder, and no output of
+    training or inference. The same files give the same zip, bit for bit. It contains no list of hashes: the zip format
+    detects damage, and the signature protects against changes.
 
     Args:
-        output_dir: where the zips go; made if need be.
+        output_dir: folder for the zips, created if missing.
         bundles_dir: folder with both bundles side by side.
 
     Raises:
-        BadInput: when a bundle is missing, the two differ in version or in custom/, or one has what
-            `custom.sharing.verify` would refuse. Nothing is written then.
+        BadInput: a bundle is missing, the two differ in version or in custom/, or `custom.sharing.verify` would refuse
+            one. Nothing is written then.
     """
     bundles = [Path(bundles_dir) / name for name in BUNDLES]
     for bundle in bundles:
         if not (bundle / "custom").is_dir():
-            raise BadInput(
-                f"{bundle}: found no bundle with a folder custom/ there, expected both bundles side by side."
-            )
+            raise BadInput(f"{bundle}: found no bundle with a folder custom/, expected both bundles side by side.")
     if len({code_hash(bundle / "custom") for bundle in bundles}) > 1:
-        raise BadInput(f"{bundles[0] / 'custom'}: found other code than in {bundles[1] / 'custom'}, expected the same.")
+        raise BadInput(
+            f"{bundles[0] / 'custom'}: found code that differs from {bundles[1] / 'custom'}, expected the same."
+        )
     packed = {}
     with tempfile.TemporaryDirectory() as temporary:
         for bundle in bundles:
@@ -63,7 +63,7 @@ def pack_bundles(output_dir: str | Path, bundles_dir: str | Path = REPOSITORY / 
 
 
 def _copy_files(bundle: Path, copy: Path) -> None:
-    """Copy the files of a bundle that belong into a zip, real files in place of links."""
+    """Copy the files of a bundle that are packed; links are replaced by their targets."""
     for folder, _, names in os.walk(bundle, followlinks=True):  # in the repository, custom is a link
         for name in names:
             file = (Path(folder) / name).relative_to(bundle)

@@ -1,7 +1,7 @@
-"""Who made a bundle: OpenSSF model-signing with a pair of keys or a certificate, without a network.
+"""Signatures of bundles: OpenSSF model-signing with a key pair or a certificate, without a network.
 
-A signature lies beside the zip, in ``<zip>.sig``, and is over the files of the bundle's folder. So it does not change
-the zip, and OpenSSF's own program verifies it on the unpacked folder:
+A signature is a file beside the zip, ``<zip>.sig``, over the files of the bundle's folder. It does not change the zip,
+and OpenSSF's own program verifies it on the unpacked folder:
 ``model_signing verify key recoseg_seg --signature recoseg_seg_v0.5.0.zip.sig --public_key hospital.pub``.
 """
 
@@ -24,10 +24,10 @@ from custom.common.errors import BadInput
 from custom.sharing.certificates import check_chain, check_trust, name_of, read_certificates
 from custom.sharing.text import printable
 
-# model_signing is imported where it is used: that takes seconds, and no other verb needs it
+# model_signing is imported where it is used: the import takes seconds, and no other command needs it
 
-KEY, CHAIN = "publicKey", "x509CertificateChain"  # what a signature says of its signer: one or the other
-LARGEST = 1_000_000  # bytes of a signature; that of a bundle has 20 thousand
+KEY, CHAIN = "publicKey", "x509CertificateChain"  # how a signature identifies its signer: one of the two
+LARGEST = 1_000_000  # maximum size of a signature in bytes; that of a bundle has 35 thousand
 
 
 def signature_of(zip_file: Path) -> Path:
@@ -42,12 +42,12 @@ def sign_folder(bundle: Path, key: Path, signature: Path, certificate: Path | No
         bundle: the folder.
         key: file of the private key.
         signature: the file to write.
-        certificate: file of the key's certificate in PEM, and behind it those of the authorities between it and the
-            root; the signature then carries them, in place of a mark of the key.
+        certificate: PEM file of the key's certificate, followed by those of the authorities between it and the root;
+            the signature then contains these certificates instead of the key's hash.
 
     Raises:
-        BadInput: when ``key`` is not such a key, the password is wrong, or the certificate is not that of the key, not
-            valid now or not for signing.
+        BadInput: ``key`` is not such a key, the password is wrong, or the certificate is not that of the key, not valid
+            now, or not for signing code.
     """
     from model_signing import signing
 
@@ -58,7 +58,7 @@ def sign_folder(bundle: Path, key: Path, signature: Path, certificate: Path | No
     try:
         try:
             config.use_elliptic_key_signer(private_key=key)
-        except TypeError:  # what cryptography raises for a key that is encrypted
+        except TypeError:  # cryptography raises it for an encrypted key
             password = getpass.getpass(f"Password of {key}: ").encode()
             config.use_elliptic_key_signer(private_key=key, password=password)
     except (ValueError, TypeError, AttributeError) as error:
@@ -69,7 +69,7 @@ def sign_folder(bundle: Path, key: Path, signature: Path, certificate: Path | No
             content = json.loads(beside.read_text())
             if content["verificationMaterial"][KEY]["hint"] != _hint(chain[0]):
                 raise BadInput(f"{certificate}: found the certificate of another key, expected that of {key}.")
-            # model-signing's own signer with certificates opens no key that has a password; what is signed is the same
+            # model-signing's signer with certificates cannot open a key with a password; the signed bytes are the same
             raw = [{"rawBytes": base64.b64encode(part.public_bytes(Encoding.DER)).decode()} for part in chain]
             content["verificationMaterial"] = {CHAIN: {"certificates": raw}, "tlogEntries": []}
             beside.write_text(json.dumps(content))
@@ -78,22 +78,22 @@ def sign_folder(bundle: Path, key: Path, signature: Path, certificate: Path | No
 def check_signature(
     bundle: Path, signature: Path, *, public_key: Path | None = None, certificate: Path | None = None
 ) -> str:
-    """Return who signed exactly the files in a bundle's folder, if it is somebody whom the caller trusts.
+    """Return the signer of exactly the files in a bundle's folder, if the caller trusts that signer.
 
     Args:
         bundle: the folder.
         signature: the file of the signature.
-        public_key: file of the signer's EC public key in PEM.
-        certificate: in place of it, a file of trusted certificates in PEM; see
+        public_key: PEM file of the signer's EC public key.
+        certificate: alternatively, a PEM file of trusted certificates; see
             `custom.sharing.certificates.check_trust`.
 
     Raises:
-        BadInput: unless exactly one of both is given, and it is the signer's.
+        BadInput: not exactly one of the two is given, or the signature is not by that signer over these files.
     """
     from model_signing import verifying
 
     if (public_key is None) == (certificate is None):
-        raise BadInput(f"{signature}: found no one signer to trust, expected either a public key or a certificate.")
+        raise BadInput(f"{signature}: found both or neither of a public key and a certificate, expected one of them.")
     config: Any = verifying.Config().set_hashing_config(_every_file())
     if public_key is not None:
         trusted, kind, expected = public_key, KEY, "expected an EC public key (P-256, P-384 or P-521) in PEM"
@@ -121,35 +121,39 @@ def check_signature(
             check_trust(check_chain(chain, str(signature)), anchors, str(signature), str(trusted))
         except BadInput:
             raise
-        except Exception as error:  # a damaged certificate makes the readers raise nearly anything
+        except Exception as error:  # the readers raise many types for a damaged certificate
             raise _unreadable(signature) from error
         signer = name_of(chain[0])
     try:
-        with tempfile.TemporaryDirectory() as private:  # what was read above, whatever has become of the file meanwhile
+        with tempfile.TemporaryDirectory() as private:  # the content read above; the file could have changed since
             copy = Path(private) / "copy.sig"
             copy.write_bytes(content)
             config.verify(bundle, copy)
     except InvalidSignature as error:
-        raise BadInput(f"{signature}: found a signature that the key of {signer} did not make.") from error
+        raise BadInput(f"{signature}: found a signature that was not made with the key of {signer}.") from error
     except ValueError as error:
         if "Key mismatch" in str(error):
             raise BadInput(f"{signature}: found an unknown signer, expected {signer}.") from error
         if "Signature mismatch" in str(error):
             difference = printable(error).removeprefix("Signature mismatch: ").strip("[]")
-            raise BadInput(f"{signature}: found other files than were signed ({difference}).") from error
+            raise BadInput(
+                f"{signature}: found files that differ from those that were signed ({difference})."
+            ) from error
         raise _unreadable(signature) from error
-    except Exception as error:  # a damaged file makes the readers raise nearly anything
+    except Exception as error:  # the readers raise many types for a damaged file
         raise _unreadable(signature) from error
-    # model-signing skips the paths that a signature says are to be ignored
+    # model-signing skips the paths that the signature lists as ignored
     signed = json.loads(base64.b64decode(said["dsseEnvelope"]["payload"]))["predicate"]["resources"]
     files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
-    if left_out := sorted(files - {resource["name"] for resource in signed}):
-        raise BadInput(f"{signature}: found a signature that leaves out {left_out[0]}, expected one over every file.")
+    if unsigned := sorted(files - {resource["name"] for resource in signed}):
+        raise BadInput(
+            f"{signature}: found a signature that does not cover {unsigned[0]}, expected one over every file."
+        )
     return signer
 
 
 def _read(signature: Path) -> bytes:
-    """Return the bytes of a signature, of which there are not more than a signature has."""
+    """Return the bytes of a signature, up to the maximum size."""
     _check_file(signature, "expected the signature that came with the bundle")
     with signature.open("rb") as file:
         content = file.read(LARGEST + 1)
@@ -159,9 +163,9 @@ def _read(signature: Path) -> bytes:
 
 
 def _parse(content: bytes, signature: Path) -> Any:
-    """Return what a signature says, none of it verified, in the one form that is written by `sign_folder`.
+    """Return the content of a signature, not verified yet, if it has the form that `sign_folder` writes.
 
-    model-signing knows more than one name of some keys, so that it could read another part than is read here.
+    model-signing accepts several names for some keys, so without this check it could read another part than this file.
     """
     try:
         said = json.loads(content.decode("utf-8"))
@@ -182,7 +186,7 @@ def _unreadable(signature: Path) -> BadInput:
 
 
 def _hint(certificate: x509.Certificate) -> str:
-    """Return what model-signing writes into a signature to say which key made it."""
+    """Return the hash by which model-signing identifies a key in a signature."""
     pem = certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(pem).hexdigest()
 
@@ -193,7 +197,7 @@ def _check_file(file: Path, expected: str) -> None:
 
 
 def _every_file() -> Any:
-    """Return the settings of what is signed: every file; by default model-signing leaves out those of git."""
+    """Return the settings for signing every file; by default model-signing ignores those of git."""
     from model_signing import hashing
 
     return hashing.Config().set_ignored_paths(paths=[], ignore_git_paths=False)

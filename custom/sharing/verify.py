@@ -1,6 +1,6 @@
-"""Whether a packed bundle is what a known signer made, and can do no more than a bundle needs.
+"""Verification of a packed bundle: its signature, and its contents against the allow-list.
 
-The order is what makes it safe: a private copy of the zip, then names and sizes in it, then the signature, then the
+The order matters for safety: a private copy of the zip, then its names and sizes, then the signature, then the
 contents, file by file. Nothing of the bundle is imported or evaluated, and its weights are unpickled last, as tensors
 only.
 """
@@ -20,7 +20,7 @@ from custom.sharing.signing import check_signature, sign_folder, signature_of
 
 
 def sign_zip(zip_file: Path, key: Path, certificate: Path | None = None) -> Path:
-    """Sign a packed bundle that has nothing `verify_zip` would refuse, and return the file of the signature."""
+    """Sign a packed bundle, unless `verify_zip` would refuse its contents, and return the signature's file."""
     with unpacked(zip_file) as bundle:
         _check_inside(zip_file, bundle)
         sign_folder(bundle, key, signature_of(zip_file), certificate)
@@ -30,17 +30,17 @@ def sign_zip(zip_file: Path, key: Path, certificate: Path | None = None) -> Path
 def verify_zip(
     zip_file: Path, public_key: Path | None = None, certificate: Path | None = None, output_dir: Path | None = None
 ) -> tuple[Contents, str]:
-    """Return what is in a packed bundle, and its signer, once all of it has been verified.
+    """Verify a packed bundle, and return its contents and its signer.
 
     Args:
-        zip_file: the packed bundle; its signature lies beside it.
+        zip_file: the packed bundle, with its signature beside it.
         public_key: file of the signer's public key, or
-        certificate: file of the certificates that are trusted.
-        output_dir: where the bundle's folder goes, with exactly the files that were verified, whatever has become of
-            the zip meanwhile; made if need be. None leaves nothing behind.
+        certificate: file of the trusted certificates.
+        output_dir: folder to which the bundle's folder is unpacked, created if missing. It gets exactly the files that
+            were verified, even if the zip has changed since. Without it nothing is unpacked.
 
     Raises:
-        BadInput: with the file and the reason, for the first thing that is wrong; nothing is unpacked then.
+        BadInput: with the file and the reason of the first failed check; nothing is unpacked then.
     """
     with unpacked(zip_file) as bundle:
         signer = check_signature(bundle, signature_of(zip_file), public_key=public_key, certificate=certificate)
@@ -52,27 +52,27 @@ def verify_zip(
 
 
 def _check_inside(zip_file: Path, bundle: Path) -> Contents:
-    """Check contents and name: a signed bundle must not pass for another one, or for another version."""
+    """Check contents and name: a signed bundle must not be renamed to another bundle or version."""
     try:
         contents = check_contents(bundle)
     except BadInput as error:
         raise BadInput(f"{zip_file}: {error}") from None
     name = f"{bundle.name}_v{contents.version}.zip"
     if zip_file.name != name:
-        raise BadInput(f"{zip_file}: found the bundle of {name} in it, expected the name and the bundle to agree.")
+        raise BadInput(f"{zip_file}: found the bundle of {name} in it, expected a zip named after its bundle.")
     return contents
 
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """Give a path beside ``folder``, which must not be there yet, and rename it into place once all went well."""
-    expected = "expected a place where it can be unpacked"
+    """Yield a path beside ``folder``, which must not exist yet; it is renamed to ``folder`` if no error was raised."""
+    expected = "expected a folder to which it can be unpacked"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists() or folder.is_symlink():
-            raise BadInput(f"{folder}: found something there already, expected nothing; remove it first.")
+            raise BadInput(f"{folder}: already exists, expected a new folder; remove it first.")
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as beside:
             yield Path(beside) / folder.name
             (Path(beside) / folder.name).rename(folder)
     except OSError as error:
-        raise BadInput(f"{folder}: found no way to write there ({error.strerror}), {expected}.") from error
+        raise BadInput(f"{folder}: cannot be written ({error.strerror}), {expected}.") from error

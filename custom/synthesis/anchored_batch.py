@@ -1,4 +1,4 @@
-"""A batch of slices as the anchored synthesizer is trained on it, and what its network is told."""
+"""Training batches of the anchored synthesizer, and the condition of its network."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from custom.preprocessing.anchor import anchor_image
 from custom.preprocessing.augmentation import random_affine
 from custom.preprocessing.slicing import brain_box, pad_to_multiple
 
-# a brain has this mean, and three of its standard deviations are this unit, see
+# mean and three standard deviations of a brain's intensities, see
 # `custom.preprocessing.intensities.ScaleIntensityInBraind`
 MEAN, UNIT = 0.4, 0.36
 
 
 def condition_of(slices: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """Return what the network sees of slices (B, N, 4, H, W) in [0, 1]: (B, 4 N, H, W), about [-1, 1], 0 for nothing.
+    """Return the condition (B, 4 N, H, W), about [-1, 1] and 0 if missing, for slices (B, N, 4, H, W) in [0, 1].
 
     Args:
         slices: flair, t1, t2, t1ce of N neighbouring slices.
-        present: (B, 4), 1 for each modality that it may see.
+        present: (B, 4), 1 for each modality that is part of the condition.
     """
     slices = slices * present[:, None, :, None, None]
     brain = (slices != 0).any(dim=2, keepdim=True)
@@ -33,24 +33,24 @@ def condition_of(slices: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
 
 
 def task_of(target: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """Return what the network is told: the target (B,), one-hot, and what is present (B, 4): (B, 8), float32."""
+    """Return the task (B, 8), float32: the target (B,), one-hot, and which modalities are present (B, 4)."""
     return torch.cat([nn.functional.one_hot(target, len(MODALITIES)).to(present), present], dim=1)
 
 
 class PrepareAnchoredBatch(PrepareBatch):
-    """Draw a target for each slice and what it is made from, and noise the difference of the target and its anchor.
+    """Draw a target modality and its inputs for each slice, and add noise to the difference of target and anchor.
 
     Slices are mirrored, rotated and scaled at random, see `custom.preprocessing.augmentation.random_affine`, and
-    modalities dropped, so that one network learns every way to lack some. The mask is never touched.
+    modalities are dropped at random, so that one network learns all combinations. The mask is not used.
 
     Args:
-        schedule: MONAI scheduler that noises.
-        target_share: share of the slices whose target is T1ce; the other modalities share the rest.
-        drop_share: share of the slices that lack some of the other modalities.
-        last_share: share of the slices that are pure noise, which is all that a sampler of one step sees; the others
-            have a time at random, for samplers of more.
-        affine_share: share of the slices that are rotated, scaled and moved.
-        multiple: height and width of what the network sees are multiples of this.
+        schedule: MONAI scheduler that adds the noise.
+        target_share: share of the slices whose target is T1ce; the rest is shared equally by the other modalities.
+        drop_share: share of the slices from which some of the other modalities are dropped.
+        last_share: share of the slices at the last time step (pure noise), the only one that a one-step sampler uses;
+            the others have a random time step.
+        affine_share: share of the slices that are rotated, scaled and shifted.
+        multiple: height and width of the network's input are multiples of this.
 
     Raises:
         BadInput: a share is not between 0 and 1.
@@ -86,9 +86,9 @@ class PrepareAnchoredBatch(PrepareBatch):
         """Return (inputs (B, 1 + 4 N, h, w), target, (), {"timesteps": (B,), "task": (B, 8)}).
 
         ``batchdata["image"]`` is (B, 4 N, H, W): flair, t1, t2, t1ce in [0, 1] of N neighbouring slices, from the
-        lowest to the highest; ``mirrored`` (B,) tells which may be mirrored, see `custom.training.slice_dataset`. What
-        a slice lacks, zero everywhere, is neither its target nor seen. The target is {"x0": the difference, "anchor",
-        "brain"}, each (B, 1, h, w); a slice with fewer than two modalities, at the edge of a brain, has no brain.
+        lowest to the highest; ``mirrored`` (B,) states which may be mirrored, see `custom.training.slice_dataset`. A
+        missing modality, zero everywhere, is neither target nor input. The target is {"x0": the difference, "anchor",
+        "brain"}, each (B, 1, h, w); for a slice with fewer than two modalities, "brain" is zero.
         """
         image = pad_to_multiple(batchdata["image"].to(device, non_blocking=non_blocking, **kwargs), self.multiple)
         rows, columns = brain_box(image, self.multiple)
@@ -115,7 +115,7 @@ class PrepareAnchoredBatch(PrepareBatch):
         return inputs, {"x0": x0, "anchor": anchor, "brain": brain}, (), {"timesteps": timesteps, "task": task}
 
     def draw(self, there: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a target (B,) for each slice and what it is made from (B, 4), given what is there (B, 4), bool."""
+        """Return a target (B,) for each slice and its inputs (B, 4), given which modalities exist (B, 4), bool."""
         t1ce = MODALITIES.index("t1ce")
         weights = torch.full(there.shape, (1 - self.target_share) / (len(MODALITIES) - 1))
         weights[:, t1ce] = self.target_share
@@ -124,7 +124,7 @@ class PrepareAnchoredBatch(PrepareBatch):
         others = there.float().scatter(1, target[:, None], 0.0)
         present = others.clone()
         for number in (torch.rand(len(there)) < self.drop_share).nonzero().flatten().tolist():
-            # one stays for sure, each other one with a chance of a half
+            # one is kept, each of the others with probability 0.5
             stays = torch.multinomial(others[number], 1)
             present[number] = (others[number] * (torch.rand(len(MODALITIES)) < 0.5)).scatter(0, stays, 1.0)
         return target, present

@@ -1,4 +1,4 @@
-"""Synthesis of one modality from the others, anchored on the one most like it."""
+"""Synthesis of one modality from the others, anchored on the most similar one."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from custom.synthesis.sampler import sample
 
 
 class AnchoredInferer(BrainSliceInferer):
-    """Synthesize one modality of a volume from those of the others that are there.
+    """Synthesize one modality of a volume from those of the others that are present.
 
     Args:
         schedule: MONAI scheduler that the network was trained with; it must predict the clean image ("sample").
         sampler: `custom.synthesis.sampler.sample` with its settings, such as ``steps``.
-        target: the modality to synthesize; the study's own, if it has one, is never looked at.
-        samples: how many images are drawn from different noise, and averaged.
-        neighbours: how many slices below and above the network is given too.
-        deviation_scale: what the network's deviation is multiplied by, to be calibrated on studies that it was not
-            trained on: it expects the error of one plane, and the mean of several has less.
-        planes: in which planes the volume is cut into slices, see `custom.preprocessing.slicing`; several are averaged.
-        seed: noise starts from this seed in every study and plane, so that a study gives the same image whatever came
+        target: the modality to synthesize; the study's real image of it, if there is one, is not used.
+        samples: number of images that are drawn from different noise and averaged.
+        neighbours: number of slices below and above that are input too.
+        deviation_scale: factor for the network's deviation, to be calibrated on studies not used for training: the
+            network predicts the error of one plane, and the mean of several planes has a smaller one.
+        planes: planes in which the volume is sliced, see `custom.preprocessing.slicing`; the results are averaged.
+        seed: seed of the noise for every study and plane, so that a study's image does not depend on the studies
             before it.
-        batch_size: slices that the network sees at once.
-        amp: whether to autocast, see `custom.inference.inferers.AutocastInferer`.
-        multiple: height and width of what the network sees are multiples of this.
+        batch_size: slices per batch.
+        amp: precision, see `custom.inference.inferers.AutocastInferer`.
+        multiple: height and width of the network's input are multiples of this.
 
     Raises:
         BadInput: the target is not known.
@@ -67,20 +67,21 @@ class AnchoredInferer(BrainSliceInferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Return the target and the deviation that the network expects of it, (1, 2, H, W, D), in [0, 1].
+        """Return the target and its predicted deviation, (1, 2, H, W, D), in [0, 1].
 
-        ``inputs`` are flair, t1, t2, t1ce in [0, 1], (1, 4, H, W, D); a modality that is missing is zero. ``network``
-        is called with what `custom.synthesis.anchored_batch.PrepareAnchoredBatch` gives.
+        ``inputs`` are flair, t1, t2, t1ce in [0, 1], (1, 4, H, W, D); a missing modality is zero. ``network`` is called
+        with the arguments that `custom.synthesis.anchored_batch.PrepareAnchoredBatch` returns.
 
         Raises:
-            BadInput: nothing but the target is there.
+            BadInput: no modality other than the target is present.
         """
         image = torch.as_tensor(inputs)[0].clone()
         image[self.target] = 0
         present = present_modalities(image, self.target)
         if not any(present):
             raise BadInput(
-                f"the study: found nothing but {MODALITIES[self.target]}, expected a modality to synthesize it from."
+                f"the study: found no modality other than {MODALITIES[self.target]}, expected at least one to "
+                "synthesize it from."
             )
         difference, deviation = super().__call__(image[None], network)[0].split(1)
         anchor = anchor_image(image, self.target, present)
@@ -94,22 +95,23 @@ class AnchoredInferer(BrainSliceInferer):
         condition = condition_of(slices, present)
         task = task_of(torch.full((len(slices),), self.target, device=slices.device), present)
         generator = torch.Generator().manual_seed(self.seed)
-        first_look: list[torch.Tensor] = []  # log variances, of pure noise alone: later the network sees its own image
+        # log variances of the first step, from pure noise; in later steps the input contains the network's own image
+        log_variances: list[torch.Tensor] = []
 
         def model(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
             parts = zip(*(whole.split(self.batch_size) for whole in (x_t, condition, timesteps, task)), strict=True)
             output = torch.cat(
-                [self.autocast(torch.cat([x, seen], dim=1), network, times, told) for x, seen, times, told in parts]
+                [self.autocast(torch.cat([x, seen], dim=1), network, times, tasks) for x, seen, times, tasks in parts]
             )
             if timesteps[0] == self.schedule.num_train_timesteps - 1:
-                first_look.append(output[:, 1:])
+                log_variances.append(output[:, 1:])
             return output[:, :1]
 
         drawn = []
         for _ in range(self.samples):
             noise = torch.randn((len(slices), 1, *slices.shape[3:]), generator=generator).to(slices)
             drawn.append(self.sampler(model, noise, self.schedule, generator=generator))
-        images, variances = torch.stack(drawn), torch.stack(first_look).clamp(*LOG_VARIANCE).exp()
+        images, variances = torch.stack(drawn), torch.stack(log_variances).clamp(*LOG_VARIANCE).exp()
         variance = variances.mean(dim=0)
         if self.samples > 1:  # the law of total variance
             variance = variance + images.var(dim=0)

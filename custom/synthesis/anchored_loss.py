@@ -1,4 +1,4 @@
-"""The loss of the anchored synthesizer's training."""
+"""The training loss of the anchored synthesizer."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ LOG_VARIANCE = (-9.0, 3.0)  # from a hundredth of the scale to five times the sc
 
 
 class AnchoredLoss(nn.Module):
-    """Gaussian negative log likelihood of the difference, weighted by variance ** beta, and the structural similarity.
+    """Gaussian negative log likelihood of the difference, weighted by variance ** beta, plus structural similarity.
 
     Seitzer et al., "On the Pitfalls of Heteroscedastic Uncertainty Estimation with Probabilistic Neural Networks",
-    arXiv 2203.09168, equation 5. With beta 0, what is hard to predict is given up early, its variance being raised
-    instead; with 1, the difference is learned as from the squared error. PyTorch's `GaussianNLLLoss` is beta 0.
+    arXiv 2203.09168, equation 5. With beta 0, regions that are hard to predict are fitted poorly, with a large variance
+    instead; with beta 1, the gradient of the mean is that of the squared error. PyTorch's `GaussianNLLLoss` is beta 0.
 
     Args:
         beta: from 0 to 1; the paper recommends 0.5.
-        structural_weight: weight of one minus the structural similarity (Wang et al. 2004) of anchor and difference
-            together with the real image; 0 leaves it out.
+        structural_weight: weight of one minus the structural similarity (Wang et al. 2004) between the synthetic image
+            (anchor plus difference) and the real one; 0 disables it.
     """
 
     def __init__(self, beta: float = 0.5, structural_weight: float = 0.2) -> None:
@@ -32,9 +32,9 @@ class AnchoredLoss(nn.Module):
         """Return the mean over the brains of a batch, a scalar.
 
         Args:
-            prediction: the difference and the log of its variance, (B, 2, h, w); at least 11 x 11 pixels where the
-                structural similarity counts.
-            target: what `custom.synthesis.anchored_batch.PrepareAnchoredBatch` gives.
+            prediction: the difference and the log of its variance, (B, 2, h, w); at least 11 x 11 pixels if
+                ``structural_weight`` is not 0.
+            target: the target that `custom.synthesis.anchored_batch.PrepareAnchoredBatch` returns.
         """
         with torch.autocast(prediction.device.type, enabled=False):
             mean, log_variance = prediction.float().chunk(2, dim=1)

@@ -1,4 +1,4 @@
-"""A U-Net for slices that is told how noisy its target is, which modality that is, and which ones it is shown."""
+"""A U-Net for slices, conditioned on the noise level, the target modality and which modalities are present."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from torch.nn import functional as F
 
 from custom.common.modalities import MODALITIES
 
-SLOPE = 0.1  # of the leaky ReLU; SiLU, which diffusion U-Nets have, takes a CPU several times longer
+SLOPE = 0.1  # of the leaky ReLU; SiLU, usual in diffusion U-Nets, takes several times longer on a CPU
 GROUPS = 8  # of the group normalisation
 
 
 class ModalityUNet(nn.Module):
-    """Residual U-Net at half resolution, behind a 2x space-to-depth front, for any target among some modalities.
+    """Residual U-Net at half resolution, after a 2x space-to-depth layer, for any target modality.
 
-    MONAI's `DiffusionModelUNet` could be told the same by its class embedding. This one adds its skips in place of
-    concatenating them, has one activation that is cheap on a CPU, and takes it half as long for a slice. Time, target
-    and what is present scale and shift the features of every residual block (FiLM, Perez et al., arXiv 1709.07871).
+    MONAI's `DiffusionModelUNet` could be conditioned in the same way by its class embedding. This network adds skip
+    connections instead of concatenating them and uses a cheaper activation; on a CPU it takes half as long per slice.
+    Time, target and present modalities scale and shift the features of every residual block (FiLM, Perez et al., arXiv
+    1709.07871).
 
     Args:
         in_channels: channels of the input: the noisy target, and each modality of each neighbouring slice.
-        channels: features of each level; each level below the first halves the resolution once more. Multiples of 8.
-        embedding: features that time, target and presence become.
+        channels: features of each level; each level after the first halves the resolution. Multiples of 8.
+        embedding: size of the embedding of time, target and present modalities.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class ModalityUNet(nn.Module):
             self.up_blocks.append(ResidualBlock(upper, embedding))
         self.middle = nn.ModuleList(ResidualBlock(channels[-1], embedding) for _ in range(2))
         self.last = nn.Conv2d(channels[0], 4 * 2, 3, padding=1)
-        with torch.no_grad():  # at first the target is the anchor, give or take a twelfth of the scale
+        with torch.no_grad():  # initially the prediction is the anchor, with a deviation of a twelfth of the scale
             self.last.weight.mul_(0.1)
             self.last.bias = nn.Parameter(torch.tensor([0.0] * 4 + [-5.0] * 4))
 
@@ -59,28 +60,28 @@ class ModalityUNet(nn.Module):
         """Return the clean target and the log of its variance, (B, 2, H, W), for slices ``x`` (B, in_channels, H, W).
 
         Args:
-            x: the noisy target, then the modalities of all neighbouring slices; zero where nothing is known. H and W
-                must be multiples of ``2 ** len(channels)``.
-            timesteps: noise levels, (B,).
-            task: which modality is wanted, one-hot, and which are present, (B, 8) of 0 and 1.
+            x: the noisy target, then the modalities of all neighbouring slices, zero if missing. H and W must be
+                multiples of ``2 ** len(channels)``.
+            timesteps: time steps, (B,).
+            task: the target modality, one-hot, and which modalities are present, (B, 8) of 0 and 1.
         """
-        told = self.time(get_timestep_embedding(timesteps, self.time_features)) + self.task(task)
-        told = F.leaky_relu(told, SLOPE)
+        condition = self.time(get_timestep_embedding(timesteps, self.time_features)) + self.task(task)
+        condition = F.leaky_relu(condition, SLOPE)
         features = self.stem(F.pixel_unshuffle(x, 2))
         skips = []
         for block, down in zip(self.down_blocks, self.downs, strict=True):
-            features = block(features, told)
+            features = block(features, condition)
             skips.append(features)
             features = down(features)
         for block in self.middle:
-            features = block(features, told)
+            features = block(features, condition)
         for block, up, skip in reversed(list(zip(self.up_blocks, self.ups, skips, strict=True))):
-            features = block(up(features) + skip, told)
+            features = block(up(features) + skip, condition)
         return F.pixel_shuffle(self.last(F.leaky_relu(features, SLOPE)), 2)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside the identity; ``told`` (B, embedding) scales and shifts what is between them."""
+    """Residual block of two 3x3 convolutions; ``condition`` (B, embedding) scales and shifts the features between."""
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
@@ -92,11 +93,11 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.film.weight)
         nn.init.zeros_(self.film.bias)
         with torch.no_grad():
-            self.second.weight.mul_(0.3)  # nearer to the identity at first
+            self.second.weight.mul_(0.3)  # initially closer to the identity
 
-    def forward(self, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """Return features of the same shape as ``x``, (B, channels, h, w)."""
-        scale, shift = self.film(told)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
         features = self.first(F.leaky_relu(self.before(x), SLOPE))
         features = self.between(features) * (1 + scale) + shift
         return x + self.second(F.leaky_relu(features, SLOPE))

@@ -263,7 +263,7 @@ def test_the_dataset_s_own_folder_is_no_place_for_results(bundles, dataset, tmp_
     options = ("--dataset_dir", study.parent, "--output_dir", study.parent)
     process = python(*run_command(bundles / SEG, "inference"), *options, cwd=tmp_path)
     assert process.returncode == 1
-    assert "Error: The results of phantom_0 would lie among its images" in process.stderr
+    assert "Error: The results of phantom_0 would be written among its images" in process.stderr
     assert {file.name: file.read_bytes() for file in study.iterdir()} == before
 
 

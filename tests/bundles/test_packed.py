@@ -113,7 +113,7 @@ def test_bundles_with_different_code_do_not_run_together(elsewhere, dataset, tmp
     assert process.returncode != 0
     (sentence,) = [line for line in process.stderr.splitlines() if line.startswith("Error: ")]
     assert str(tmp_path / "bundles" / SEG / ".." / SYNTH / "custom") in sentence
-    assert "other code" in sentence
+    assert "code that differs" in sentence
     assert not (tmp_path / "out").exists()
 
 

@@ -89,7 +89,7 @@ def test_a_folder_that_can_be_made_or_written_to_passes_and_nothing_is_made(tmp_
 def test_a_file_in_place_of_a_folder_is_refused(tmp_path, below):
     file = tmp_path / "results.txt"
     file.touch()
-    with bad_input("--output_dir", file, "expected a folder"):
+    with bad_input("--output_dir", file, "expected an existing or a new folder"):
         require_writable(file.joinpath(*below))
 
 
@@ -101,7 +101,7 @@ def test_a_dangling_link_is_refused(tmp_path):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that not even root may write to")
 def test_a_folder_that_nobody_may_write_to_is_refused():
-    with bad_input("--output_dir", "/proc/results", "nothing can be written to /proc"):
+    with bad_input("--output_dir", "/proc/results", "/proc cannot be written to"):
         require_writable("/proc/results")
 
 

@@ -63,7 +63,7 @@ def test_a_volume_cut_to_the_brain_has_background_at_its_edges():
 def test_noise_around_the_brain_is_refused_with_its_values(rounded):
     noise = np.random.default_rng(0).normal(0, 1, SHAPE)
     volume = np.where(BRAIN, HEAD, noise.round() if rounded else noise)
-    with bad_input("t2.nii.gz", "values from -", "along the edges", "expected an image without skull", "zeros around"):
+    with bad_input("t2.nii.gz", "values from -", "along the edges", "expected a skull-stripped image", "zeros around"):
         with_zero_background(volume, BRATS_AFFINE, "t2.nii.gz")
 
 
@@ -80,7 +80,9 @@ def test_more_than_a_brain_is_refused_in_millilitres():
     coarse = BRATS_AFFINE @ np.diag([1.5, 1.5, 1.5, 1])
     found = np.count_nonzero(HEAD) * 9**3 / 1000
     for volume, value in ((HEAD, "zero"), (HEAD - 3, "-3")):
-        with bad_input("t2.nii.gz", f"has {found:.0f} ml that are not {value}", "up to 2200 ml", "without skull"):
+        with bad_input(
+            "t2.nii.gz", f"has {found:.0f} ml that are not {value}", "more than a brain (2200 ml)", "skull-stripped"
+        ):
             with_zero_background(volume, coarse, "t2.nii.gz")
 
 

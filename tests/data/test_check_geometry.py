@@ -142,7 +142,7 @@ def test_complex_numbers_and_colours_are_refused(tmp_path, kind):
     dtype = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]) if kind == "RGB" else np.dtype(kind)
     path = tmp_path / "t2.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros(SHAPE, dtype), BRATS_AFFINE), path)
-    with bad_input(path, "colours" if kind == "RGB" else "complex numbers", "expected one real number a voxel"):
+    with bad_input(path, "colours" if kind == "RGB" else "complex numbers", "expected one real number per voxel"):
         read_header(path)
 
 

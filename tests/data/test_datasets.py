@@ -244,7 +244,7 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path):
 
 
 def test_a_folder_without_studies_is_told_the_known_layouts(tmp_path):
-    with bad_input(tmp_path, "holds no study", "<id>/<id>_t1ce.nii.gz", "dataset.json"):
+    with bad_input(tmp_path, "contains no study", "<id>/<id>_t1ce.nii.gz", "dataset.json"):
         find_studies(tmp_path)
 
 
@@ -391,8 +391,8 @@ def test_a_study_behind_a_broken_link_is_named(dataset, tmp_path):
 def test_images_that_make_no_study_are_named(dataset, caplog):
     folder = write_study(dataset, "BraTS2021_00009", names={"t1": "T1_axial", "t2": "T2_axial"})
     assert len(find_studies(dataset)) == 6
-    assert f"no study, and not used: {folder}/BraTS2021_00009_T1_axial.nii.gz" in caplog.text
-    with bad_input(folder, "holds no study but", "BraTS2021_00009_T2_axial.nii.gz"):
+    assert f"not part of a study and ignored: {folder}/BraTS2021_00009_T1_axial.nii.gz" in caplog.text
+    with bad_input(folder, "contains no study but", "BraTS2021_00009_T2_axial.nii.gz"):
         find_studies(folder)
 
 

@@ -100,7 +100,7 @@ def test_a_given_mask_goes_before_the_studys_own(study_folder, tmp_path):
 @pytest.mark.parametrize("image", ["", {"flair": ""}])
 def test_an_empty_path_is_no_image_and_not_the_current_folder(study_folder, monkeypatch, image):
     monkeypatch.chdir(study_folder)
-    with bad_input("path", "is empty", "no such image"):
+    with bad_input("path", "is empty", "the image is unknown"):
         find_study(image)
 
 
@@ -173,7 +173,7 @@ def copy(study_folder: Path, modality: str, name: str) -> Path:
 def test_the_image_without_skull_is_taken_and_that_is_said(study_folder, caplog):
     stripped = copy(study_folder, "t1ce", "study1_t1ce_bet")
     assert find_study(study_folder).images["t1ce"] == stripped
-    for said in ("for t1ce", "taken: study1_t1ce_bet.nii.gz, which is stripped", "not used: study1_t1ce.nii.gz"):
+    for said in ("for t1ce", "used: study1_t1ce_bet.nii.gz, which is stripped", "not used: study1_t1ce.nii.gz"):
         assert said in caplog.text
     caplog.clear()
     furthest = copy(study_folder, "t1ce", "study1_t1ce_reg_bet_n4")

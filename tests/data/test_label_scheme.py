@@ -45,7 +45,9 @@ def test_what_every_dataset_but_one_with_3_and_4_has_needs_no_scheme(values):
 
 
 def test_3_beside_4_needs_a_scheme():
-    with bad_input("seg.nii.gz", "the values 3 and 4", "no 3 beside a 4", "set label_scheme to brats2013 or brats2024"):
+    with bad_input(
+        "seg.nii.gz", "the values 3 and 4", "not both 3 and 4", "set label_scheme to brats2013 or brats2024"
+    ):
         read_labels(np.arange(5), "auto", "seg.nii.gz")
     assert read_labels(np.arange(5), "brats2024", "seg.nii.gz").tolist() == [0, 1, 2, 4, 0]
     assert read_labels(np.arange(5), "brats2013", "seg.nii.gz").tolist() == [0, 1, 2, 1, 4]

@@ -110,7 +110,7 @@ def test_brains_that_cover_each_other_badly_are_refused(tmp_path, phantom):
 
 
 @pytest.mark.parametrize(
-    ("background", "parts"), [(50, ["along the edges", "without skull"]), (0, ["zero in every voxel"])]
+    ("background", "parts"), [(50, ["along the edges", "skull-stripped"]), (0, ["zero in every voxel"])]
 )
 def test_what_is_no_skull_stripped_brain_is_refused(tmp_path, phantom, background, parts):
     volumes, affine = phantom
@@ -136,5 +136,5 @@ def test_a_file_without_all_of_its_pixels_is_refused(tmp_path):
         write_series(tmp_path / name, voxels, BRATS_AFFINE, SeriesDescription=description)
     file = tmp_path / "b" / "IM0002"
     file.write_bytes(file.read_bytes()[:-200])
-    with bad_input("flair", "cut short"):
+    with bad_input("flair", "truncated"):
         load(tmp_path)

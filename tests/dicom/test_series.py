@@ -113,7 +113,7 @@ def missing_slice(folder):
 def uneven(folder):
     position = dcmread(folder / "IM0003").ImagePositionPatient
     change(folder / "IM0003", ImagePositionPatient=[*position[:2], float(position[2]) + 0.5])
-    return ["mm apart", "one distance"]
+    return ["mm apart", "equal distances"]
 
 
 def two_volumes(folder):
@@ -148,7 +148,7 @@ def askew(folder):
     for file in folder.iterdir():
         x, *rest = dcmread(file).ImagePositionPatient
         change(file, ImagePositionPatient=[float(x) + 0.5 * float(rest[1]), *rest])
-    return ["askew"]
+    return ["shifted in their plane"]
 
 
 def two_slices(folder):
@@ -173,7 +173,7 @@ def multi_frame(folder):
     change(folder / "IM0006", NumberOfFrames=6)
     for number in range(1, 6):
         (folder / f"IM{number:04d}").unlink()
-    return ["multi-frame", "a file a slice"]
+    return ["multi-frame", "one file per slice"]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_file_that_ends_within_its_headers_is_left_out_and_named(tmp_path, vox
     ((headers,), damaged) = series_in(tmp_path)
     assert stack(headers, "").shape == (*SHAPE[:2], SHAPE[2] - 1)
     assert damaged == ["file IM0001: damaged"]
-    assert f"{file} is damaged and left out" in caplog.text
+    assert f"{file} is damaged and skipped" in caplog.text
 
 
 def test_a_folder_behind_a_link_and_files_without_preamble_are_read(tmp_path, voxels):

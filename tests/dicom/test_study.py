@@ -82,8 +82,8 @@ def test_thinner_slices_go_before_thicker_and_scanned_before_reformatted(folder)
     study = find_dicom(folder, MODALITIES)
     assert names(study) == FOUND
     assert study.left_out[1:] == (
-        "series 8 't1_mprage cor': t1 too, but thicker slices or reformatted",
-        "series 7 't1_se +gd': t1ce too, but thicker slices or reformatted",
+        "series 8 't1_mprage cor': also t1, but thicker slices or reformatted",
+        "series 7 't1_se +gd': also t1ce, but thicker slices or reformatted",
     )
 
 
@@ -92,7 +92,7 @@ def test_only_what_is_asked_for_is_looked_for(folder):
     study = find_dicom(folder, MODALITIES[:3], optional=["t1ce"])
     assert list(study.series) == ["flair", "t1", "t2"]
     assert study.reference is study.series["flair"]
-    assert study.left_out[0] == "t1ce: no series of it"
+    assert study.left_out[0] == "t1ce: no series"
 
 
 def test_series_are_named_by_folder_or_by_one_of_their_files(folder):
@@ -203,7 +203,7 @@ def test_a_wrong_mapping_is_refused(folder):
     for spoilt, parts in [
         ({"t1ce": folder}, ["5 MR series"]),
         ({"t1ce": folder / "S3"}, ["one series twice"]),
-        ({"t1ce": folder / "nothing"}, [folder / "nothing", "no DICOM"]),
+        ({"t1ce": folder / "nothing"}, [folder / "nothing", "not DICOM"]),
     ]:
         with bad_input(*parts):
             find_study(named | spoilt)
@@ -246,7 +246,7 @@ def test_check_says_what_it_took_and_what_not(folder, capsys):
     assert ": flair, t1, t2, t1ce; 24 x 24 x 10 voxels" in said
     for modality in DESCRIPTIONS:
         assert f"  {modality} is series {FOUND[modality]}, 10 slices: SeriesDescription says" in said
-    assert "  left out: series 1 'localizer'" in said
+    assert "  not used: series 1 'localizer'" in said
 
 
 # As scanners write it
@@ -270,7 +270,7 @@ def test_a_number_that_is_none_is_named_and_not_used(folder, value, caplog):
         file.write_bytes(file.read_bytes().replace(start + b"98.5", start + value.ljust(4)))
     assert names(find_dicom(folder, MODALITIES)) == FOUND
     assert f"{folder / 'S4'}" in caplog.text
-    assert f"EchoTime (0018,0081) with the value {value.decode()!r}, which is no number" in caplog.text
+    assert f"EchoTime (0018,0081) with the value {value.decode()!r}, which is not a number" in caplog.text
 
 
 def test_one_damaged_object_does_not_block_the_study(folder, caplog):

@@ -55,7 +55,7 @@ def read(item):
 
 def infer(inputs, network):
     if inputs.sum() < 0:
-        raise BadInput("the study: found nothing but zeros after preprocessing, expected a brain.")
+        raise BadInput("the study: found only zeros after preprocessing, expected a brain.")
     return inputs
 
 
@@ -94,7 +94,7 @@ def test_the_others_are_done_and_the_table_says_what_became_of_each(tmp_path, ca
     assert {name: row["status"] for name, row in rows.items()} == statuses
     assert rows["b"]["reason"] == "b has no T1ce, expected one."
     assert rows["c"]["reason"] == "c is cut short, expected a whole file."
-    assert "nothing but zeros" in rows["d"]["reason"]
+    assert "only zeros" in rows["d"]["reason"]
     assert rows["e"]["reason"] == "ZeroDivisionError: division by zero"
     assert rows["f"]["reason"] == "OSError: No space left on device"
     assert (rows["a"]["modalities"], rows["a"]["tumour_volume_ml"], rows["a"]["seconds"]) == ("flair", "12.5", "1.5")

@@ -42,7 +42,7 @@ def test_neighbours_come_from_below_to_above_and_are_zero_beyond_the_ends():
         pytest.param((0, 3), (0, 1), 8, ((0, 8), (0, 8)), id="kept in at the first edge"),
         pytest.param((22, 24), (23, 24), 8, ((16, 24), (16, 24)), id="kept in at the last edge"),
         pytest.param((2, 4), (0, 24), 8, ((0, 8), (0, 24)), id="as wide as the image"),
-        pytest.param((0, 0), (0, 0), 8, ((0, 24), (0, 24)), id="nothing but zeros"),
+        pytest.param((0, 0), (0, 0), 8, ((0, 24), (0, 24)), id="only zeros"),
     ],
 )
 def test_the_box_is_the_smallest_of_its_multiple_around_the_brain(rows, columns, multiple, expected):

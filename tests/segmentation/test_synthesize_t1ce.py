@@ -45,13 +45,13 @@ def test_a_bundle_with_other_code_is_refused_whichever_of_the_two_it_is(synth_bu
         check_synthesizer(synth_bundle, "0.1.0")
     with (tmp_path / name / "custom" / "sampler.py").open("a") as file:
         file.write("# changed\n")
-    with bad_input(tmp_path / name / "custom", Path(custom.__file__).parent, "other code"):
+    with bad_input(tmp_path / name / "custom", Path(custom.__file__).parent, "code that differs"):
         check_synthesizer(synth_bundle, "0.1.0")
 
 
 def test_a_bundle_without_code_is_refused(synth_bundle):
     shutil.rmtree(synth_bundle / "custom")
-    with bad_input(synth_bundle / "custom", "other code"):
+    with bad_input(synth_bundle / "custom", "code that differs"):
         check_synthesizer(synth_bundle, "0.1.0")
 
 

@@ -60,12 +60,12 @@ def test_a_signer_of_a_trusted_authority_is_accepted(folder, chain, trusted):
 @pytest.mark.parametrize(
     ("chain", "trusted", "part"),
     [
-        (("north", "authority"), ("stranger",), "does not vouch"),
-        (("north",), ("root",), "does not vouch"),  # the authority between them is missing
-        (("alone",), ("root",), "does not vouch"),
-        (("north", "authority"), ("alone",), "does not vouch"),
-        (("below", "north", "authority"), ("root",), "does not vouch"),  # a signer is no authority
-        (("south", "authority"), ("north", "root"), "another signer"),
+        (("north", "authority"), ("stranger",), "does not certify"),
+        (("north",), ("root",), "does not certify"),  # the authority between them is missing
+        (("alone",), ("root",), "does not certify"),
+        (("north", "authority"), ("alone",), "does not certify"),
+        (("below", "north", "authority"), ("root",), "does not certify"),  # a signer is no authority
+        (("south", "authority"), ("north", "root"), "not one of the signers"),
     ],
 )
 def test_anybody_else_is_refused(folder, chain, trusted, part):
@@ -117,7 +117,7 @@ def test_several_certificates_may_be_in_a_file(folder, tmp_path):
 def test_a_file_without_certificates_is_named(folder, tmp_path):
     with bad_input(tmp_path / "no.crt", "no such file"):
         read_certificates(tmp_path / "no.crt")
-    with bad_input(folder / "north.key", "no certificate"):
+    with bad_input(folder / "north.key", "no readable certificate"):
         read_certificates(folder / "north.key")
 
 
@@ -142,7 +142,7 @@ def test_what_openssl_makes_of_who_signs_for_himself_is_a_signer_and_no_authorit
     vouch(tmp_path, ("self",), ("self",))
     vouch(tmp_path, ("self",), ("self", "north", "root"))
     write_certificate(tmp_path, "north", "self")
-    with bad_input("x.sig", "CN=north", "does not vouch"):
+    with bad_input("x.sig", "CN=north", "does not certify"):
         vouch(tmp_path, ("north",), ("self",))
 
 
@@ -161,7 +161,7 @@ def a_chain(folder, **authority):
 @pytest.mark.parametrize("trusted", [("root",), ("root", "authority")], ids=["in the chain", "among the trusted"])
 def test_an_authority_for_something_else_vouches_for_no_signer_of_code(tmp_path, trusted):
     chain = a_chain(tmp_path, purposes=(ExtendedKeyUsageOID.SERVER_AUTH,))
-    with bad_input("CN=authority", "may not vouch"):
+    with bad_input("CN=authority", "may not certify"):
         vouch(tmp_path, chain[: 3 - len(trusted)], trusted)
 
 

@@ -183,13 +183,13 @@ def an_escape_in_a_name(path: Path) -> None:
     ("hide", "part"),
     [
         (appended, "."),
-        (commented, "bytes behind its records"),
+        (commented, "bytes after its records"),
         (another_record, "records of tensors"),
         (another_name, "hidden.txt"),
         (longer_version, "version"),
-        (behind_the_pickle, "behind the end of its pickle"),
-        (between_the_records, "in front of the record"),
-        (a_part_of_a_tensor, "400 bytes of which tensors show 4"),
+        (behind_the_pickle, "after the end of its pickle"),
+        (between_the_records, "before the record"),
+        (a_part_of_a_tensor, "400 bytes of which tensors use 4"),
         (an_escape_in_a_name, "\\x1b"),
     ],
 )

@@ -78,7 +78,7 @@ def missing_weights(bundles):
 
 def different_code(bundles):
     (bundles / "recoseg_seg" / "custom" / "flags.py").write_text("")
-    return [bundles / "recoseg_seg" / "custom", bundles / "recoseg_synth" / "custom", "other code"]
+    return [bundles / "recoseg_seg" / "custom", bundles / "recoseg_synth" / "custom", "code that differs"]
 
 
 def different_versions(bundles):

@@ -98,7 +98,7 @@ def test_a_signature_with_a_certificate_is_accepted_by_who_trusts_its_root(bundl
     signer = check_signature(bundle, tmp_path / "seg.sig", certificate=root)
     assert signer.startswith("CN=hospital ")
     (bundle / "LICENSE").write_text("other")
-    with bad_input(tmp_path / "seg.sig", "other files", "LICENSE"):
+    with bad_input(tmp_path / "seg.sig", "files that differ", "LICENSE"):
         check_signature(bundle, tmp_path / "seg.sig", certificate=root)
 
 
@@ -143,10 +143,10 @@ def test_keys_and_certificates_are_not_taken_for_one_another(bundle, tmp_path):
         check_signature(bundle, tmp_path / "certificate.sig", public_key=tmp_path / "hospital.pub")
     with bad_input(tmp_path / "key.sig", "made with a key"):
         check_signature(bundle, tmp_path / "key.sig", certificate=root)
-    with bad_input(tmp_path / "hospital.pub", "no certificate"):
+    with bad_input(tmp_path / "hospital.pub", "no readable certificate"):
         check_signature(bundle, tmp_path / "certificate.sig", certificate=tmp_path / "hospital.pub")
     for trusted in ({}, {"public_key": tmp_path / "hospital.pub", "certificate": root}):
-        with bad_input("expected either"):
+        with bad_input("both or neither"):
             check_signature(bundle, tmp_path / "key.sig", **trusted)
 
 

@@ -136,7 +136,7 @@ def test_the_variance_of_several_samples_is_added_to_the_expected_one():
 
 
 def test_a_study_of_nothing_but_the_target_is_refused():
-    with bad_input("nothing but t1ce", "expected a modality"):
+    with bad_input("no modality other than t1ce", "expected at least one"):
         synthesize(study(FLAIR, T1, T2), noisy)
 
 
