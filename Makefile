@@ -13,9 +13,10 @@ LOCK_OPTIONS := --universal --generate-hashes --no-annotate --custom-compile-com
 
 .PHONY: demo demo-raw test test-quick test-federated test-monailabel lint lock pack clean
 
-.venv/user: requirements.txt requirements.lock
+.venv/user: requirements.txt requirements.lock requirements-no-deps.txt requirements-no-deps.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $(call packages,requirements)
+	$(BIN)/pip install --quiet --no-deps $(call packages,requirements-no-deps)
 	touch $@
 
 .venv/developer: .venv/user requirements-dev.txt requirements-dev.lock

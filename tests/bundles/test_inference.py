@@ -136,7 +136,10 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
         "outputs": {name: f"phantom_0_{name}.nii.gz" for name in MAPS},
         "outputs_sha256": {name: sha256(inferred / "phantom_0" / f"phantom_0_{name}.nii.gz") for name in MAPS},
         "tumour_volume_ml": round(voxels * 4**3 / 1000, 3),
+        "preparation": {"raw": False, "why": "stripped and on one grid"},
         "settings": {
+            "raw": "auto",
+            "grid": "t1ce",
             "sampler_steps": 1,
             "planes": ["axial", "coronal", "sagittal"],
             "flip": True,
@@ -327,7 +330,8 @@ def test_options_reach_the_synthesizer(synthesized, bundles, partial_dataset, tm
     bundle = Path(os.path.relpath(bundles / SYNTH, REPOSITORY))
     run_bundle(bundle, "inference", "--dataset_dir", partial_dataset / "without", *options, cwd=REPOSITORY)
     found = report(tmp_path, "without")
-    assert found["settings"] == {"sampler_steps": 5, "seed": 3, "device": "cpu", "precision": "float32"}
+    asked = {"sampler_steps": 5, "seed": 3, "device": "cpu", "precision": "float32"}
+    assert found["settings"] == {"raw": "auto", "grid": "t1ce", **asked}
     assert {name: entry["sha256"] for name, entry in found["weights"].items()} == {
         SYNTH: sha256(bundles / SYNTH / "models" / "model.pt")
     }
