@@ -39,7 +39,7 @@ def _is_of_label(step):
 
 def test_few_lines_repeat_an_earlier_block():
     """`benchmarks/config_repeats.py` prints where they are."""
-    assert sum(map(len, repeated_lines(main_configs()).values())) < 175
+    assert sum(map(len, repeated_lines(main_configs()).values())) < 190
 
 
 @each_bundle
