@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo/demo_000
+RAW_DEMO := demo/raw_000
 
 # Packages come from PyPI, with the hashes in the lock files. LOCKED=no installs the versions of the requirements files
 # without hashes, for a pip that uses other wheels, such as PyTorch's own for the CPU.
@@ -10,11 +11,12 @@ packages = $(if $(filter yes,$(LOCKED)),--require-hashes --requirement $(1).lock
 
 LOCK_OPTIONS := --universal --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --no-config
 
-.PHONY: demo test test-quick test-federated test-monailabel lint lock pack clean
+.PHONY: demo demo-raw test test-quick test-federated test-monailabel lint lock pack clean
 
-.venv/user: requirements.txt requirements.lock
+.venv/user: requirements.txt requirements.lock requirements-no-deps.txt requirements-no-deps.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet $(call packages,requirements)
+	$(BIN)/pip install --quiet --no-deps $(call packages,requirements-no-deps)
 	touch $@
 
 .venv/developer: .venv/user requirements-dev.txt requirements-dev.lock
@@ -39,6 +41,15 @@ demo: $(DEMO)  ## segment a generated study with the weights in the repository
 		--bundle_root bundles/recoseg_seg --dataset_dir $(DEMO) --output_dir demo/results --report true
 	$(BIN)/python -m custom dice demo/results/demo_000/demo_000_seg.nii.gz $(DEMO)/demo_000_seg.nii.gz
 	@echo "Open in a browser: $(CURDIR)/demo/results/demo_000/demo_000_report.html"
+
+$(RAW_DEMO): | .venv/user
+	$(BIN)/python -m custom demo_study demo --study_id raw_000 --raw true
+
+demo-raw: $(RAW_DEMO)  ## the same of a study as a scanner makes it: with skull, not registered, in thick slices
+	PYTHONWARNINGS="ignore:parsing config_file:UserWarning" \
+		$(BIN)/python -m monai.bundle run --config_file bundles/recoseg_seg/configs/inference.json \
+		--bundle_root bundles/recoseg_seg --dataset_dir $(RAW_DEMO) --output_dir demo/results --report true
+	@echo "Open in a browser: $(CURDIR)/demo/results/raw_000/raw_000_report.html"
 
 test: .venv/developer  ## the whole test suite
 	$(BIN)/python -m pytest

@@ -23,7 +23,7 @@ TEXT = ("str", "str | None", "ImageSpec")  # annotations of arguments that stay 
 BUNDLES_DIR = Path(__file__).resolve().parents[1] / "bundles"
 
 
-def demo_study(output_dir: str, study_id: str = "demo_000", seed: int = 0) -> str:
+def demo_study(output_dir: str, study_id: str = "demo_000", seed: int = 0, raw: bool = False) -> str:
     """Generate a study in BraTS layout: four modalities and a mask, without patient data.
 
     Example: python -m custom demo_study demo
@@ -32,10 +32,15 @@ def demo_study(output_dir: str, study_id: str = "demo_000", seed: int = 0) -> st
         output_dir: folder in which the study's folder is created.
         study_id: name of the study.
         seed: seed of the anatomy and the tumour.
+        raw: generate it as a scanner would, with skull, unregistered and in slices of up to 5 mm; without a mask.
 
     Returns:
         The study's folder.
     """
+    if as_flag(raw, "raw"):
+        from custom.preparation.raw_phantom import make_raw_study
+
+        return str(make_raw_study(as_path(output_dir, "output_dir"), study_id, seed))
     from custom.data.phantom import make_study
 
     return str(make_study(as_path(output_dir, "output_dir"), study_id, seed))
@@ -85,6 +90,43 @@ def check(
             content = "its intensities do not contradict" if looks == modality else f"BUT IT LOOKS LIKE {looks}"
             print(f"  {modality} is {study.name_of(modality)}{why}; {content}")
     print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
+
+
+def prepare(
+    dataset_dir: ImageSpec,
+    output_dir: str,
+    workers: int = 1,
+    channel_order: tuple[str, ...] = MSD_CHANNELS,
+    dicom_ids: str = "hash",
+) -> None:
+    """Register, strip and align the raw studies of a folder: the result is a dataset in BraTS layout.
+
+    Also writes preparation.csv, a row for each study, and contact_sheet.html, a picture of each. Studies that are there
+    are skipped, so that the command can be repeated after an interruption. Exit status 2 if a study was refused.
+
+    Example: python -m custom prepare scans prepared --workers 2
+
+    Args:
+        dataset_dir: folder of raw studies in NIfTI, BIDS or DICOM, or one study.
+        output_dir: folder of the new dataset.
+        workers: number of studies at a time; each takes 2 GB of memory.
+        channel_order: modality of each channel of a 4-D file.
+        dicom_ids: "hash", or "folder" to name a DICOM study after its folder.
+    """
+    import logging
+
+    from custom.preparation.dataset import REFUSED, SHEET, prepare_dataset
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("custom").setLevel(logging.INFO)
+    folder = as_path(output_dir, "output_dir")
+    rows = prepare_dataset(dataset_dir, folder, workers, channel_order, dicom_ids)
+    refused = [row for row in rows if row["status"] == REFUSED]
+    print(f"{len(rows)} studies, {len(refused)} refused; look at {folder / SHEET}")
+    for row in refused:
+        print(f"  {row['id']}: {row['reason']}")
+    if refused:
+        raise BadInput(f"{len(refused)} of {len(rows)} studies were refused, see {folder / 'preparation.csv'}.")
 
 
 def dice(mask: str, truth: str, label_scheme: str = "auto") -> str:
@@ -273,7 +315,7 @@ def _study(argument: str) -> Any:
 def main() -> None:
     """Run a command; exit status 0 on success, 2 for wrong usage or bad input, 1 for any other failure."""
     try:
-        verbs = (demo_study, check, dice, report, cross_validate, pack, sign, verify)
+        verbs = (demo_study, check, prepare, dice, report, cross_validate, pack, sign, verify)
         fire.Fire({verb.__name__: _keep_text(verb) for verb in verbs}, name="python -m custom")
     except BadInput as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -39,7 +39,7 @@ def with_zero_background(volume: np.ndarray, affine: np.ndarray, name: str) -> n
         BadInput: an intensity is not finite, the image is empty, its background is not one value, or its foreground is
             larger than a brain.
     """
-    edges = _edges(volume)
+    edges = edges_of(volume)
     value = np.nan if np.isnan(edges).mean() >= LEAST_OF_EDGES else float(np.nanmedian(edges))
     with np.errstate(invalid="ignore"):
         # as in `custom.common.brain.is_brain`
@@ -52,7 +52,7 @@ def with_zero_background(volume: np.ndarray, affine: np.ndarray, name: str) -> n
     found = f"{value:g}" if value else "zero"
     if outside.all():
         raise BadInput(f"{name} is {found} in every voxel, expected an image of the head.")
-    if _edges(outside).mean() < LEAST_OF_EDGES:
+    if edges_of(outside).mean() < LEAST_OF_EDGES:
         raise BadInput(
             f"{name} has values from {edges.min():g} to {edges.max():g} along the edges of its volume, {EXPECTED}."
         )
@@ -70,7 +70,7 @@ def with_zero_background(volume: np.ndarray, affine: np.ndarray, name: str) -> n
     return volume
 
 
-def _edges(volume: np.ndarray) -> np.ndarray:
+def edges_of(volume: np.ndarray) -> np.ndarray:
     """Return the voxels on the twelve edges of a volume (H, W, D), those at its corners more than once."""
     ends = [[0, -1], [0, -1], [0, -1]]
     along = [[*ends[:axis], range(volume.shape[axis]), *ends[axis + 1 :]] for axis in range(3)]

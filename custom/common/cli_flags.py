@@ -1,7 +1,8 @@
-"""Parsing of command line values: flags and paths."""
+"""Parsing of command line values: flags, choices and paths."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -18,6 +19,18 @@ def as_flag(value: bool | str, option: str) -> bool:
     if text not in ("true", "false"):
         raise BadInput(f"--{option} has the value {value!r}, expected true or false.")
     return text == "true"
+
+
+def as_choice(value: object, option: str, choices: Sequence[str]) -> str:
+    """Return ``value`` as one of ``choices``, in any case; fire converts true and false to a bool.
+
+    Raises:
+        BadInput: for anything else.
+    """
+    text = str(value).lower()
+    if text not in choices:
+        raise BadInput(f"--{option} has the value {value!r}, expected {', '.join(choices[:-1])} or {choices[-1]}.")
+    return text
 
 
 def as_path(value: object, option: str) -> Path:

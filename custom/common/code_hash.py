@@ -9,7 +9,7 @@ from pathlib import Path
 from custom.common.atomic_files import sha256
 
 # Files of custom/ that are packed into a bundle, as paths inside it.
-CODE = re.compile(r"custom/(\w+/)*\w+\.(py|html)", re.ASCII)
+CODE = re.compile(r"custom/((\w+/)*\w+\.(py|html)|preparation/template\.nii\.gz)", re.ASCII)
 
 
 def code_hash(folder: str | Path) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from custom.common.cli_flags import as_path
+from custom.common.cli_flags import as_choice, as_path
 from custom.common.errors import BadInput
 from custom.common.folders import entries_of, require_target
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
@@ -42,6 +42,7 @@ def find_studies(
     masks: str = "required",
     dicom_ids: str = "hash",
     keep_broken: bool = False,
+    raw: bool | str = "false",
 ) -> list[dict[str, Any]]:
     """List the studies of one section of a dataset, each checked by its headers.
 
@@ -63,6 +64,7 @@ def find_studies(
         masks: "required" for every study, "optional", or "none" to ignore them.
         dicom_ids: name of a DICOM study, see `custom.dicom.study.find_dicom`.
         keep_broken: if there are several studies, also list those that cannot be used, with the reason under "error".
+        raw: unless it is "false", the images of a study may be on different grids: `custom.preparation` registers them.
 
     Returns:
         Items for `LoadStudyd`, sorted by id: "id", "image" (a `Study`) and "label" (a path, absent without a mask). A
@@ -94,7 +96,8 @@ def find_studies(
     chosen = [entry.study for entry in select(entries, section, fold, folds, origin)]
     if not chosen and section != "validation":
         raise BadInput(f"{origin} has no studies in its section {section}, expected at least one.")
-    return [_checked_item(study, masks, keep_broken and len(chosen) > 1) for study in chosen]
+    one_grid = as_choice(raw, "raw", ("auto", "true", "false")) == "false"
+    return [_checked_item(study, masks, keep_broken and len(chosen) > 1, one_grid) for study in chosen]
 
 
 def _broken(listed: Listed, error: BadInput) -> Study:
@@ -185,7 +188,7 @@ def _some(files: Sequence[Path], most: int = 10) -> str:
     return ", ".join([*map(str, files[:most]), *rest])
 
 
-def _checked_item(study: Study, masks: str, keep_broken: bool = False) -> dict[str, Any]:
+def _checked_item(study: Study, masks: str, keep_broken: bool, one_grid: bool) -> dict[str, Any]:
     """Return a study as an item for `LoadStudyd` if its headers pass; else raise, or return it with the error."""
     try:
         if study.error:
@@ -196,7 +199,7 @@ def _checked_item(study: Study, masks: str, keep_broken: bool = False) -> dict[s
             raise BadInput(
                 f"The study {study.id} at {study.reference.parent} has no mask, expected a file whose name ends in seg."
             )
-        study = check_study(study)
+        study = check_study(study, one_grid)
     except BadInput as error:
         if keep_broken:
             return {"id": study.id, "error": str(error)}

@@ -22,7 +22,7 @@ from custom.data.headers import read_header, unreadable
 from custom.data.label_scheme import AUTO, check_scheme, read_labels
 from custom.data.study import Study, check_study
 from custom.data.tell_modality import likely_order
-from custom.dicom.registration import load_on_one_grid
+from custom.dicom.registration import load_on_one_grid, load_series
 
 # `LoadImage` creates every reader, and one of them warns each time if NVIDIA's decoder for DICOM is not installed.
 logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
@@ -131,6 +131,22 @@ def check_order(study: Study, image: MetaTensor) -> str:
             min(times, 1000),
         )
     return " ".join(found)
+
+
+def load_each_modality(study: Study) -> dict[str, MetaTensor]:
+    """Return modality -> its image, each on its own grid and with all that is in it, skull and background.
+
+    Returns:
+        Float32 (1, H, W, D) each, with the affine of its file and the file's name.
+
+    Raises:
+        BadInput: a file cannot be read.
+    """
+    if study.dicom is not None:
+        return {modality: load_series(study.dicom.series[modality]) for modality in study.images}
+    files = {path: _load_volumes(path) for path in dict.fromkeys(study.images.values())}
+    channels = {modality: study.channels.index(modality) if study.channels else 0 for modality in study.images}
+    return {modality: files[path][channels[modality]][None] for modality, path in study.images.items()}
 
 
 def load_mask(path: Path, label_scheme: str = AUTO) -> MetaTensor:

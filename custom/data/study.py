@@ -57,11 +57,15 @@ class Study:
         return self.images.get("t1ce", next(iter(self.images.values())))
 
 
-def check_study(study: Study) -> Study:
+def check_study(study: Study, one_grid: bool = True) -> Study:
     """Check by the headers that a study's files can be read and are on one voxel grid.
 
+    Args:
+        study: the study.
+        one_grid: whether all files must lie on one grid; those of a raw study need not.
+
     Returns:
-        The study with that grid.
+        The study with the grid of its reference.
 
     Raises:
         BadInput: a file is missing or unreadable, has the wrong number of channels, is on another grid, or has a grid
@@ -89,6 +93,9 @@ def check_study(study: Study) -> Study:
     reference = headers[study.reference].grid
     require_size_of_head(reference, study.reference)
     for path, (grid, _, _) in headers.items():
+        if not one_grid:
+            require_size_of_head(grid, path)
+            continue
         if grid.shape != reference.shape:
             raise BadInput(
                 f"{path} has the shape {grid.shape}, expected {reference.shape} as {study.reference.name} has."

@@ -17,6 +17,7 @@ from monai.utils import SpaceKeys
 from custom.common.background import with_zero_background
 from custom.common.brain import brain_of
 from custom.common.errors import BadInput
+from custom.common.rigid import maximize_mutual_information
 from custom.dicom.headers import lacks_preamble
 from custom.dicom.series import Series
 from custom.dicom.study import DicomStudy
@@ -24,7 +25,6 @@ from custom.dicom.study import DicomStudy
 MOVES = "moves"
 LEAST_OVERLAP = 0.8  # of the smaller brain, after registration
 LEVELS_MM = (4.0, 2.0)  # voxel sizes of the two levels of the registration, coarse to fine
-SAMPLES = 0.25  # share of the voxels that the metric samples: half the time, and as precise as all voxels
 
 
 def load_on_one_grid(study: DicomStudy, modalities: Sequence[str]) -> MetaTensor:
@@ -48,11 +48,11 @@ def load_on_one_grid(study: DicomStudy, modalities: Sequence[str]) -> MetaTensor
         BadInput: a file cannot be read, an image is empty or not skull-stripped, or registration failed.
     """
     reference = study.reference
-    fixed = _read(reference)
+    fixed = _read_brain(reference)
     volumes, moves = [], []
     for modality in modalities:
         one = study.series[modality]
-        image = fixed if one is reference else _read(one)
+        image = fixed if one is reference else _read_brain(one)
         move = (0.0, 0.0)
         if not one.has_grid_of(reference):
             try:
@@ -74,14 +74,8 @@ def load_on_one_grid(study: DicomStudy, modalities: Sequence[str]) -> MetaTensor
             move = _size(transform)
         volumes.append(torch.from_numpy(itk.array_from_image(image)).permute(2, 1, 0))
         moves.append(move)
-    affine = orientation_ras_lps(_affine(fixed))
-    meta = {
-        "filename_or_obj": str(reference.files[0]),
-        "original_affine": affine,
-        "space": SpaceKeys.RAS,
-        MOVES: torch.tensor(moves, dtype=torch.float32),
-    }
-    return MetaTensor(torch.stack(volumes), affine=torch.from_numpy(affine), meta=meta)
+    meta = {**_meta(reference, fixed), MOVES: torch.tensor(moves, dtype=torch.float32)}
+    return MetaTensor(torch.stack(volumes), affine=torch.from_numpy(_ras(fixed)), meta=meta)
 
 
 def register(fixed: Any, moving: Any, same_frame: bool) -> Any:
@@ -96,46 +90,51 @@ def register(fixed: Any, moving: Any, same_frame: bool) -> Any:
     initializer.InitializeTransform()
     if same_frame:
         transform.SetTranslation([0.0, 0.0, 0.0])  # the centre of rotation stays at the centre of the brain
-
-    metric = itk.MattesMutualInformationImageToImageMetricv4[image, image].New(NumberOfHistogramBins=32)
-    scales = itk.RegistrationParameterScalesFromPhysicalShift[type(metric)].New(Metric=metric)
-    optimizer = itk.RegularStepGradientDescentOptimizerv4.D.New(
-        ScalesEstimator=scales, LearningRate=1.0, MinimumStepLength=1e-3, NumberOfIterations=200
-    )
-    registration = itk.ImageRegistrationMethodv4[image, image].New(
-        FixedImage=fixed, MovingImage=moving, InitialTransform=transform, Metric=metric, Optimizer=optimizer
-    )
-    registration.SetNumberOfLevels(len(LEVELS_MM))
-    for level, size in enumerate(LEVELS_MM):
-        shrink = [max(1, round(size / spacing)) for spacing in fixed.GetSpacing()]
-        registration.SetShrinkFactorsPerDimension(level, shrink)
-    registration.SetSmoothingSigmasPerLevel([size / 2 for size in LEVELS_MM])
-    registration.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    # ITK jitters these samples around their voxels, which avoids grid artifacts in the metric
-    registration.SetMetricSamplingStrategy(itk.ImageRegistrationMethodv4Enums.MetricSamplingStrategy_REGULAR)
-    registration.SetMetricSamplingPercentage(SAMPLES)
-    registration.MetricSamplingReinitializeSeed(0)
-    registration.InPlaceOn()
-    registration.Update()
+    maximize_mutual_information(fixed, moving, transform, LEVELS_MM)
     return transform
 
 
+def _read_brain(series: Series) -> Any:
+    """Return the voxels of a series as an ITK image, once it is sure that they are a brain without skull."""
+    image = _read(series)
+    voxels = itk.array_view_from_image(image)
+    voxels[:] = with_zero_background(voxels, series.affine, f"Series {series.name}")
+    return image
+
+
 def _read(series: Series) -> Any:
-    """Return the voxels of a series as an ITK image, after checking that it is skull-stripped.
+    """Return the voxels of a series as an ITK image, float32, as they are in the files.
 
     MONAI's `ITKReader` reads a folder of DICOM, not the files of one series in several folders.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
-            image = itk.imread([str(_with_preamble(file, Path(folder))) for file in series.files], itk.F)
+            return itk.imread([str(_with_preamble(file, Path(folder))) for file in series.files], itk.F)
     except (RuntimeError, OSError) as error:
         raise BadInput(
             f"Series {series.name} at {series.files[0].parent} cannot be read and may be truncated or damaged, "
             "expected complete DICOM files."
         ) from error
-    voxels = itk.array_view_from_image(image)
-    voxels[:] = with_zero_background(voxels, series.affine, f"Series {series.name}")
-    return image
+
+
+def load_series(series: Series) -> MetaTensor:
+    """Return the voxels of a series, float32 (1, columns, rows, slices), as they are in the files.
+
+    Raises:
+        BadInput: a file cannot be read.
+    """
+    image = _read(series)
+    voxels = torch.from_numpy(itk.array_from_image(image)).permute(2, 1, 0)
+    return MetaTensor(voxels[None], affine=torch.from_numpy(_ras(image)), meta=_meta(series, image))
+
+
+def _ras(image: Any) -> np.ndarray:
+    return orientation_ras_lps(_affine(image))
+
+
+def _meta(series: Series, image: Any) -> dict[str, Any]:
+    """Return what the maps of a study need to know of the series whose grid they are on."""
+    return {"filename_or_obj": str(series.files[0]), "original_affine": _ras(image), "space": SpaceKeys.RAS}
 
 
 def _with_preamble(file: Path, folder: Path) -> Path:

@@ -55,12 +55,16 @@ class DicomStudy:
         """Return which series are used, why, how each was registered, and which are not; no paths, no patient names.
 
         Args:
-            moves: (modalities, 2), mm and degrees, from `custom.dicom.registration.load_on_one_grid`.
+            moves: (modalities, 2), mm and degrees, from `custom.dicom.registration.load_on_one_grid`; None for a raw
+                study, whose run report has its transforms.
         """
         inputs = {}
-        for (modality, series), (millimetres, degrees) in zip(self.series.items(), moves.tolist(), strict=True):
+        each = [(0.0, 0.0)] * len(self.series) if moves is None else moves.tolist()
+        for (modality, series), (millimetres, degrees) in zip(self.series.items(), each, strict=True):
             grid = "not resampled"
-            if not series.has_grid_of(self.reference):
+            if moves is None:
+                grid = "registered, and resampled to the atlas"
+            elif not series.has_grid_of(self.reference):
                 grid = (
                     f"resampled to the grid of series {self.reference.name}, "
                     f"after a translation of {millimetres:.1f} mm and a rotation of {degrees:.1f} degrees"

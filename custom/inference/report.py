@@ -34,6 +34,7 @@ from custom.data.label_scheme import check_scheme, read_labels
 from custom.data.load import LoadStudyd
 from custom.data.regions import PARTS, regions_of
 from custom.inference.results_folder import VOLUMES, edited
+from custom.preparation.to_scanner import scanner_images
 from custom.preprocessing.uptake import UPTAKE_TOP
 
 MAPS = ("seg", "prob", "t1ce_synthetic", "uptake")
@@ -78,8 +79,13 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
     # names of DICOM files are not informative
     sources = {name: study.dicom.series[name].name if study.dicom else file.name for name, file in study.images.items()}
     names = [name for name in ("flair", "t1ce") if name in study.images] or list(study.images)[:1]
-    load: Any = LoadStudyd(channel_order=channel_order, modalities=names)
-    loaded = load({"image": study})["image"]
+    preparation = run.get("preparation", {})
+    if preparation.get("raw"):
+        brain: Any = LoadImage("NibabelReader", ensure_channel_first=True)(folder / run["outputs"]["brain"])
+        loaded = scanner_images(study, names, preparation, brain)
+    else:
+        load: Any = LoadStudyd(channel_order=channel_order, modalities=names)
+        loaded = load({"image": study})["image"]
     names_of_regions = run["regions"]
     maps = {name: folder / run["outputs"][name] for name in MAPS if name in run["outputs"]}
     cut = _add_maps(dict(zip(names, loaded.split(1), strict=True)), maps, names_of_regions)

@@ -30,6 +30,8 @@ from custom.inference.results_folder import VOLUMES, is_finished, relative_names
 
 logger = logging.getLogger(__name__)
 
+BRAIN = "brain"  # the map of a raw study that is a mask, but of no tumour
+
 
 class ResultsWriter:
     """Write ``<output_dir>/<id>/<id>_<map>.nii.gz`` for each map of a study, and ``<id>_run.json``.
@@ -133,20 +135,25 @@ class ResultsWriter:
             report["regions"] = list(self.regions)
             report["labels"] = {str(value): NAMES[part] for part, value in self.parts.items()}
             report[VOLUMES] = {region: round(volume_ml(mask), 3) for region, mask in masks}
+        preparation = json.loads(data.get("preparation", "{}"))
+        if preparation:
+            report["preparation"] = preparation
         if source.dicom:
-            report |= source.dicom.report(data["image"].meta[MOVES])
+            report |= source.dicom.report(data["image"].meta.get(MOVES))
         with folder_beside(folder) as temporary:
             files = {name: temporary / file for name, file in report["outputs"].items()}
-            dtypes = [np.uint8 if name == "seg" else np.float32 for name in maps]
+            dtypes = [np.uint8 if name in ("seg", BRAIN) else np.float32 for name in maps]
             with ThreadPoolExecutor() as pool:  # most of the time is compression, which releases the GIL
                 list(pool.map(save_map, maps.values(), files.values(), dtypes))
             report["outputs_sha256"] = {name: sha256(file) for name, file in files.items()}
-            if source.dicom and "seg" in maps:
+            # maps of a raw study are on the grid of one of its series, or in the atlas, which has no series
+            grid = preparation.get("grid")
+            if source.dicom and "seg" in maps and grid != "atlas":
                 # not at the top of the file: highdicom cannot be installed together with MONAI Label
                 from custom.dicom.seg_writer import write_segmentation
 
                 report["dicom_seg"] = f"{study_id}_seg.dcm"
-                slices = source.dicom.reference.files
+                slices = (source.dicom.series[grid] if grid else source.dicom.reference).files
                 write_segmentation(
                     maps["seg"], self.parts, slices, temporary / report["dicom_seg"], self.origin["weights"]
                 )
@@ -166,7 +173,7 @@ class ResultsWriter:
         volumes = [f"{TITLES[region]} {ml:.1f} ml" for region, ml in report.get(VOLUMES, {}).items()]
         logger.info("%s: %s", study_id, ", ".join([*volumes, f"{sum(report['seconds'].values()):.1f} s"]))
         if source.dicom:
-            for line in source.dicom.lines(data["image"].meta[MOVES]):
+            for line in source.dicom.lines(data["image"].meta.get(MOVES)):
                 logger.info("%s: %s", study_id, line)
         for modality, origin in report["modalities"].items():
             if origin != "found":

@@ -58,12 +58,17 @@ MEANINGS: dict[str, dict[str, str]] = {
         "channel_order": "Modality of each channel of a 4-D file.",
         "dicom_ids": "How DICOM studies are named: `hash` (of their StudyInstanceUID) or `folder` (its name, which may "
         "name the patient).",
+        "raw": "Whether studies are as a scanner made them, with skull and unregistered: `true`, `false`, or `auto` to "
+        "measure it. Raw ones are [prepared](../how-to/raw-scans.md) first.",
+        "keep_prepared": "Keep the prepared files of raw studies, under BraTS names.",
+        "preparation": "The transform that prepares raw studies.",
         "masks": "`required`: every training study needs a mask; `optional`: for the variant `mean_teacher`.",
         "mask_scheme": "What the values of ground-truth masks mean: `auto`, `brats2013`, `brats2021`, `brats2023`, "
         "`brats2024`, `msd` or `whole_tumour`. `auto` takes a mask of 0 and 1 as one of the whole tumour.",
         "masks_and_label": "The pair of masks that the metrics compare; do not change.",
     },
     "Files": {
+        "grid": "Grid of the results of a raw study: that of its `t1ce`, `flair`, `t1` or `t2`, or `atlas`.",
         "bundle_root": "The bundle's folder. Required unless it is the working folder.",
         "output_dir": "Folder for all output.",
         "skip_existing": "Skip studies that have results of the same weights, settings and version.",

@@ -145,7 +145,10 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
         "regions": ["wt", "tc", "et"],
         "labels": {"1": "necrotic and non-enhancing core", "2": "oedema", "4": "enhancing tumour"},
         "volume_ml": {name: round(int(mask.sum()) * 4**3 / 1000, 3) for name, mask in masks_of(inferred, "phantom_0")},
+        "preparation": {"raw": False, "why": "stripped and on one grid"},
         "settings": {
+            "raw": "auto",
+            "grid": "t1ce",
             "sampler_steps": 1,
             "planes": ["axial", "coronal", "sagittal"],
             "flip": True,
@@ -372,7 +375,7 @@ def test_options_reach_the_synthesizer(synthesized, bundles, partial_dataset, tm
     bundle = Path(os.path.relpath(bundles / SYNTH, REPOSITORY))
     run_bundle(bundle, "inference", "--dataset_dir", partial_dataset / "without", *options, cwd=REPOSITORY)
     found = report(tmp_path, "without")
-    settings = {"sampler_steps": 5, "seed": 3, "device": "cpu", "precision": "float32"}
+    settings = {"raw": "auto", "grid": "t1ce", "sampler_steps": 5, "seed": 3, "device": "cpu", "precision": "float32"}
     assert settings.items() <= found["settings"].items()
     assert {name: entry["sha256"] for name, entry in found["weights"].items()} == {
         SYNTH: sha256(bundles / SYNTH / "models" / "model.pt")
