@@ -40,7 +40,7 @@ def test_shares_of_tumour_stay_soft_and_keep_their_amount():
 
 def test_the_label_goes_where_the_image_goes():
     data = batch(size=16)
-    data["image"] = data["label"].repeat(1, 18, 1, 1)
+    data["image"] = data["label"].repeat(1, 21, 1, 1)
     image, label = PrepareSegmentationBatch(["flair"], missing=0)(data)
     for one_image, one_label in zip(image, label, strict=True):
         # contrast changes values and not places
@@ -48,7 +48,7 @@ def test_the_label_goes_where_the_image_goes():
 
 
 def test_a_brain_that_fills_the_slices_is_padded_and_not_cut():
-    data = {"image": torch.ones(1, 6, 120, 120), "label": torch.ones(1, 1, 120, 120), "mirrored": torch.ones(1)}
+    data = {"image": torch.ones(1, 7, 120, 120), "label": torch.ones(1, 1, 120, 120), "mirrored": torch.ones(1)}
     image, label = PrepareSegmentationBatch(INPUTS)(data)
     assert image.shape == (1, 5, 128, 128)
     assert label.shape == (1, 1, 128, 128)

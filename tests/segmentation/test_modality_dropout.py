@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from custom.preprocessing.residual import Residuald
+from custom.preprocessing.uptake import Uptaked, UptakeChanneld
 from custom.segmentation.modality_dropout import (
     FLAIR,
     RESIDUAL,
@@ -14,14 +15,15 @@ from custom.segmentation.modality_dropout import (
     T1,
     T1CE,
     T2,
+    UPTAKE,
     drop_modalities,
     without,
 )
 
 
 def slices(batch: int = 1) -> torch.Tensor:
-    """Return (batch, 3, 6, 4, 4) with a number of its own in every channel."""
-    numbers = torch.arange(1.0, 19).view(1, 3, 6, 1, 1) / 20
+    """Return (batch, 3, 7, 4, 4) with a number of its own in every channel."""
+    numbers = torch.arange(1.0, 22).view(1, 3, 7, 1, 1) / 24
     return numbers.repeat(batch, 1, 1, 4, 4)
 
 
@@ -38,7 +40,7 @@ def test_without_t1ce_the_synthetic_one_takes_its_place_and_the_residual_is_zero
     result = without(slices(), torch.tensor([[1, 1, 1, 0]]))
     assert torch.equal(result[:, :, :3], slices()[:, :, :3])
     assert torch.equal(result[:, :, T1CE], slices()[:, :, SYNTHETIC])
-    assert not result[:, :, RESIDUAL].any()
+    assert not result[:, :, [RESIDUAL, UPTAKE]].any()
 
 
 @pytest.mark.parametrize("lost", [FLAIR, T1, T2])
@@ -46,7 +48,7 @@ def test_without_what_synthesis_needs_there_is_neither_residual_nor_synthetic_im
     present = torch.ones(1, 4)
     present[0, lost] = 0
     result = without(slices(), present)
-    for channel in (lost, RESIDUAL, SYNTHETIC):
+    for channel in (lost, RESIDUAL, SYNTHETIC, UPTAKE):
         assert not result[:, :, channel].any()
     for channel in {FLAIR, T1, T2, T1CE} - {lost}:
         assert torch.equal(result[:, :, channel], slices()[:, :, channel])
@@ -59,15 +61,17 @@ def test_flair_alone_leaves_nothing_but_flair():
 
 
 def test_a_study_without_t1ce_looks_the_same_in_inference():
-    image = slices()[0, 0, :, :, :, None]  # (6, 4, 4, 1)
+    image = slices()[0, 0, :, :, :, None]  # (7, 4, 4, 1)
     study = {
         "image": torch.cat([image[:3], torch.zeros_like(image[:1])]),
-        "t1ce_synthetic": image[5:],
+        "t1ce_synthetic": image[SYNTHETIC : SYNTHETIC + 1],
         "brain": torch.ones_like(image[:1]),
     }
-    found = Residuald()(study)
+    found = UptakeChanneld()(Residuald()(Uptaked()(study)))
     expected = without(slices(), torch.tensor([[1, 1, 1, 0]]))[0, 0, :, :, :, None]
-    assert torch.equal(torch.cat([found["image"], found["residual"], found["t1ce_synthetic"]]), expected)
+    assert torch.equal(
+        torch.cat([found["image"], *(found[key] for key in ("residual", "t1ce_synthetic", "uptake_channel"))]), expected
+    )
 
 
 def test_the_share_of_slices_that_lose_modalities_is_the_one_asked_for():
