@@ -2,10 +2,11 @@
 
     PYTHONPATH=. .venv/bin/python benchmarks/candidates.py DATASET_DIR OUTPUT_DIR [VARIANT ...] [-- OPTION VALUE ...]
 
-Each VARIANT is a file of bundles/recoseg_synth/configs/variants that is laid over its variant direct (or several, joined
-by +), or direct itself; what stands after -- goes to the training's command line. Everything is scored on every fourth slice of the studies of fold 0 of
-benchmarks/brats2021.json: a thousand steps of all slices take a quarter of an hour a study. A variant that is there
-already is not trained again. Prints one JSON object a variant, then a Markdown table.
+Each VARIANT is a file of bundles/recoseg_synth/configs/variants that is laid over the variant direct (or several,
+joined by +), or direct itself; what stands after -- goes to the training's command line. Everything is scored on every
+fourth slice of the studies of fold 0 of benchmarks/brats2021.json: a thousand steps of all slices take a quarter of an
+hour a study. A variant that is there already is not trained again. Prints one JSON object a variant, then
+a Markdown table.
 """
 
 import json

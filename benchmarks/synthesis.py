@@ -99,7 +99,7 @@ def main(
 
 
 def prepare(study: Path) -> dict[str, Any]:
-    """Return a study preprocessed as in train.json, (4, 120, 120, slices), a training batch, and its slices (B, 4, ...).
+    """Return a study preprocessed as in train.json, (4, 120, 120, slices), a training batch, and its slices alone.
 
     Raises:
         BadInput: the study lacks a modality or cannot be read.
@@ -415,7 +415,8 @@ def onnxruntime(network: torch.nn.Module) -> Callable:
     names = [entry.name for entry in session.get_inputs()]
 
     def run(*inputs: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(session.run(None, {k: value.numpy() for k, value in zip(names, inputs, strict=True)})[0])
+        feed = dict(zip(names, (value.numpy() for value in inputs), strict=True))
+        return torch.from_numpy(session.run(None, feed)[0])
 
     return run
 

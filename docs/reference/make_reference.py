@@ -165,7 +165,7 @@ VARIANTS: dict[str, dict[str, str]] = {
         "flow_from_noise": "After `direct`: a rectified flow from noise to T1ce.",
         "flow_from_mean": "After `direct`: a rectified flow from the mean of the inputs to T1ce.",
         "haar": "After `direct`: Haar wavelet coefficients instead of pixels.",
-        "full_resolution": "After `direct`: MONAI's diffusion U-Net on all pixels, without the 2x space-to-depth front.",
+        "full_resolution": "After `direct`: MONAI's diffusion U-Net on all pixels, without the space-to-depth front.",
         "plain_loss": "Without the structural term of the loss.",
         "tumour_free": "Trains only on slices without tumour; requires masks.",
         "samples": "Draws eight images; the output is their mean, and their variance is added to the expected one.",
@@ -183,8 +183,8 @@ VARIANTS: dict[str, dict[str, str]] = {
         "recoseg_pp": "The inputs of ReCoSeg++: without T1ce itself, trained only on slices with tumour.",
         "mean_teacher": "Also learns from studies without masks. Training only.",
         "fine_tune": "Continues from the weights in `checkpoint`, at a lower learning rate. Training only.",
-        "whole_tumour": "The whole tumour alone, from the residual of the synthesizer's variant `direct`, with weights of its "
-        "own, `models/whole_tumour.pt`.",
+        "whole_tumour": "The whole tumour alone, from the residual of the synthesizer's variant `direct`. Its weights "
+        "are its own, `models/whole_tumour.pt`.",
     },
 }
 

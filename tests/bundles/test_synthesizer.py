@@ -171,9 +171,8 @@ def test_variants_of_the_former_network_are_refused_without_it(bundles, dataset)
 
 
 def test_training_on_slices_without_tumour_leaves_the_others_out(bundles, dataset):
-    parsers = (
-        parser_of(bundles / SYNTH, "train", *names, dataset_dir=str(dataset)) for names in ((), ("tumour_free",))
-    )
+    changes = {"dataset_dir": str(dataset), "fold": None}
+    parsers = (parser_of(bundles / SYNTH, "train", *names, **changes) for names in ((), ("tumour_free",)))
     every, free = (parser.get_parsed_content("train#slices") for parser in parsers)
     assert 0 < len(free) < len(every)
     assert not any(piece["label"].any() for piece in free)
