@@ -3,10 +3,10 @@
     PYTHONPATH=. .venv/bin/python benchmarks/residuals.py DATASET_DIR NAME=WEIGHTS [NAME=WEIGHTS ...]
         [--datalist FILE] [--section testing] [--fold 0] [--variants haar] [--steps 1] [--samples 8] [--png FILE]
 
-Each WEIGHTS is a model.pt of recoseg_synth with the variants given, such as direct. If the network tells a deviation, or
-several samples are drawn, the residual divided by it is a row of its own. "beyond FLAIR" is what counts for a segmenter:
-the AUC of a logistic regression on FLAIR and the residual, fitted on the other studies, minus that of one on FLAIR only.
-Prints one JSON object, then a Markdown table.
+Each WEIGHTS is a model.pt of recoseg_synth with the variants given, such as direct. If the network tells a deviation,
+or several samples are drawn, the residual divided by it is a row of its own. "beyond FLAIR" is what counts for a
+segmenter: the AUC of a logistic regression on FLAIR and the residual, fitted on the other studies, minus that of one on
+FLAIR only. Prints one JSON object, then a Markdown table.
 """
 
 import argparse
