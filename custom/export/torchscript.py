@@ -102,6 +102,9 @@ class Segmenter(nn.Module):
 class Chain(nn.Module):
     """The module that `chain_program` compiles, after tracing its two networks."""
 
+    task: torch.Tensor
+    smoothing: torch.Tensor
+
     def __init__(
         self,
         scaling: ScaleIntensityInBraind,

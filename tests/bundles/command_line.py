@@ -26,6 +26,7 @@ SMALL_NETWORKS = {
     SYNTH: {"channels": [16, 16, 16]},
     SEG: {"filters": [4, 8, 8, 8, 8]},
 }
+SMALL_DIRECT = {"channels": [16, 16, 16], "norm_num_groups": 8}  # of the synthesizer's variant
 
 
 def config_of(bundle: Path, name: str) -> Any:
@@ -107,7 +108,7 @@ def random_weights(network: torch.nn.Module, seed: int = 0, spread: float = 0.1)
 def small_bundles(folder: Path) -> Path:
     """Copy both bundles into ``folder``, with small networks and random weights for them in place of their own.
 
-    Nothing but the entries of `SMALL_NETWORKS` in ``network_def`` is changed.
+    Nothing but the entries of `SMALL_NETWORKS` and `SMALL_DIRECT` in ``network_def`` is changed.
     """
     for name, entries in SMALL_NETWORKS.items():
         bundle = folder / name
@@ -120,6 +121,12 @@ def small_bundles(folder: Path) -> Path:
         (bundle / "models").mkdir()
         weights = random_weights(parsed(bundle, "network_def"), spread=1.0 if name == SEG else 0.1)
         torch.save(weights, bundle / "models" / "model.pt")
+    bundle = folder / SYNTH
+    content = config_of(bundle, "variants/direct")
+    content["network_def"].update(SMALL_DIRECT)
+    (bundle / "configs" / "variants" / "direct.json").write_text(json.dumps(content, indent=4))
+    network = ConfigParser({"network_def": content["network_def"]}).get_parsed_content("network_def")
+    torch.save(random_weights(network), bundle / "models" / "direct.pt")
     return folder
 
 

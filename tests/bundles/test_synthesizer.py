@@ -19,7 +19,6 @@ from tests.studies import bad_input
 
 pytestmark = pytest.mark.slow
 SMALL = {"network_def#channels": [16, 16, 16]}
-OF_DIRECT = {"norm_num_groups": 8}
 # what is laid over direct; the others over the default network
 DIRECT = (
     *("epsilon_ancestral", "fast_ddpm", "flow_from_mean", "flow_from_noise", "full_resolution", "haar", "one_step"),
@@ -149,10 +148,8 @@ def test_the_former_network_and_its_variants_train_and_what_was_trained_synthesi
 ):
     shutil.copytree(dataset / "phantom_0", tmp_path / "studies" / "phantom_0")
     changes = {"dataset_dir": str(tmp_path / "studies"), "output_dir": str(tmp_path / "runs"), "fold": None}
-    if "full_resolution" not in variant:
-        changes |= {f"network_def#{name}": value for name, value in OF_DIRECT.items()}
-    else:
-        changes["network_def#channels"] = [32, 32, 32]
+    if "full_resolution" in variant:
+        changes["network_def#channels"] = [32, 32, 32]  # in MONAI's 32 groups
     overlays = ("direct", *variant)
     train = parser_of(bundles / SYNTH, "train", *overlays, max_epochs=1, batch_size=64, val_interval=9, **changes)
     train["train#handlers"] = [part for part in train["train#handlers"] if "Validation" not in part["_target_"]]
@@ -174,9 +171,8 @@ def test_variants_of_the_former_network_are_refused_without_it(bundles, dataset)
 
 
 def test_training_on_slices_without_tumour_leaves_the_others_out(bundles, dataset):
-    parsers = (
-        parser_of(bundles / SYNTH, "train", *names, dataset_dir=str(dataset)) for names in ((), ("tumour_free",))
-    )
+    changes = {"dataset_dir": str(dataset), "fold": None}
+    parsers = (parser_of(bundles / SYNTH, "train", *names, **changes) for names in ((), ("tumour_free",)))
     every, free = (parser.get_parsed_content("train#slices") for parser in parsers)
     assert 0 < len(free) < len(every)
     assert not any(piece["label"].any() for piece in free)
