@@ -61,7 +61,6 @@ MEANINGS: dict[str, dict[str, str]] = {
         "masks": "`required`: every training study needs a mask; `optional`: for the variant `mean_teacher`.",
         "mask_scheme": "What the values of ground-truth masks mean: `auto`, `brats2013`, `brats2021`, `brats2023`, "
         "`brats2024`, `msd` or `whole_tumour`. `auto` takes a mask of 0 and 1 as one of the whole tumour.",
-        "masks_and_label": "The pair of masks that the metrics compare; do not change.",
     },
     "Files": {
         "bundle_root": "The bundle's folder. Required unless it is the working folder.",
