@@ -35,7 +35,6 @@ from benchmarks.picture import TITLES, TRUTH, Slice, outline, paint, read_slice,
 from benchmarks.table import folders_of, mean_and_interval  # noqa: E402
 from custom.common.atomic_files import written_beside  # noqa: E402
 from custom.common.errors import BadInput  # noqa: E402
-from custom.common.modalities import MODALITIES  # noqa: E402
 from custom.data.datasets import find_studies  # noqa: E402
 from custom.preprocessing.residual import RESIDUAL_TOP  # noqa: E402
 
@@ -44,7 +43,7 @@ INCHES = 2.3  # width of a slice
 # Okabe and Ito's colours, suitable for colour-blind readers, without the yellow; and a marker for each
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-ANY_STUDY = {"modalities": [], "optional": MODALITIES, "masks": "optional"}  # the others may lack modalities
+ANY_STUDY = {"modalities": [], "masks": "optional"}  # the others may lack modalities
 CURVES = plt.cycler(linestyle=["-", "--", ":"]) * plt.cycler(color=COLOURS, marker=MARKERS)
 
 

@@ -49,11 +49,10 @@ SCALES = {
 
 
 def main(dataset_dir: str, datalist: str) -> None:
-    wanted = {"modalities": [], "optional": list(MODALITIES)}
-    studies = find_studies(dataset_dir, "training", datalist, fold=None, masks="required", **wanted)
+    studies = find_studies(dataset_dir, "training", datalist, fold=None, modalities=[])
     slices = StudyToSlicesd(label_key="label")
     slices.transforms = tuple(step for step in slices.transforms if not isinstance(step, ScaleIntensityInBraind))
-    read = Compose([LoadStudyd(fill=True, **wanted), slices])
+    read = Compose([LoadStudyd(fill=True), slices])
     # per modality, scale and patient: percentiles 10, 50 and 90 of normal tissue, and the median of tumour
     found: dict[str, dict[str, list[list[float]]]] = {name: {scale: [] for scale in SCALES} for name in MODALITIES}
     for study in map(read, studies):

@@ -20,7 +20,7 @@ PERCENTILES = (5, 25, 50, 75, 95)
 
 
 def main(dataset_dir: str, datalist: str) -> None:
-    wanted = {"modalities": ["flair"], "optional": []}
+    wanted = {"modalities": ["flair"]}
     read = Compose([LoadStudyd(**wanted), StudyToSlicesd(label_key="label")])
     above, dark = [], []
     for study in map(read, find_studies(dataset_dir, "training", datalist, fold=None, masks="required", **wanted)):

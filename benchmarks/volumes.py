@@ -64,18 +64,15 @@ def pack(file: str, *dataset_dirs: str, datalists: str) -> None:
     from custom.data.regions import LabelsToRegionsd
     from custom.preprocessing.slices import StudyToSlicesd
 
-    optional = ["flair", "t1", "t2", "t1ce"]
     lists = datalists.split(",") if isinstance(datalists, str) else list(datalists)
     studies = [
         study
         for folder, datalist in zip(dataset_dirs, lists, strict=True)
-        for study in find_studies(
-            folder, section="training", datalist=datalist, fold=None, modalities=[], optional=optional
-        )
+        for study in find_studies(folder, section="training", datalist=datalist, fold=None, modalities=[])
     ]
     prepare = Compose(
         [
-            LoadStudyd(modalities=[], optional=optional, fill=True),
+            LoadStudyd(fill=True),
             LabelsToRegionsd("label"),
             StudyToSlicesd(label_key="label", size=SIZE, spacing=SPACING),
         ]

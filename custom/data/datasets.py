@@ -60,7 +60,7 @@ def find_studies(
         folds: number of folds, if they are not in the datalist.
         channel_order: modality of each channel of a 4-D file.
         modalities: the modalities that every study must have.
-        optional: modalities that a study may have.
+        optional: modalities that a study may have, by default all if none is required.
         masks: "required" for every study, "optional", or "none" to ignore them.
         dicom_ids: name of a DICOM study, see `custom.dicom.study.find_dicom`.
         keep_broken: if there are several studies, also list those that cannot be used, with the reason under "error".

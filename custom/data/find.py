@@ -12,7 +12,7 @@ from custom.common.cli_flags import as_path
 from custom.common.errors import BadInput
 from custom.common.file_names import require_file_name
 from custom.common.folders import entries_of, require_target
-from custom.common.modalities import MODALITIES, MSD_CHANNELS
+from custom.common.modalities import MODALITIES, MSD_CHANNELS, optional_modalities
 from custom.data.bids import anat_folder
 from custom.data.headers import FILE_SUFFIXES, require_image_file
 from custom.data.names import FILE_NAMES, folder_name, modality_of, read_name, study_name
@@ -49,7 +49,7 @@ def find_study(
         channel_order: modality of each channel, used if the study is a 4-D file.
         study_id: name of the study; None derives it from the folder or file.
         modalities: the required modalities.
-        optional: modalities that are used if present; all others are ignored.
+        optional: modalities that are used if present, by default all if none is required; others are ignored.
         dicom_ids: name of a DICOM study without ``study_id``, see `custom.dicom.study.find_dicom`.
 
     Returns:
@@ -59,6 +59,7 @@ def find_study(
         BadInput: a path does not exist or is not an image, a link is broken, a modality is missing or ambiguous, a key
             is unknown, or the study's name is not valid as a file name.
     """
+    optional = optional_modalities(modalities, optional)
     if isinstance(image, Study):
         return _with_modalities(image, label, study_id, modalities, optional)
     volume, mask, unused = None, None, []

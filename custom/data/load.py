@@ -50,7 +50,6 @@ class LoadStudyd(MapTransform):
         label_key: str = "label",
         channel_order: Sequence[str] = MSD_CHANNELS,
         modalities: Sequence[str] = MODALITIES,
-        optional: Sequence[str] = (),
         fill: bool = False,
         label_scheme: str = AUTO,
     ) -> None:
@@ -60,16 +59,14 @@ class LoadStudyd(MapTransform):
             keys: key of the study in ``data``, one key.
             label_key: key of the mask's path in ``data``.
             channel_order: modality of each channel of a 4-D file.
-            modalities: the required modalities, in the order of the output's channels.
-            optional: modalities that are loaded if present, as the channels after those.
-            fill: add a channel of zeros for each optional modality that is missing.
+            modalities: the modalities, in the order of the output's channels.
+            fill: whether studies may lack some of the modalities, whose channels are then zero; else all are required.
             label_scheme: meaning of the mask's values, see `custom.data.label_scheme.read_labels`.
         """
         super().__init__(keys)
         self.label_key = label_key
         self.channel_order = tuple(channel_order)
         self.modalities = tuple(modalities)
-        self.optional = tuple(optional)
         self.fill = fill
         self.label_scheme = check_scheme(label_scheme)
 
@@ -84,7 +81,8 @@ class LoadStudyd(MapTransform):
         loaded = dict(data)
         label = loaded.pop(self.label_key, None)
         for key in self.key_iterator(loaded):
-            study = find_study(loaded[key], label, self.channel_order, loaded.get("id"), self.modalities, self.optional)
+            required, optional = ((), self.modalities) if self.fill else (self.modalities, ())
+            study = find_study(loaded[key], label, self.channel_order, loaded.get("id"), required, optional)
             if label is None:
                 study = replace(study, label=None)  # an invalid mask must not stop a segmentation
             if study.grid is None:
@@ -104,7 +102,7 @@ class LoadStudyd(MapTransform):
             volumes = list(image.as_tensor())
             found = dict(zip(study.images, volumes, strict=True))
             zeros = torch.zeros_like(volumes[0])
-            volumes = [found.get(modality, zeros) for modality in (*self.modalities, *self.optional)]
+            volumes = [found.get(modality, zeros) for modality in self.modalities]
             image = MetaTensor(torch.stack(volumes), meta=image.meta)
         return image, look_like
 

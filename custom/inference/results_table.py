@@ -12,11 +12,11 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from custom.common.atomic_files import folder_beside
-from custom.common.cli_flags import as_path
 from custom.common.errors import BadInput
 from custom.common.regions import REGIONS
 from custom.inference.batch import DONE, FAILED, SKIPPED
 from custom.inference.results_folder import VOLUMES, read_run
+from custom.inference.results_writer import ResultsWriter
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +32,12 @@ class ResultsTable:
     with one study writes no table: its run report contains everything.
 
     Args:
-        output_dir: the results folder.
-        studies: the studies from `custom.data.datasets.find_studies`.
+        results: the writer, which knows the results folder and the studies.
     """
 
-    def __init__(self, output_dir: str, studies: Sequence[Mapping[str, Any]]) -> None:
-        self.output_dir = as_path(output_dir, "output_dir")
-        self.order = [study["id"] for study in studies]
+    def __init__(self, results: ResultsWriter) -> None:
+        self.output_dir = results.output_dir
+        self.order = list(results.studies)
         self.rows: list[dict[str, Any]] = []
         self.warnings = WarningsKept()
 
@@ -92,29 +91,28 @@ class ResultsTable:
         self.rows.sort(key=lambda row: self.order.index(row["id"]))
         return first
 
+    def finish(self) -> None:
+        """Write ``results.csv`` for all processes, and log the status of the studies and the results folder.
 
-def finish(table: ResultsTable) -> None:
-    """Write ``results.csv`` for all processes, and log the status of the studies and the results folder.
+        Must be called after the evaluator's run, in every process.
 
-    Must be called after the evaluator's run, in every process.
-
-    Raises:
-        BadInput: a study failed, which ends the command with status 1.
-    """
-    if not table.gather():
-        return
-    table.write()
-    if len(table.order) > 1:
-        print(as_text(table.rows))
-    count = {status: sum(row["status"] == status for row in table.rows) for status in (DONE, SKIPPED, FAILED)}
-    said = ", ".join(f"{number} {status}" for status, number in count.items() if number)
-    logger.info("Results (%s): %s", said, table.output_dir.absolute())
-    if count[FAILED]:
-        first = next(row for row in table.rows if row["status"] == FAILED)
-        raise BadInput(
-            f"{count[FAILED]} of {len(table.order)} studies failed, the first of them {first['id']} "
-            f"({first['reason'].rstrip('.')}); {table.output_dir / FILE} has the reason of each."
-        )
+        Raises:
+            BadInput: a study failed, which ends the command with status 1.
+        """
+        if not self.gather():
+            return
+        self.write()
+        if len(self.order) > 1:
+            print(as_text(self.rows))
+        count = {status: sum(row["status"] == status for row in self.rows) for status in (DONE, SKIPPED, FAILED)}
+        said = ", ".join(f"{number} {status}" for status, number in count.items() if number)
+        logger.info("Results (%s): %s", said, self.output_dir.absolute())
+        if count[FAILED]:
+            first = next(row for row in self.rows if row["status"] == FAILED)
+            raise BadInput(
+                f"{count[FAILED]} of {len(self.order)} studies failed, the first of them {first['id']} "
+                f"({first['reason'].rstrip('.')}); {self.output_dir / FILE} has the reason of each."
+            )
 
 
 class WarningsKept(logging.Handler):

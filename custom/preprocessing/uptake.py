@@ -101,23 +101,3 @@ class Uptaked(MapTransform):
         )
         found = uptake_map(t1ce, synthetic, brain)
         return {**data, "uptake": torch.zeros_like(image[:1]).copy_(found)}
-
-
-class UptakeChanneld(MapTransform):
-    """Add ``uptake_channel`` (1, H, W, D), the uptake map as a network's input: 0 to 10 deviations become 0 to 1.
-
-    What lies outside is clipped. The channel is zero if the study has no ``uptake``, see `Uptaked`.
-
-    Example:
-        >>> study = {"image": torch.zeros(4, 1, 1, 3), "uptake": torch.tensor([[[[-3.0, 5.0, 20.0]]]])}
-        >>> UptakeChanneld()(study)["uptake_channel"].flatten()
-        tensor([0.0000, 0.5000, 1.0000])
-    """
-
-    def __init__(self) -> None:
-        super().__init__("image")
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return ``data`` with ``uptake_channel``."""
-        channel = (data["uptake"] / UPTAKE_TOP).clamp(0, 1) if "uptake" in data else torch.zeros_like(data["image"][:1])
-        return {**data, "uptake_channel": channel}

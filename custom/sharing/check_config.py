@@ -16,6 +16,7 @@ from custom.sharing.allow_list import (
     COMPONENTS,
     EARLIER_COMPONENTS,
     EARLIER_EXPRESSIONS,
+    EARLIER_FUNCTIONS,
     EARLIER_OWN_COMPONENTS,
     EXPRESSIONS,
     FUNCTIONS,
@@ -160,7 +161,7 @@ def _arguments(bundle: Path, component: Mapping[str, Any]) -> frozenset[str]:
     if name not in known:
         raise BadInput(f"found _target_ {target!r}, expected one in custom/sharing/allow_list.py.")
     mode = component.get("_mode_", "default")
-    if mode != "default" and not (mode == "callable" and name in FUNCTIONS):
+    if mode != "default" and not (mode == "callable" and name in FUNCTIONS | EARLIER_FUNCTIONS):
         raise BadInput(f"found _mode_ {mode!r} of {target}, which custom/sharing/allow_list.py does not list for it.")
     return known[name]
 

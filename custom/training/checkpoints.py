@@ -18,13 +18,15 @@ from custom.common.errors import BadInput
 class ResumableCheckpoint:
     """Save everything needed to resume a training after each epoch, and load it on ``resume``.
 
-    At the end, the averaged weights are also saved separately, as ``model_final.pt``.
+    The averaged weights are also saved separately: those with the best validation as ``model.pt``, and those at the end
+    as ``model_final.pt``.
 
     MONAI's `CheckpointSaver` and `CheckpointLoader` do the work. They also need the trainer, for its epoch and
     iteration, and a config cannot reference the trainer in the trainer's own handlers.
 
     Args:
         folder: folder of the checkpoints, which are named after their epoch; only the last is kept.
+        validator: the evaluator of the validation, whose key metric tells which weights are the best.
         objects: name -> object with a ``state_dict``: network, optimizer, learning rate schedule, and as ``ema`` the
             averaged weights.
         resume: whether to resume from the last checkpoint in ``folder``.
@@ -33,23 +35,25 @@ class ResumableCheckpoint:
         BadInput: ``resume`` is set, but the folder contains no checkpoint.
     """
 
-    def __init__(self, folder: str, objects: Mapping[str, Any], resume: bool = False) -> None:
+    def __init__(self, folder: str, validator: Engine, objects: Mapping[str, Any], resume: bool = False) -> None:
         self.folder = folder
+        self.validator = validator
         self.objects = objects
         self.latest = latest_checkpoint(folder) if as_flag(resume, "resume") else None
 
     def attach(self, trainer: Engine) -> None:
-        """Attach loading and saving to ``trainer``."""
+        """Attach loading and saving to ``trainer``, and saving of the best weights to the validator."""
         everything = {**self.objects, "trainer": trainer}
         if self.latest is not None:
             # a training on a GPU may be resumed on a machine without one
             on_cpu: Any = "cpu"
             CheckpointLoader(load_path=str(self.latest), load_dict=everything, map_location=on_cpu).attach(trainer)
+        average = {"model": self.objects["ema"]}
         CheckpointSaver(
-            save_dir=self.folder,
-            save_dict={"model": self.objects["ema"]},
-            save_final=True,
-            final_filename="model_final.pt",
+            save_dir=self.folder, save_dict=average, save_key_metric=True, key_metric_filename="model.pt"
+        ).attach(self.validator)
+        CheckpointSaver(
+            save_dir=self.folder, save_dict=average, save_final=True, final_filename="model_final.pt"
         ).attach(trainer)
         CheckpointSaver(save_dir=self.folder, save_dict=everything, save_interval=1, n_saved=1).attach(trainer)
         if idist.get_rank() == 0:  # only the process that saves

@@ -65,7 +65,6 @@ MEANINGS: dict[str, dict[str, str]] = {
         "masks": "`required`: every training study needs a mask; `optional`: for the variant `mean_teacher`.",
         "mask_scheme": "What the values of ground-truth masks mean: `auto`, `brats2013`, `brats2021`, `brats2023`, "
         "`brats2024`, `msd` or `whole_tumour`. `auto` takes a mask of 0 and 1 as one of the whole tumour.",
-        "masks_and_label": "The pair of masks that the metrics compare; do not change.",
     },
     "Files": {
         "grid": "Grid of the results of a raw study: that of its `t1ce`, `flair`, `t1` or `t2`, or `atlas`.",

@@ -22,7 +22,7 @@ OTHERWISE = {
 # What only training gives to transforms: masks, and synthesizers that have not seen a study. The synthesizer learns
 # from complete studies, and does without any modality in inference.
 OF_TRAINING = {
-    SYNTH: {"label_key", "modalities", "optional", "fill"},
+    SYNTH: {"label_key", "modalities", "fill"},
     SEG: {"label_key", "label_scheme", "cross_fitted"},
 }
 
@@ -47,7 +47,7 @@ def _is_of_own_grid(step):
 
 def test_few_lines_repeat_an_earlier_block():
     """`benchmarks/config_repeats.py` prints where they are."""
-    assert sum(map(len, repeated_lines(main_configs()).values())) < 212
+    assert sum(map(len, repeated_lines(main_configs()).values())) < 165
 
 
 @each_bundle

@@ -12,10 +12,11 @@ from monai.networks.schedulers import DDPMScheduler
 
 from custom.export.torchscript import chain_program, cut_to_brain
 from custom.inference.inferers import BrainSliceInferer
+from custom.preprocessing.channels import StackChannelsd
 from custom.preprocessing.intensities import ScaleIntensityInBraind
 from custom.preprocessing.residual import Residuald
 from custom.preprocessing.slicing import PLANES, brain_box, pad_to_multiple
-from custom.preprocessing.uptake import UptakeChanneld, Uptaked
+from custom.preprocessing.uptake import Uptaked
 from custom.synthesis.anchored_inferer import AnchoredInferer
 from custom.synthesis.modality_unet import ModalityUNet
 from custom.synthesis.sampler import sample
@@ -58,10 +59,9 @@ class Ordinary:
         data["t1ce_synthetic"] = torch.zeros_like(data["image"][:1])
         if data["image"][:3].flatten(1).any(dim=1).all():
             data["t1ce_synthetic"].copy_(self.synthesis(data["image"][None], self.synthesizer)[0, :1])
-        for step in (Uptaked(), Residuald(), UptakeChanneld()):
+        for step in (Uptaked(), Residuald(), StackChannelsd()):
             data = step(data)
-        inputs = torch.cat([data[key] for key in ("image", "residual", "t1ce_synthetic", "uptake_channel")])
-        return torch.as_tensor(self.segmentation(inputs[None], self.segmenter))
+        return torch.as_tensor(self.segmentation(data["image"][None], self.segmenter))
 
     def program(self):
         return chain_program(self.scaling, self.synthesis, self.synthesizer, self.segmentation, self.segmenter)

@@ -12,7 +12,7 @@ from monai.engines import IterationEvents
 
 from custom.common.errors import BadInput
 from custom.inference.batch import StudyDataset, StudyEvaluator
-from custom.inference.results_table import ResultsTable, finish
+from custom.inference.results_table import ResultsTable
 from tests.inference.engines import rows_in
 from tests.studies import bad_input
 
@@ -20,8 +20,9 @@ from tests.studies import bad_input
 class Writer:
     """What a `ResultsWriter` is to a batch: it knows what is finished, and leaves run reports."""
 
-    def __init__(self, folder, finished=(), fails=()):
-        self.folder, self.finished, self.fails = folder, set(finished), fails
+    def __init__(self, folder, studies, finished=(), fails=()):
+        self.output_dir, self.finished, self.fails = folder, set(finished), fails
+        self.studies = {study["id"]: study for study in studies}
 
     def attach(self, engine):
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
@@ -30,7 +31,7 @@ class Writer:
         study = engine.state.batch[0]["id"]
         if study in self.fails:
             raise OSError("No space left on device")
-        write_run(self.folder, study)
+        write_run(self.output_dir, study)
         logging.getLogger("custom.inference.results_writer").warning("%s: t1ce is missing", study)
 
 
@@ -61,8 +62,8 @@ def infer(inputs, network):
 
 def run(folder, studies, writer=None):
     """Run a batch and return its table."""
-    writer = writer or Writer(folder)
-    table = ResultsTable(folder, studies)
+    writer = writer or Writer(folder, studies)
+    table = ResultsTable(writer)
     evaluator = StudyEvaluator(
         device="cpu",
         val_data_loader=DataLoader(StudyDataset(studies, read, writer), batch_size=1),
@@ -86,9 +87,9 @@ BATCH = [
 
 
 def test_the_others_are_done_and_the_table_says_what_became_of_each(tmp_path, capsys):
-    table = run(tmp_path, BATCH, Writer(tmp_path, finished=["g"], fails=["f"]))
+    table = run(tmp_path, BATCH, Writer(tmp_path, BATCH, finished=["g"], fails=["f"]))
     with bad_input("5 of 7 studies failed", "b has no T1ce", tmp_path / "results.csv"):
-        finish(table)
+        table.finish()
     rows = rows_in(tmp_path)
     statuses = {"a": "done", **dict.fromkeys("bcdef", "failed"), "g": "skipped"}
     assert {name: row["status"] for name, row in rows.items()} == statuses
@@ -107,7 +108,8 @@ def test_the_others_are_done_and_the_table_says_what_became_of_each(tmp_path, ca
 
 def test_what_is_there_keeps_its_figures_in_the_table(tmp_path):
     write_run(tmp_path, "a")
-    finish(run(tmp_path, [{"id": "a", "image": None}, {"id": "b", "image": 2}], Writer(tmp_path, finished=["a"])))
+    studies = [{"id": "a", "image": None}, {"id": "b", "image": 2}]
+    run(tmp_path, studies, Writer(tmp_path, studies, finished=["a"])).finish()
     assert rows_in(tmp_path)["a"]["wt_ml"] == "12.5"
 
 
@@ -118,8 +120,9 @@ def test_the_table_is_there_after_each_study(tmp_path):
                 raise KeyboardInterrupt
             super().__call__(engine)
 
+    studies = [{"id": name, "image": 1} for name in "abc"]
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, [{"id": name, "image": 1} for name in "abc"], Stop(tmp_path))
+        run(tmp_path, studies, Stop(tmp_path, studies))
     assert list(rows_in(tmp_path)) == ["a"]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
-from custom.inference.results_table import ResultsTable, as_text, figures_of, finish
+from custom.inference.results_table import ResultsTable, as_text, figures_of
 from tests.inference.engines import rows_in
 
 ROWS = [
@@ -15,7 +16,7 @@ ROWS = [
 
 
 def table_of(folder, rows, order):
-    table = ResultsTable(folder, [{"id": name} for name in order])
+    table = ResultsTable(SimpleNamespace(output_dir=folder, studies=dict.fromkeys(order)))
     table.rows = [dict(row) for row in rows]
     return table
 
@@ -45,7 +46,7 @@ def test_each_region_has_a_column(tmp_path):
 
 def test_all_done_ends_well_and_says_where_the_results_are(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    finish(table_of(tmp_path, [ROWS[0]], ["study_b"]))
+    table_of(tmp_path, [ROWS[0]], ["study_b"]).finish()
     assert caplog.messages == [f"Results (1 done): {tmp_path}"]
     assert not list(tmp_path.iterdir())  # one study has a run report, which says it all
 

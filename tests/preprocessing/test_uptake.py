@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from custom.preprocessing.uptake import UptakeChanneld, Uptaked, robust_deviation, robust_line, uptake_map
+from custom.preprocessing.uptake import Uptaked, robust_deviation, robust_line, uptake_map
 
 
 @pytest.fixture(autouse=True)
@@ -106,12 +106,3 @@ def test_a_study_without_t1ce_or_with_another_target_has_no_map():
     data = study()
     data["t1ce_synthetic"] = torch.zeros_like(data["t1ce_synthetic"])  # nothing could be synthesized
     assert "uptake" not in Uptaked()(data)
-
-
-def test_a_networks_channel_is_0_to_10_deviations_and_zero_without_a_map():
-    data = study()
-    data["uptake"] = torch.linspace(-5, 15, 24 * 24 * 24).view(1, 24, 24, 24)
-    channel = UptakeChanneld()(data)["uptake_channel"]
-    torch.testing.assert_close(channel, (data["uptake"] / 10).clamp(0, 1))
-    del data["uptake"]
-    assert not UptakeChanneld()(data)["uptake_channel"].any()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from custom.preprocessing.residual import Residuald
-from custom.preprocessing.uptake import Uptaked, UptakeChanneld
+from custom.preprocessing.uptake import UptakeChanneld, Uptaked
 from custom.segmentation.modality_dropout import (
     FLAIR,
     RESIDUAL,

@@ -107,15 +107,22 @@ def test_expressions_and_statements_are_those_that_a_config_evaluates():
     assert {text for text in allow_list.EARLIER_EXPRESSIONS if form(text) not in forms_before - forms} == set()
 
 
-def test_functions_are_those_that_a_config_hands_on():
-    handed_on = {
+def handed_on(earlier: bool) -> set[str]:
+    return {
         target.rpartition(".")[2] if target.startswith("custom.") else target
-        for config in configs(earlier=False)
+        for config in configs(earlier)
         for target, component in components_in(config)
         if component.get("_mode_") == "callable"
     }
-    assert handed_on == allow_list.FUNCTIONS
+
+
+def test_functions_are_those_that_a_config_hands_on():
+    assert handed_on(earlier=False) == allow_list.FUNCTIONS
     assert path_ends(earlier=False) >= allow_list.SECTIONS
+
+
+def test_earlier_functions_are_those_that_only_an_earlier_config_hands_on():
+    assert handed_on(earlier=True) - handed_on(earlier=False) == allow_list.EARLIER_FUNCTIONS
 
 
 def test_components_of_custom_are_public_parts_of_one_module_and_no_verbs():

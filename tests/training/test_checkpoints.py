@@ -9,16 +9,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 from ignite.engine import Engine
-from monai.engines import SupervisedTrainer
-from monai.handlers import LrScheduleHandler
+from ignite.metrics import Average
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import LrScheduleHandler, ValidationHandler
 from torch import nn
 
 from custom.training.checkpoints import ResumableCheckpoint, latest_checkpoint
 from tests.studies import bad_input
 
 
-def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0) -> SimpleNamespace:
-    """Return a training that has not started: network, optimizer, schedule and trainer."""
+def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0, scores=()) -> SimpleNamespace:
+    """Return a training that has not started; ``scores`` are those of its validations, one after each epoch."""
     torch.manual_seed(seed)
     network = nn.Linear(3, 1)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
@@ -26,8 +27,16 @@ def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0)
     generator = torch.Generator().manual_seed(0)
     data = [{"image": torch.rand(2, 3, generator=generator), "label": torch.ones(2, 1)} for _ in range(3)]
     average = copy.deepcopy(network)
+    found = iter(scores)
+    validator = SupervisedEvaluator(
+        device="cpu",
+        val_data_loader=data[:1],
+        network=average,
+        key_val_metric={"score": Average(output_transform=lambda output: next(found))},
+    )
     checkpoint = ResumableCheckpoint(
         str(folder),
+        validator,
         {"network": network, "ema": average, "optimizer": optimizer, "schedule": schedule},
         resume=resume,
     )
@@ -38,7 +47,11 @@ def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0)
         network=network,
         optimizer=optimizer,
         loss_function=nn.MSELoss(),
-        train_handlers=[LrScheduleHandler(schedule, print_lr=False), checkpoint],
+        train_handlers=[
+            LrScheduleHandler(schedule, print_lr=False),
+            *([ValidationHandler(1, validator)] if scores else []),
+            checkpoint,
+        ],
         decollate=False,
     )
     return SimpleNamespace(network=network, average=average, optimizer=optimizer, schedule=schedule, trainer=trainer)
@@ -136,6 +149,20 @@ def test_the_averaged_weights_are_saved_at_the_end_and_nothing_else_with_them(tm
     assert (saved["weight"] == 7.0).all()
 
 
+def test_the_averaged_weights_with_the_best_validation_are_saved_too(tmp_path):
+    run = training(tmp_path, max_epochs=3, scores=(0.2, 0.9, 0.5))
+
+    def move(trainer: Engine) -> None:
+        with torch.no_grad():
+            run.average.weight.fill_(trainer.state.epoch)
+
+    run.trainer.add_event_handler("EPOCH_STARTED", move)
+    run.trainer.run()
+    best, last = (torch.load(tmp_path / name, weights_only=True) for name in ("model.pt", "model_final.pt"))
+    assert best.keys() == last.keys() == run.average.state_dict().keys()
+    assert (best["weight"] == 2).all() and (last["weight"] == 3).all()
+
+
 def test_a_checkpoint_holds_tensors_and_numbers_only(tmp_path):
     training(tmp_path, max_epochs=1).trainer.run()
     content = torch.load(latest_checkpoint(tmp_path), weights_only=True)
@@ -152,4 +179,4 @@ def test_epoch_10_is_later_than_epoch_9(tmp_path):
 def test_a_folder_without_checkpoints_is_refused_on_resume(tmp_path, folder):
     (tmp_path / "model.pt").touch()
     with bad_input(tmp_path / folder, "no checkpoint_epoch=N.pt"):
-        ResumableCheckpoint(str(tmp_path / folder), {}, resume=True)
+        ResumableCheckpoint(str(tmp_path / folder), Engine(lambda engine, batch: None), {}, resume=True)
