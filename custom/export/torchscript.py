@@ -102,9 +102,6 @@ class Segmenter(nn.Module):
 class Chain(nn.Module):
     """The module that `chain_program` compiles, after tracing its two networks."""
 
-    task: torch.Tensor
-    smoothing: torch.Tensor
-
     def __init__(
         self,
         scaling: ScaleIntensityInBraind,
@@ -126,8 +123,8 @@ class Chain(nn.Module):
         self.synthesis_views = views_of(synthesis)
         self.mean_of_condition, self.unit_of_condition = MEAN, UNIT
         target = torch.tensor([MODALITIES.index("t1ce")])
-        self.register_buffer("task", task_of(target, FLAIR_T1_T2[None]))
-        self.register_buffer("smoothing", gaussian_1d(torch.tensor(SIGMA), approx="sampled"))
+        self.task: Any = task_of(target, FLAIR_T1_T2[None])
+        self.smoothing: Any = gaussian_1d(torch.tensor(SIGMA), approx="sampled")
         self.uptake_top = UPTAKE_TOP
         self.segmenter: Any = Segmenter(segmentation, segmenter)
         self.channels = torch.arange(len(CHANNELS))[segmentation.channels].tolist()
