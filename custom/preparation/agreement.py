@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 BINS = 32
 PERCENTILES = (1, 99)  # of the intensities inside the mask: where the first and the last bin are
@@ -34,10 +35,13 @@ def agreement(fixed: np.ndarray, moving: np.ndarray, mask: np.ndarray, spacing: 
     Args:
         fixed: (H, W, D), the first axis from left to right or back, the middle of the head in its middle.
         moving: the same of another modality.
-        mask: (H, W, D), bool, the brain.
+        mask: (H, W, D), bool, the brain; only its inside is looked at, 8 mm and more from the surface.
         spacing: of all axes, in mm.
     """
     steps = round(AWAY_MM / spacing)
+    # Away from the surface: moved, the zeros around the other brain would come into the mask, and tell of its edge.
+    core = ndimage.binary_erosion(mask, iterations=steps)
+    mask = core if core.any() else mask
     here = mutual_information(fixed[mask], moving[mask])
     away = [
         mutual_information(fixed[mask], np.roll(moving, sign * steps, axis)[mask])

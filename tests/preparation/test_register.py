@@ -17,7 +17,13 @@ pytestmark = pytest.mark.slow  # the first registration loads much of ITK
 CORNERS = np.array([[x, y, z] for x in (-40, 40) for y in (-40, 40) for z in (-40, 40)], float)
 
 
-SHAPES = (((0, 0, 0), 38, 60), ((15, 5, 10), 14, 80), ((-12, -15, 0), 9, -40), ((5, 20, -15), 7, 90))
+# half axes of ellipsoids: a ball would fit as well when turned
+SHAPES = (
+    ((0, 0, 0), (28, 40, 34), 60),
+    ((12, 8, 10), (9, 20, 8), 80),
+    ((-12, -15, 0), (8, 7, 16), -40),
+    ((5, 20, -15), (16, 6, 6), 90),
+)
 GRID = from_matvec(np.diag([-2.0, -2.0, 2.0]), [47, 47, -47])
 
 
@@ -27,7 +33,8 @@ def blobs(affine: np.ndarray, gain: float = 1.0, shape: tuple[int, ...] = (48, 4
     points = apply_affine(affine, grid)
     image = np.zeros(shape, np.float32)
     for centre, radius, value in SHAPES:
-        image += value * np.clip(radius - np.linalg.norm(points - centre, axis=-1), 0, 4) / 4
+        inside = 1 - np.linalg.norm((points - centre) / np.array(radius), axis=-1)
+        image += value * np.clip(8 * inside, 0, 1)
     voxels = image if gain > 0 else np.where(image > 0, 200 - image, 0)  # another contrast, and no background
     return MetaTensor(voxels[None].astype(np.float32), affine=affine, meta={"space": "RAS"})
 
