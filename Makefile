@@ -40,11 +40,15 @@ demo: $(DEMO)  ## segment a generated study with the weights in the repository
 	$(BIN)/python -m custom dice demo/results/demo_000/demo_000_seg.nii.gz $(DEMO)/demo_000_seg.nii.gz
 	@echo "Open in a browser: $(CURDIR)/demo/results/demo_000/demo_000_report.html"
 
+# Two processes, each with one thread: most tests are commands with small networks, which gain nothing from more threads.
+# The tests of a file stay in one process, which shares what they need, such as the results of one inference.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: .venv/developer  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-quick: .venv/developer  ## for development: without the bundles' command lines and other programs
-	$(BIN)/python -m pytest -m "not slow" --ignore tests/bundles --ignore tests/clients
+	$(PYTEST) -m "not slow" --ignore tests/bundles --ignore tests/clients
 
 test-federated: .venv/federated  ## federated training in NVFlare's simulator; make test skips it without NVFlare
 	$(BIN)/python -m pytest tests/clients/federated

@@ -52,7 +52,7 @@ def save_map(image: Any, path: Path, dtype: type, thousandths: bool = False) -> 
 
 
 def in_thousandths(voxels: np.ndarray) -> np.ndarray:
-    """Return float32 values rounded down to multiples of 0.001, which compress in a fifth of the time to a tenth of the size.
+    """Return float32 values rounded down to multiples of 0.001, which compress to a tenth of the size.
 
     Down and not to the nearest, so that a probability reaches a threshold such as 0.4 exactly if it did so before.
     `numpy.floor` would turn 0.7, which float32 stores as 0.69999999, into 0.699.
