@@ -51,11 +51,15 @@ demo-raw: $(RAW_DEMO)  ## the same of a study as a scanner makes it: with skull,
 		--bundle_root bundles/recoseg_seg --dataset_dir $(RAW_DEMO) --output_dir demo/results --report true
 	@echo "Open in a browser: $(CURDIR)/demo/results/raw_000/raw_000_report.html"
 
+# Two processes, each with one thread: most tests are commands with small networks, which gain nothing from more threads.
+# The tests of a file stay in one process, which shares what they need, such as the results of one inference.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: .venv/developer  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-quick: .venv/developer  ## for development: without the bundles' command lines and other programs
-	$(BIN)/python -m pytest -m "not slow" --ignore tests/bundles --ignore tests/clients
+	$(PYTEST) -m "not slow" --ignore tests/bundles --ignore tests/clients
 
 test-federated: .venv/federated  ## federated training in NVFlare's simulator; make test skips it without NVFlare
 	$(BIN)/python -m pytest tests/clients/federated

@@ -16,7 +16,7 @@ PLACEMENT = (
 SPATIAL_UNITS = 7  # mask of the spatial unit in xyzt_units
 
 
-def save_map(image: Any, path: Path, dtype: type) -> None:
+def save_map(image: Any, path: Path, dtype: type, thousandths: bool = False) -> None:
     """Save a map (C, H, W, D), a `MetaTensor` on a study's grid, with that study's affine, sform and qform codes.
 
     One channel is written as a 3-D file, several as a 4-D file (H, W, D, C).
@@ -28,11 +28,14 @@ def save_map(image: Any, path: Path, dtype: type) -> None:
         image: the map; its metadata contains the file whose grid it is on.
         path: the file to write.
         dtype: type of the voxels; for integers, values are rounded.
+        thousandths: whether to round down to a multiple of 0.001, see `in_thousandths`.
     """
     voxels = image.as_tensor().cpu().numpy()
     voxels = voxels[0] if len(voxels) == 1 else np.moveaxis(voxels, 0, -1)
     if np.issubdtype(dtype, np.integer):
         voxels = voxels.round()
+    if thousandths:
+        voxels = in_thousandths(voxels)
     # NIfTI's first axis varies fastest; nibabel would reorder slice by slice, which takes longer
     voxels = np.asfortranarray(voxels, dtype)
     source = Path(image.meta["filename_or_obj"])
@@ -46,6 +49,24 @@ def save_map(image: Any, path: Path, dtype: type) -> None:
     result.set_data_dtype(dtype)
     result.header.set_slope_inter(1, 0)
     nib.save(result, path)
+
+
+def in_thousandths(voxels: np.ndarray) -> np.ndarray:
+    """Return float32 values rounded down to multiples of 0.001, which compress to a tenth of the size.
+
+    Down and not to the nearest, so that a probability reaches a threshold such as 0.4 exactly if it did so before.
+    `numpy.floor` would turn 0.7, which float32 stores as 0.69999999, into 0.699.
+
+    Example:
+        >>> in_thousandths(np.array([0.3999999, 0.4, 0.7, 0.12345], np.float32))
+        array([0.399, 0.4  , 0.7  , 0.123], dtype=float32)
+    """
+    thousand = np.float32(1000)
+    steps = voxels * thousand
+    np.rint(steps, out=steps)
+    steps -= steps / thousand > voxels
+    steps /= thousand
+    return steps
 
 
 def _placed_as(source: Any, shape: tuple[int, ...]) -> nib.Nifti1Header:

@@ -144,7 +144,8 @@ class ResultsWriter:
             files = {name: temporary / file for name, file in report["outputs"].items()}
             dtypes = [np.uint8 if name in ("seg", BRAIN) else np.float32 for name in maps]
             with ThreadPoolExecutor() as pool:  # most of the time is compression, which releases the GIL
-                list(pool.map(save_map, maps.values(), files.values(), dtypes))
+                thousandths = [name == "prob" for name in maps]  # three channels, which would take longest
+                list(pool.map(save_map, maps.values(), files.values(), dtypes, thousandths))
             report["outputs_sha256"] = {name: sha256(file) for name, file in files.items()}
             # maps of a raw study are on the grid of one of its series, or in the atlas, which has no series
             grid = preparation.get("grid")

@@ -144,6 +144,4 @@ def check_synthesizer(root: Path, version: str) -> None:
     # check the segmenter's own code too: a server with both bundles may have imported the synthesizer's
     for code in (root / "custom", root.parent / "recoseg_seg" / "custom"):
         if code.parent.is_dir() and code_hash(code) != code_hash(running):
-            raise BadInput(
-                f"{code}: found code that differs from the running code, {running}, expected the same."
-            )
+            raise BadInput(f"{code}: found code that differs from the running code, {running}, expected the same.")

@@ -14,11 +14,10 @@ from custom.data.phantom import make_study
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """A pack of two complete phantoms and one that has FLAIR and a mask of the whole tumour only."""
-
+    """A pack of two complete phantoms and one that has FLAIR and a mask of the whole tumour only, at 4 mm."""
     folder = tmp_path_factory.mktemp("volumes")
     for name in ("a", "b", "c"):
-        make_study(folder / "data", name, seed=ord(name))
+        make_study(folder / "data", name, seed=ord(name), shape=(60, 60, 40), spacing=(4, 4, 4))
     for modality in ("t1", "t2", "t1ce"):
         (folder / "data" / "c" / f"c_{modality}.nii.gz").unlink()
     mask = folder / "data" / "c" / "c_seg.nii.gz"
@@ -26,7 +25,10 @@ def packed(tmp_path_factory):
     nib.save(nib.Nifti1Image((image.get_fdata() > 0).astype("uint8"), image.affine), mask)
     datalist = folder / "list.json"
     datalist.write_text(json.dumps({"training": [{"image": name, "fold": 0} for name in ("a", "b", "c")]}))
-    volumes.pack(str(folder / "pack.bin"), str(folder / "data"), datalists=str(datalist))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(volumes, "SIZE", 60)
+        patch.setattr(volumes, "SPACING", 4.0)
+        volumes.pack(str(folder / "pack.bin"), str(folder / "data"), datalists=str(datalist))
     return folder / "pack.bin"
 
 
@@ -46,7 +48,7 @@ def test_a_pack_has_the_brains_of_all_studies_and_what_is_unknown_of_them(packed
 
 @pytest.mark.slow
 def test_both_networks_are_trained_from_a_pack(packed, tmp_path, capsys):
-    small = {"patch": (32, 32, 32), "batch": 2, "seconds": 6, "channels": (8, 16, 16)}
+    small = {"patch": (32, 32, 32), "batch": 2, "seconds": 2, "channels": (8, 16, 16)}
     halves = [str(tmp_path / f"synthesizer_{half}.pt") for half in (1, 2)]
     for half, file in zip((1, 2), halves, strict=True):
         volumes.synthesizer(str(packed), file, half=half, **small)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from monai.transforms import LoadImage
 
-from custom.inference.nifti import save_map
+from custom.inference.nifti import in_thousandths, save_map
 from tests.inference.volumes import AFFINE
 
 
@@ -97,3 +97,20 @@ def test_a_map_of_a_big_endian_file_or_of_nifti_2_is_on_its_grid(tmp_path):
         folder.mkdir()
         saved_from(image, folder)
         assert np.allclose(nib.load(folder / "map.nii.gz").affine, AFFINE, atol=1e-5)
+
+
+def test_rounding_to_thousandths_changes_nothing_about_which_thresholds_a_probability_reaches():
+    levels = np.arange(1001, dtype=np.float32) / np.float32(1000)
+    assert np.array_equal(in_thousandths(levels), levels)
+    below = np.nextafter(levels[1:], np.float32(0))
+    assert np.array_equal(in_thousandths(below), levels[:-1])
+
+
+def test_a_map_in_thousandths_is_float32_and_at_most_that_much_below(source, tmp_path):
+    image = LoadImage(ensure_channel_first=True)(source)
+    image = image * 0 + torch.linspace(-3, 3, image.numel()).view(image.shape)
+    save_map(image, tmp_path / "map.nii.gz", np.float32, thousandths=True)
+    saved = nib.load(tmp_path / "map.nii.gz")
+    assert saved.get_data_dtype() == np.float32
+    lost = image[0].numpy().astype(float) - saved.get_fdata()
+    assert lost.min() >= -1e-6 and 5e-4 < lost.max() < 1e-3 + 1e-6

@@ -51,7 +51,7 @@ def of_regions(image):
     for number, (size, label) in enumerate(((4, 2), (3, 1), (1, 4))):
         masks[number, :size, :2, :2] = 1
         labels[0, :size, :2, :2] = label
-    return {"pred": labels, "masks": masks, "prob": torch.cat([image * 0 + share for share in (0.75, 0.5, 0.25)])}
+    return {"pred": labels, "masks": masks, "prob": torch.cat([image * 0 + share for share in (0.7503, 0.5, 0.2509)])}
 
 
 def test_a_label_map_and_the_probabilities_of_three_regions_are_one_file_each(source, tmp_path, caplog):
@@ -78,7 +78,7 @@ def test_a_label_map_and_the_probabilities_of_three_regions_are_one_file_each(so
     assert prob.shape == (*seg.shape, 3)
     assert np.array_equal(prob.affine, seg.affine)
     assert prob.header.get_zooms()[:3] == seg.header.get_zooms()
-    assert np.asarray(prob.dataobj)[0, 0, 0].tolist() == [0.75, 0.5, 0.25]
+    assert np.asarray(prob.dataobj)[0, 0, 0].tolist() == np.array([0.75, 0.5, 0.25], np.float32).tolist()
 
 
 def test_the_report_says_what_the_values_of_another_label_scheme_mean(source, tmp_path):
