@@ -142,7 +142,7 @@ def load_each_modality(study: Study) -> dict[str, MetaTensor]:
     """
     if study.dicom is not None:
         return {modality: load_series(study.dicom.series[modality]) for modality in study.images}
-    files = {path: _load_volumes(path) for path in dict.fromkeys(study.images.values())}
+    files: dict[Path, Any] = {path: _load_volumes(path) for path in dict.fromkeys(study.images.values())}
     channels = {modality: study.channels.index(modality) if study.channels else 0 for modality in study.images}
     return {modality: files[path][channels[modality]][None] for modality, path in study.images.items()}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import itk
 import numpy as np
 from monai.data import MetaTensor
@@ -30,14 +32,15 @@ def align(brain: MetaTensor) -> np.ndarray:
         BadInput: the brain and the template have nothing in common.
     """
     template = load_template()
-    inside = template > 0
+    inside: Any = template > 0
+    brain_mask: Any = brain > 0
     centre = centre_of(inside)
-    starts = starting_points(centre, centre_of(brain > 0), TILT_DEGREES)
+    starts = starting_points(centre, centre_of(brain_mask), TILT_DEGREES)
     start, _ = register(template, brain, starts, levels_mm=(ROUGH_MM,), names=("the atlas", "the brain"))
     # not at the top, as in `maximize_mutual_information`
     affine = to_itk(start, centre, itk.AffineTransform[itk.D, 3])
     pair = [for_itk(pyramid(image, (FINE_MM,))[0]) for image in (template, brain)]
-    maximize_mutual_information(*pair, affine, [FINE_MM])
+    maximize_mutual_information(pair[0], pair[1], affine, [FINE_MM])
     found = from_itk(affine)
     turn, _ = polar(found[:3, :3])
     return from_matvec(turn, apply_affine(found, centre) - turn @ centre)

@@ -71,7 +71,7 @@ def prepare(images: Mapping[str, MetaTensor]) -> Prepared:
             "skull on the others."
         )
     masks = {name: brain_in(images[name]) for name in REFERENCES if name in images}
-    brain = masks[reference] > 0.5
+    brain: Any = masks[reference] > 0.5
     around = _dilated(brain, MARGIN_MM)
     fixed = images[reference]
     centre = centre_of(brain)
@@ -91,7 +91,7 @@ def prepare(images: Mapping[str, MetaTensor]) -> Prepared:
     mask = torch.from_numpy(inside)[None]
     prepared = {}
     for name, image in images.items():
-        placed = resample(image, ATLAS, transforms[name])
+        placed: Any = resample(image, ATLAS, transforms[name])
         placed *= mask
         prepared[name] = placed
     return Prepared(

@@ -58,7 +58,7 @@ def register(
     for start in starts:
         transform = to_itk(start, centre, itk.VersorRigid3DTransform[itk.D])
         try:
-            found.append((maximize_mutual_information(*rough, transform, levels_mm[:1]), transform))
+            found.append((maximize_mutual_information(rough[0], rough[1], transform, levels_mm[:1]), transform))
         except RuntimeError:  # all of the moving image is outside
             continue
     if not found:
@@ -68,7 +68,7 @@ def register(
         inside, pair = None, [level[index] for level in levels]
         if mask is not None and size == levels_mm[-1]:
             pair[0], inside = _cut(pair[0], mask), metatensor_to_itk_image(mask, channel_dim=0, dtype=np.uint8)
-        information = maximize_mutual_information(*map(for_itk, pair), transform, [size], inside)
+        information = maximize_mutual_information(for_itk(pair[0]), for_itk(pair[1]), transform, [size], inside)
     return from_itk(transform), information
 
 
@@ -103,7 +103,7 @@ def pyramid(image: MetaTensor, levels_mm: Sequence[float] = LEVELS_MM) -> list[M
     voxels = image.as_tensor().numpy()
     top = np.percentile(voxels[voxels != 0], BRIGHTEST) if voxels.any() else 0.0
     image = MetaTensor(voxels.clip(max=top), affine=image.affine, meta={"space": image.meta["space"]})
-    levels = []
+    levels: list[MetaTensor] = []
     for size in sorted(levels_mm):  # each from the one before, which is less work
         image = _coarser(image, size)
         levels.insert(0, image)

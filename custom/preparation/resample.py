@@ -35,6 +35,7 @@ def resample(image: MetaTensor, grid: Grid, transform: np.ndarray) -> MetaTensor
     """
     moved = np.linalg.inv(transform) @ np.asarray(image.affine, dtype=np.float64)
     placed = MetaTensor(image.as_tensor(), affine=torch.from_numpy(moved))
-    to_grid: Any = SpatialResample(mode="bilinear", padding_mode="zeros", align_corners=True, dtype=torch.float32)
+    options: Any = {"mode": "bilinear", "padding_mode": "zeros", "align_corners": True, "dtype": torch.float32}
+    to_grid: Any = SpatialResample(**options)
     result = to_grid(placed, dst_affine=torch.from_numpy(grid.affine), spatial_size=grid.shape)
     return MetaTensor(result.as_tensor(), affine=torch.from_numpy(grid.affine), meta={"space": "RAS"})

@@ -59,7 +59,7 @@ class ToScannerGridd(MapTransform):
         file = json.loads(moved[FILES])[record["grid"]]
         place = {"filename_or_obj": file, "original_affine": grid_of_results(record)[0].affine}
         for key in {*self.key_iterator(moved), *({BRAIN_KEY} & moved.keys())}:
-            image = from_atlas(moved[key].float(), record)
+            image: Any = from_atlas(moved[key].float(), record)
             if key == BRAIN_KEY:
                 image = (image > 0.5).to(torch.uint8)
             image.meta.update(place)
@@ -87,7 +87,7 @@ def scanner_images(study: Study, names: Sequence[str], record: Mapping[str, Any]
     """
     grid, to_scanner = grid_of_results(record)
     images = load_each_modality(study)
-    placed = [
+    placed: list[Any] = [
         resample(images[name], grid, np.array(record["transforms"][name]) @ np.linalg.inv(to_scanner)) * brain
         for name in names
     ]
