@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from custom.common.cli_flags import as_path
 from custom.common.errors import BadInput
 
 TEMPORARY = ".recoseg-"  # prefix of temporary folders; a killed run leaves one behind
@@ -39,13 +40,13 @@ def written_beside(path: Path) -> Iterator[Path]:
         temporary.replace(path)
 
 
-def require_writable(folder: str | Path, option: str = "output_dir") -> Path:
+def require_writable(folder: object, option: str = "output_dir") -> Path:
     """Return ``folder`` as a path, after checking that it can be created and written to; the check leaves no files.
 
     Raises:
         BadInput: it is a file or below one, or it cannot be written to.
     """
-    path = Path(folder).expanduser()
+    path = as_path(folder, option)
     there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists() or each.is_symlink())
     if not there.is_dir():
         raise BadInput(f"--{option} is {path}, but {there} is not a folder, expected an existing or a new folder.")

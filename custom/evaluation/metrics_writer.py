@@ -13,8 +13,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from custom.common.atomic_files import written_beside
-from custom.common.cli_flags import as_path
+from custom.common.atomic_files import require_writable, written_beside
 from custom.common.processes import in_order_of_processes
 from custom.common.provenance import origin_of
 from custom.common.regions import REGIONS
@@ -36,6 +35,9 @@ class MetricsWriter:
         weights: name -> path of the weights; their SHA-256 goes into ``metrics.json``.
         settings: name -> value of the settings, written to ``metrics.json``.
         regions: names of a mask's channels, such as wt, tc and et; empty where metrics are not of regions.
+
+    Raises:
+        BadInput: ``output_dir`` cannot be written to.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class MetricsWriter:
         settings: Mapping[str, Any],
         regions: Sequence[str] = (),
     ) -> None:
-        self.output_dir = as_path(output_dir, "output_dir")
+        self.output_dir = require_writable(output_dir)
         self.ids = [study["id"] for study in studies]
         self.evaluated = in_order_of_processes(self.ids)
         self.suffixes = [f"_{name}" for name in regions] or [""]

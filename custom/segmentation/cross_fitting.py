@@ -16,6 +16,7 @@ from typing import Any
 import ignite.distributed as idist
 
 from custom.common.atomic_files import written_beside
+from custom.common.cli_flags import as_path
 from custom.common.errors import BadInput
 
 RECORD = "trained_on.json"
@@ -30,7 +31,7 @@ def record_studies(folder: str | Path, studies: Iterable[Mapping[str, Any]]) -> 
     """
     if idist.get_rank() > 0:  # with several processes, the first one writes
         return
-    with written_beside(Path(folder) / RECORD) as path:
+    with written_beside(as_path(folder, "output_dir") / RECORD) as path:
         path.write_text(json.dumps(sorted(study["id"] for study in studies), indent=1) + "\n")
 
 

@@ -130,6 +130,7 @@ OWN_COMPONENTS = {
     "prepare_synthesis_batch": "target",
     "record_studies": "folder studies",
     "region_metric": "masks name",
+    "require_writable": "folder",
     "sample": "steps eta",
     "sample_flow": "steps",
     "say_evaluate": "folder evaluator bundle_root dataset_dir datalist fold folds",

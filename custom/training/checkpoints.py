@@ -11,7 +11,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.handlers import CheckpointLoader, CheckpointSaver
 
-from custom.common.cli_flags import as_flag
+from custom.common.cli_flags import as_flag, as_path
 from custom.common.errors import BadInput
 
 
@@ -36,10 +36,10 @@ class ResumableCheckpoint:
     """
 
     def __init__(self, folder: str, validator: Engine, objects: Mapping[str, Any], resume: bool = False) -> None:
-        self.folder = folder
+        self.folder = str(as_path(folder, "output_dir"))
         self.validator = validator
         self.objects = objects
-        self.latest = latest_checkpoint(folder) if as_flag(resume, "resume") else None
+        self.latest = latest_checkpoint(self.folder) if as_flag(resume, "resume") else None
 
     def attach(self, trainer: Engine) -> None:
         """Attach loading and saving to ``trainer``, and saving of the best weights to the validator."""

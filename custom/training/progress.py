@@ -17,6 +17,8 @@ from monai.handlers import StatsHandler, TensorBoardStatsHandler, from_engine
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from custom.common.cli_flags import as_path
+
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
@@ -51,7 +53,7 @@ class EngineLog:
     """
 
     def __init__(self, log_dir: str) -> None:
-        self.log_dir = log_dir
+        self.log_dir = str(as_path(log_dir, "output_dir"))
 
     def attach(self, engine: Any) -> None:
         """Attach everything to ``engine``, a `SupervisedTrainer` without decollation or an evaluator."""

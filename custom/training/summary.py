@@ -15,6 +15,8 @@ from typing import Any
 
 import ignite.distributed as idist
 
+from custom.common.cli_flags import as_path
+
 logger = logging.getLogger(__name__)
 
 
@@ -87,7 +89,7 @@ def _validated(evaluator: Any) -> bool:
 
 
 def _weights(folder: str, evaluator: Any) -> Path:
-    return Path(folder) / ("model.pt" if _validated(evaluator) else "model_final.pt")
+    return as_path(folder, "output_dir") / ("model.pt" if _validated(evaluator) else "model_final.pt")
 
 
 def _say(weights: Path, evaluator: Any, purpose: str, command: Sequence[object]) -> None:

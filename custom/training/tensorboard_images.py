@@ -11,6 +11,7 @@ from ignite.engine import Events
 from monai.handlers import TensorBoardHandler
 from torch.nn import functional as F
 
+from custom.common.cli_flags import as_path
 from custom.common.pictures import fullest_section, radiological
 from custom.preprocessing.channels import CHANNELS
 from custom.preprocessing.residual import RESIDUAL_TOP, residual_map
@@ -37,7 +38,7 @@ class ValidationPictures(TensorBoardHandler):
     """
 
     def __init__(self, log_dir: str, pictures: Callable[[Study], Mapping[str, torch.Tensor]], studies: int = 3) -> None:
-        super().__init__(log_dir=log_dir)
+        super().__init__(log_dir=str(as_path(log_dir, "output_dir")))
         self.pictures = pictures
         self.studies = studies
 

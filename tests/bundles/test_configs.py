@@ -101,3 +101,10 @@ def test_every_command_begins_with_the_check_of_its_options(bundle):
     commands = [config[key] for config in configs for key in ("run", "export") if key in config]
     assert len(commands) >= 2
     assert {json.dumps(steps[0]) for steps in commands} == {'{"_target_": "custom.common.options.check_options"}'}
+
+
+@each_bundle
+def test_a_training_checks_where_it_writes_before_it_prepares_the_studies(bundle):
+    check = {"_target_": "custom.common.atomic_files.require_writable", "folder": "@output_dir"}
+    steps = config_of(bundle, "train")["run"]
+    assert steps.index(check) < steps.index("$@train#trainer.run()")

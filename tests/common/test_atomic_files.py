@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -121,3 +122,12 @@ def test_sha256_reads_the_whole_of_a_large_file(tmp_path):
     content = bytes(3_000_001)
     (tmp_path / "file").write_bytes(content)
     assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_whose_name_is_a_number_is_a_folder(tmp_path, monkeypatch):
+    """fire makes a number of ``--output_dir 20230101``."""
+    monkeypatch.chdir(tmp_path)
+    assert require_writable(20230101) == Path("20230101")
+    (tmp_path / "20230101").write_text("a file")
+    with bad_input("--output_dir is 20230101", "not a folder"):
+        require_writable(20230101)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,19 @@ def test_a_session_is_a_study(dataset, given):
 def test_a_subject_is_a_study_if_it_has_one_session(dataset):
     assert find_study(dataset / "sub-02").id == "sub-02"
     assert [item["id"] for item in find_studies(dataset / "sub-01", masks="none")] == ["sub-01_ses-01", "sub-01_ses-02"]
+
+
+def test_a_mask_among_the_derivatives_is_read_only_where_a_datalist_names_it(dataset):
+    """Most masks there are of the brain, and the names do not always tell."""
+    mask = dataset / "derivatives" / "somebody" / "sub-02" / "anat" / "sub-02_dseg.nii.gz"
+    mask.parent.mkdir(parents=True)
+    shutil.copy(dataset / "sub-02" / "anat" / "sub-02_FLAIR.nii.gz", mask)
+    assert all("label" not in item for item in find_studies(dataset, masks="optional"))
+    listed = {"image": "sub-02", "label": str(mask.relative_to(dataset))}
+    datalist = dataset / "datalist.json"
+    datalist.write_text(json.dumps({"testing": [listed]}))
+    (item,) = find_studies(dataset, datalist=datalist)
+    assert (item["id"], item["label"]) == ("sub-02", str(mask))
 
 
 def test_names_tell_subject_session_and_contrast_agent():

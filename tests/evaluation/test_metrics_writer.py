@@ -15,6 +15,7 @@ from ignite.engine import Engine
 from custom.common.atomic_files import sha256
 from custom.common.provenance import origin_of
 from custom.evaluation.metrics_writer import MetricsWriter
+from tests.studies import bad_input
 
 
 # Files
@@ -118,3 +119,9 @@ def test_bins_of_a_class_become_each_studys_error_and_one_curve(tmp_path, weight
     classes = json.loads((tmp_path / "metrics.json").read_text())
     assert classes["mean"] == {"ece_wt": 0.08, "ece_et": 0.08}
     assert classes["reliability_wt"] == classes["reliability_et"] == written["reliability"]
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path, weights):
+    (tmp_path / "out").write_text("a file")
+    with bad_input("--output_dir", tmp_path / "out"):
+        MetricsWriter(str(tmp_path / "out"), [], {"network": str(weights)}, {})

@@ -35,7 +35,7 @@ def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0,
         key_val_metric={"score": Average(output_transform=lambda output: next(found))},
     )
     checkpoint = ResumableCheckpoint(
-        str(folder),
+        folder,
         validator,
         {"network": network, "ema": average, "optimizer": optimizer, "schedule": schedule},
         resume=resume,
@@ -180,3 +180,11 @@ def test_a_folder_without_checkpoints_is_refused_on_resume(tmp_path, folder):
     (tmp_path / "model.pt").touch()
     with bad_input(tmp_path / folder, "no checkpoint_epoch=N.pt"):
         ResumableCheckpoint(str(tmp_path / folder), Engine(lambda engine, batch: None), {}, resume=True)
+
+
+def test_a_folder_whose_name_is_a_number_is_a_folder(tmp_path, monkeypatch):
+    """fire makes a number of ``--output_dir 20230101``."""
+    monkeypatch.chdir(tmp_path)
+    training(20230101, max_epochs=1, scores=(0.5,)).trainer.run()
+    names = {file.name for file in (tmp_path / "20230101").iterdir()}
+    assert names == {"checkpoint_epoch=1.pt", "model.pt", "model_final.pt"}
