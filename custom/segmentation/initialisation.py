@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from monai.networks.nets import DynUNet
 from torch import nn
 
 
@@ -23,6 +24,8 @@ def expect_share(network: nn.Module, share: float) -> nn.Module:
         >>> round(network.bias.sigmoid().item(), 3)
         0.1
     """
-    *_, bias = network.parameters()
-    nn.init.constant_(bias, math.log(share / (1 - share)))
+    *_, last = network.parameters()
+    biases = [part.output_block.conv.conv.bias for part in network.modules() if isinstance(part, DynUNet)]
+    for bias in biases or [last]:
+        nn.init.constant_(bias, math.log(share / (1 - share)))
     return network

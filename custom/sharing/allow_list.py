@@ -115,6 +115,8 @@ OWN_COMPONENTS = {
     "SubtractAnchord": "keys target",
     "SynthesisInferer": "schedule sampler target start samples seed amp",
     "SynthesisLoss": "schedule structural_weight",
+    "RegionNetwork": "inputs modalities spatial_dims in_channels out_channels filters kernel_size strides"
+    " upsample_kernel_size",
     "SynthesizeT1ced": "synth_bundle_root version sampler seed device amp variants consistency cross_fitted checkpoint",
     "ToScannerGridd": "keys grid",
     "Uptaked": "",

@@ -17,7 +17,7 @@ each_bundle = pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES.ke
 OTHERWISE = {
     SYNTH: {"output_dir", "network", "run"},
     # mirrored volumes are seen twice in inference only, which takes twice as long
-    SEG: {"output_dir", "network", "run", "flip"},
+    SEG: {"output_dir", "network", "run"},
 }
 # What only training gives to transforms: masks, and synthesizers that have not seen a study. The synthesizer learns
 # from complete studies, and does without any modality in inference.

@@ -151,7 +151,7 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
             "grid": "t1ce",
             "sampler_steps": 1,
             "planes": ["axial", "coronal", "sagittal"],
-            "flip": True,
+            "flip": False,
             "regions": ["wt", "tc", "et"],
             "threshold": 0.4,
             "min_volume_mm3": [500, 50, 50],
