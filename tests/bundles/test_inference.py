@@ -16,6 +16,7 @@ from scipy import ndimage
 
 import custom
 from custom.common.atomic_files import sha256
+from custom.common.errors import find_bad_input
 from custom.common.modalities import MODALITIES
 from custom.common.precision import computing_precision
 from custom.preprocessing.intensities import INTENSITY_RANGE
@@ -24,6 +25,7 @@ from tests.bundles.command_line import (
     SEG,
     SYNTH,
     TURN,
+    config_of,
     files_in,
     image,
     parsed,
@@ -33,7 +35,6 @@ from tests.bundles.command_line import (
     result,
     run_bundle,
     run_command,
-    succeeded,
 )
 from tests.inference.engines import rows_in
 
@@ -229,14 +230,12 @@ def test_options_reach_the_segmenter_and_its_synthesizer(inferred, bundles, mixe
 
 
 def test_the_variant_for_the_whole_tumour_writes_one_region(bundles, mixed_dataset, tmp_path):
-    variant = str(bundles / SEG / "configs" / "variants" / "whole_tumour.json")
-    options = {"regions": ["wt"], "label_scheme": "whole_tumour"}
-    weights = random_weights(parsed(bundles / SEG, "network_def", **options), spread=1.0)
+    variant = config_of(bundles / SEG, "variants/whole_tumour")
+    weights = random_weights(parsed(bundles / SEG, "network_def", **variant), spread=1.0)
     torch.save(weights, tmp_path / "whole_tumour.pt")
-    module, name, verb, option, files, *rest = run_command(bundles / SEG, "inference")
-    command = (module, name, verb, option, [*files, variant], *rest, "--checkpoint", tmp_path / "whole_tumour.pt")
-    study = mixed_dataset / "phantom_0"
-    succeeded(python(*command, "--dataset_dir", study, "--output_dir", tmp_path / "results", cwd=tmp_path))
+    changes = {**variant, "checkpoint": str(tmp_path / "whole_tumour.pt"), "device": "cpu"}
+    folders = {"dataset_dir": str(mixed_dataset / "phantom_0"), "output_dir": str(tmp_path / "results")}
+    parsed(bundles / SEG, "evaluator", **changes, **folders).run()
     seg, prob = (result(tmp_path / "results", "phantom_0", name) for name in ("seg", "prob"))
     assert set(np.unique(seg)) == {0, 1}
     assert prob.shape == seg.shape
@@ -248,21 +247,20 @@ def test_the_variant_for_the_whole_tumour_writes_one_region(bundles, mixed_datas
 # ---- studies that lack modalities
 
 
-def test_a_study_that_lacks_modalities_is_segmented_and_its_report_says_so(bundles, mixed_dataset, tmp_path):
+def test_a_study_that_lacks_modalities_is_segmented_and_its_report_says_so(bundles, mixed_dataset, tmp_path, caplog):
     source = mixed_dataset / "phantom_0"
     for name, modalities in (("without", ("flair", "t1", "t2")), ("alone", ("flair",))):
         (tmp_path / "data" / name).mkdir(parents=True)
         for modality in modalities:
             shutil.copy(source / f"phantom_0_{modality}.nii.gz", tmp_path / "data" / name / f"{name}_{modality}.nii.gz")
     results = tmp_path / "results"
-    process = run_bundle(
-        bundles / SEG, "inference", "--dataset_dir", tmp_path / "data", "--output_dir", results, cwd=tmp_path
-    )
+    folders = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(results)}
+    parsed(bundles / SEG, "evaluator", device="cpu", **folders).run()
     for name, t1ce in (("without", "synthesized"), ("alone", "missing")):
         others = "found" if name == "without" else "missing"
         expected = {"flair": "found", "t1": others, "t2": others, "t1ce": t1ce}
         assert report(results, name)["modalities"] == expected
-        assert f"{name}: t1ce is {t1ce}" in process.stdout + process.stderr
+        assert f"{name}: t1ce is {t1ce}" in caplog.messages
         assert not result(results, name, "residual").any()
         assert "uptake" not in report(results, name)["outputs"]
         assert result(results, name, "t1ce_synthetic").any() == (name == "without")
@@ -300,10 +298,10 @@ def test_a_batch_goes_on_after_a_broken_study_and_later_from_where_it_stopped(bu
 def test_the_dataset_s_own_folder_is_no_place_for_results(bundles, dataset, tmp_path):
     study = shutil.copytree(dataset / "phantom_0", tmp_path / "data" / "phantom_0")
     before = {file.name: file.read_bytes() for file in study.iterdir()}
-    options = ("--dataset_dir", study.parent, "--output_dir", study.parent)
-    process = python(*run_command(bundles / SEG, "inference"), *options, cwd=tmp_path)
-    assert process.returncode == 1
-    assert "Error: The results of phantom_0 would be written among its images" in process.stderr
+    folder = str(study.parent)
+    with pytest.raises(RuntimeError) as caught:  # MONAI wraps what a component raises
+        parsed(bundles / SEG, "evaluator", dataset_dir=folder, output_dir=folder, device="cpu")
+    assert "The results of phantom_0 would be written among its images" in str(find_bad_input(caught.value))
     assert {file.name: file.read_bytes() for file in study.iterdir()} == before
 
 
