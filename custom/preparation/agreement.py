@@ -65,7 +65,8 @@ def mutual_information(one: np.ndarray, other: np.ndarray) -> float:
     binned = [_binned(each) for each in (one, other)]
     joint = np.bincount(BINS * binned[0] + binned[1], minlength=BINS**2).reshape(BINS, BINS) / max(one.size, 1)
     entropies = _entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1))
-    return 2 * (entropies - _entropy(joint)) / entropies if entropies else 0.0
+    # rounding may make what is unrelated negative
+    return max(0.0, 2 * (entropies - _entropy(joint)) / entropies) if entropies else 0.0
 
 
 def _binned(values: np.ndarray) -> np.ndarray:

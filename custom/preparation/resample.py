@@ -30,7 +30,7 @@ def resample(image: MetaTensor, grid: Grid, transform: np.ndarray) -> MetaTensor
         >>> image = MetaTensor(torch.arange(8.0).reshape(1, 8, 1, 1), affine=np.eye(4))
         >>> shift = np.eye(4)
         >>> shift[0, 3] = 2
-        >>> resample(image, Grid((3, 1, 1), np.eye(4)), shift).flatten().tolist()
+        >>> resample(image, Grid((3, 1, 1), np.eye(4)), shift).flatten().round(decimals=3).tolist()
         [2.0, 3.0, 4.0]
     """
     moved = np.linalg.inv(transform) @ np.asarray(image.affine, dtype=np.float64)
