@@ -53,9 +53,11 @@ def targets_in(config):
 
 
 def worst_dice(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the lowest Dice of the three parts."""
-    assert set(np.unique(found)) == set(np.unique(expected)) == {0, 1, 2, 4}
-    parts = [(found == label, expected == label) for label in (1, 2, 4)]
+    """Return the lowest Dice of the parts that there are; a network that was hardly trained may find no core."""
+    labels = set(np.unique(expected).tolist())
+    assert set(np.unique(found).tolist()) == labels
+    assert {0, 2} <= labels <= {0, 1, 2, 4}
+    parts = [(found == label, expected == label) for label in labels - {0}]
     return min(2 * np.sum(one & other) / (np.sum(one) + np.sum(other)) for one, other in parts)
 
 
@@ -151,7 +153,7 @@ def test_masks_of_four_named_files_are_those_of_the_ordinary_bundle(mixed_datase
     found = mask_of(tmp_path / "results")
     expected = result(inferred, study, "seg")
     assert found.get_data_dtype() == np.uint8
-    assert 0.01 < (expected > 0).mean() < 0.5
+    assert 0.001 < (expected > 0).mean() < 0.5
     assert worst_dice(image(found), expected) > 0.999
     np.testing.assert_allclose(found.affine, nib.load(mixed_dataset / study / files["t1"]).affine, atol=1e-5)
 
