@@ -46,7 +46,7 @@ def empty_dataset(study, bundles):
 
 def weights_of_another_network(study, bundles):
     file = bundles / SYNTH / "models" / "model.pt"
-    return ("--checkpoint", str(file)), [file, "DynUNet"]
+    return ("--checkpoint", str(file)), [file, "RegionNetwork"]
 
 
 def synthesizer_not_there(study, bundles):
