@@ -26,13 +26,19 @@ class StudyDataset(Dataset):
         data: the studies from `custom.data.datasets.find_studies`; "error" is the reason why one cannot be used.
         transform: loads and preprocesses a study.
         results: the writer, which knows the existing results.
+        preparation: applied to a study before ``transform``, which MONAI's applications take from the dataset.
     """
 
     def __init__(
-        self, data: Sequence[Mapping[str, Any]], transform: Callable[..., Any], results: ResultsWriter | None = None
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable[..., Any],
+        results: ResultsWriter | None = None,
+        preparation: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__(list(data), transform)
         self.alone = len(data) == 1
+        self.preparation = preparation
         self.finished = results.finished if results else set()
 
     def _transform(self, index: int) -> Any:
@@ -40,13 +46,16 @@ class StudyDataset(Dataset):
         if study["id"] in self.finished:
             return {"id": study["id"], "status": SKIPPED, "reason": "its results exist"}
         if self.alone:
-            return super()._transform(index)
+            return self._prepared(study)
         if "error" in study:
             return failed(study["id"], BadInput(study["error"]))
         try:
-            return super()._transform(index)
+            return self._prepared(study)
         except Exception as error:
             return failed(study["id"], error)
+
+    def _prepared(self, study: Mapping[str, Any]) -> Any:
+        return self.transform(study if self.preparation is None else self.preparation(study))
 
 
 class StudyEvaluator(SupervisedEvaluator):

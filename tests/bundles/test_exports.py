@@ -25,7 +25,7 @@ def export_segmenter(bundle: Path, verb: str, filepath: Path, *options: object) 
     configs = bundle / "configs"
     files = ("--meta_file", configs / "metadata.json", "--config_file", configs / "inference.json")
     weights = ("--ckpt_file", bundle / "models" / "model.pt", "--filepath", filepath)
-    succeeded(python("-m", "monai.bundle", verb, "network_def", *weights, *files, *options, cwd=filepath.parent))
+    succeeded(python("-m", "monai.bundle", verb, "network_def", *weights, *files, *options, cwd=bundle))
 
 
 def export_synthesizer(bundle: Path, variant: str, *options: object, cwd: Path) -> None:

@@ -219,7 +219,7 @@ def test_the_segmenter_s_weights_can_be_exported_to_torchscript(tmp_path):
     weights, exported = BUNDLES[SEG] / "models" / "model.pt", tmp_path / "verify_model.ts"
     ckpt_export(**zoo_arguments(BUNDLES[SEG]), filepath=str(exported), ckpt_file=str(weights))
     network = torch.jit.load(exported)
-    assert network(torch.zeros(1, 15, 32, 32)).shape == (1, 1, 32, 32)
+    assert network(torch.zeros(1, 15, 32, 32)).shape == (1, 3, 32, 32)
 
 
 @each_bundle
