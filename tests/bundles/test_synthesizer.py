@@ -115,7 +115,7 @@ def test_a_study_of_the_target_alone_is_refused(bundles, trained, dataset, tmp_p
     (tmp_path / "studies" / "alone").mkdir(parents=True)
     source = dataset / "phantom_2" / "phantom_2_t1ce.nii.gz"
     shutil.copy(source, tmp_path / "studies" / "alone" / "alone_t1ce.nii.gz")
-    with bad_input("found nothing but t1ce"):
+    with bad_input("found no modality other than t1ce"):
         infer(bundles, trained, tmp_path / "studies", tmp_path / "results")
 
 
