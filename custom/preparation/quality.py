@@ -15,7 +15,7 @@ from custom.preparation.prepare import Prepared
 from custom.preparation.resample import resample
 from custom.preparation.template import ATLAS, load_template
 
-# Limits, each beyond what benchmarks/preparation.py printed for studies that are in order.
+# Limits, set by judgement: benchmarks/preparation.py prints these metrics for raw studies with known transforms.
 BRAIN_ML = (700, 2200)  # of the mask: children and large heads with oedema included
 LEAST_OVERLAP = 0.85  # Dice of the brains found on T1 and on T1ce
 LEAST_COVERAGE = 0.9  # share of the brain that a modality's field of view covers

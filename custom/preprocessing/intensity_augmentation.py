@@ -104,13 +104,14 @@ def random_tumours(
 
     A few hundred patients include too few tumours that are faint or darker than normal tissue in FLAIR: in 6 % of this
     project's patients, more than a tenth of the tumour is darker (``benchmarks/tumour_contrast.py``). Both changes are
-    the same in neighbouring slices. MONAI's transforms change tumour and brain together.
+    the same in neighbouring slices. MONAI's transforms change tumour and brain together. Tumours whose parts are known
+    are unchanged: a cavity in enhancing tumour would still be labelled as enhancing.
 
     Args:
         image: (B, N, 7, H, W), `custom.preprocessing.channels.CHANNELS` of N neighbouring slices; or (B, 1, C, H, W, D)
             with the first C of these channels.
         label: (B, classes, H, W), in [0, 1], of the middle slice, or (B, classes, H, W, D); the first class is the
-            whole tumour.
+            whole tumour, the others are its parts, NaN if unknown.
         probability: fraction of the slices that get each of the two.
         fade: largest fraction of the tumour's contrast that is removed, drawn for each channel.
         rim: smallest distance of a cavity from the tumour's edge, in pixels.
@@ -121,7 +122,8 @@ def random_tumours(
     """
     result = image.clone()
     tumour = label[:, :1]  # the other regions lie inside of it, and may be NaN
-    faded, hollow = torch.rand(2, len(image)) < probability
+    whole_only = label[:, 1:].isnan().flatten(1).any(dim=1) | (label.shape[1] == 1)
+    faded, hollow = (torch.rand(2, len(image)) < probability) & whole_only.cpu()
     normal = mean_outside(image, tumour)
     spatial = image.shape[3:]
     single = [1] * len(spatial)

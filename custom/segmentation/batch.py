@@ -70,9 +70,5 @@ class PrepareSegmentationBatch(PrepareBatch):
                 slices, label = slices[labelled], label[labelled]
             label = taught(slices[:, :, self.channels].flatten(1, 2), label, self.teacher)
             self.warm_up -= 1
-        # a cavity would be drawn into enhancing tumour, and the mask would still call it that
-        untold = label[:, 1:].isnan().flatten(1).any(dim=1) | (label.shape[1] == 1)
-        slices = slices.clone()
-        slices[untold] = random_tumours(slices[untold], label[untold])
-        slices = drop_modalities(slices, self.missing)
+        slices = drop_modalities(random_tumours(slices, label), self.missing)
         return random_quality(random_contrast(slices[:, :, self.channels])).flatten(1, 2), label

@@ -58,7 +58,12 @@ def drop_modalities(image: torch.Tensor, probability: float) -> torch.Tensor:
         The changed slices, same shape.
     """
     complete = (image[:, :, : len(MODALITIES)].amax(dim=(1, 3, 4)) > 0).all(dim=1)
-    drop = complete & (torch.rand(len(image)) < probability).to(image.device)
-    present = torch.ones(len(image), len(MODALITIES))
-    present[drop.cpu()] = SUBSETS[torch.randint(len(SUBSETS), (int(drop.sum()),))].float()
-    return without(image, present)
+    return without(image, draw_present(complete, probability))
+
+
+def draw_present(complete: torch.Tensor, probability: float) -> torch.Tensor:
+    """Return which modalities stay, (B, 4) of 0 and 1: a random subset with ``probability`` if ``complete`` (B,)."""
+    drop = complete.cpu() & (torch.rand(len(complete)) < probability)
+    present = torch.ones(len(complete), len(MODALITIES))
+    present[drop] = SUBSETS[torch.randint(len(SUBSETS), (int(drop.sum()),))].float()
+    return present

@@ -16,7 +16,7 @@ from custom.preprocessing.intensity_augmentation import (
     random_tumours,
 )
 from custom.preprocessing.patches import random_patch
-from custom.segmentation.modality_dropout import SUBSETS
+from custom.segmentation.modality_dropout import draw_present
 
 IMAGES = len(MODALITIES)
 
@@ -63,10 +63,7 @@ class PrepareVolumeBatch(PrepareBatch):
             labels.append(mask)
         image, label = torch.stack(images), torch.stack(labels)
         anatomy, maps = image[:, None, :IMAGES], image[:, IMAGES:]
-        # a cavity would be drawn into enhancing tumour, and the mask would still call it that
-        untold = label[:, 1:].isnan().flatten(1).any(dim=1)
-        anatomy = anatomy.clone()
-        anatomy[untold] = random_tumours(anatomy[untold], label[untold], self.tumours)
+        anatomy = random_tumours(anatomy, label, self.tumours)
         anatomy, maps = drop_modalities(anatomy[:, 0], maps, self.missing)
         anatomy = random_quality(random_contrast(anatomy[:, None]))
         return torch.cat([random_thickness(anatomy)[:, 0], maps], dim=1), label
@@ -86,9 +83,6 @@ def drop_modalities(anatomy: torch.Tensor, maps: torch.Tensor, probability: floa
         Both, changed.
     """
     there = anatomy.flatten(2).any(dim=2)
-    drop = there.all(dim=1).cpu() & (torch.rand(len(anatomy)) < probability)
-    present = torch.ones(len(anatomy), IMAGES)
-    present[drop] = SUBSETS[torch.randint(len(SUBSETS), (int(drop.sum()),))].float()
-    present = present.to(anatomy)
+    present = draw_present(there.all(dim=1), probability).to(anatomy)
     complete = (there & (present > 0)).all(dim=1).to(maps)
     return anatomy * present.view(*present.shape, 1, 1, 1), maps * complete.view(-1, 1, 1, 1, 1)
