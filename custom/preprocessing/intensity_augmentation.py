@@ -145,6 +145,36 @@ def random_tumours(
     return result * (image != 0)
 
 
+def random_non_enhancing(
+    image: torch.Tensor, label: torch.Tensor, probability: float = 0.15
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make some enhancing tumours non-enhancing: their T1ce becomes their T1, their uptake zero, their label core only.
+
+    Few patients have a tumour that does not enhance; without this a network marks some enhancement in every tumour.
+
+    Args:
+        image: (B, N, 7, H, W), `custom.preprocessing.channels.CHANNELS` of N neighbouring slices.
+        label: (B, 3, H, W), whole tumour, core and enhancing tumour of the middle slice, in [0, 1], NaN if unknown.
+        probability: fraction of the slices that are changed.
+
+    Returns:
+        Image and label, of the same shapes.
+    """
+    image, label = image.clone(), label.clone()
+    chosen = (torch.rand(len(image)) < probability) & ~label[:, 2].isnan().flatten(1).any(dim=1).cpu()
+    given = image[chosen]
+    enhancing = F.max_pool2d(label[chosen, 2:], 3, stride=1, padding=1)[:, None]
+    normal = mean_outside(given, label[chosen, :1])
+    t1, t1ce = CHANNELS.index("t1"), CHANNELS.index("t1ce")
+    plain = given[:, :, t1] + (normal[:, :, t1ce] - normal[:, :, t1])
+    changed = given.clone()
+    changed[:, :, t1ce] = plain
+    changed[:, :, [CHANNELS.index("residual"), CHANNELS.index("uptake")]] = 0
+    image[chosen] = (given + enhancing * (changed - given)) * (given != 0)
+    label[chosen, 2] = 0
+    return image, label
+
+
 def random_thickness(image: torch.Tensor, probability: float = 0.25, thickest: int = 4) -> torch.Tensor:
     """Replace some modalities of some volumes by thick slices, as 2-D sequences have them; zero stays zero.
 

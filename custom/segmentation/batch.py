@@ -9,9 +9,15 @@ import torch
 from monai.engines import PrepareBatch
 from torch import nn
 
+from custom.common.regions import REGIONS
 from custom.preprocessing.augmentation import random_affine
 from custom.preprocessing.channels import CHANNELS, channel_numbers
-from custom.preprocessing.intensity_augmentation import random_contrast, random_quality, random_tumours
+from custom.preprocessing.intensity_augmentation import (
+    random_contrast,
+    random_non_enhancing,
+    random_quality,
+    random_tumours,
+)
 from custom.preprocessing.slicing import brain_box, pad_to_multiple
 from custom.segmentation.mean_teacher import is_unlabelled, taught
 from custom.segmentation.modality_dropout import drop_modalities
@@ -70,5 +76,7 @@ class PrepareSegmentationBatch(PrepareBatch):
                 slices, label = slices[labelled], label[labelled]
             label = taught(slices[:, :, self.channels].flatten(1, 2), label, self.teacher)
             self.warm_up -= 1
+        if label.shape[1] == len(REGIONS):
+            slices, label = random_non_enhancing(slices, label)
         slices = drop_modalities(random_tumours(slices, label), self.missing)
         return random_quality(random_contrast(slices[:, :, self.channels])).flatten(1, 2), label

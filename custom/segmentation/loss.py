@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 SURELY_NOT = -20.0  # a logit whose probability is 2e-9
 
@@ -15,6 +16,9 @@ class KnownRegionsLoss(nn.Module):
 
     Args:
         loss: takes logits and a target, both (B, regions, ...), such as MONAI's `DiceCELoss` with ``sigmoid``.
+        margin: regions after the first, the whole tumour, count as unknown further than this from it, in pixels; None
+            where they are known everywhere. They are cut to the whole tumour at inference, so a network need not learn
+            that vessels and dura enhance too.
 
     Example:
         >>> from monai.losses import DiceCELoss
@@ -27,11 +31,16 @@ class KnownRegionsLoss(nn.Module):
         tensor([ True, False, False])
     """
 
-    def __init__(self, loss: nn.Module) -> None:
+    def __init__(self, loss: nn.Module, margin: int | None = None) -> None:
         super().__init__()
         self.loss = loss
+        self.margin = margin
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the loss of what is known."""
         known = ~target.isnan()
+        if self.margin is not None:
+            largest = {4: F.max_pool2d, 5: F.max_pool3d}[target.ndim]
+            near = largest(target[:, :1].nan_to_num(), 2 * self.margin + 1, stride=1, padding=self.margin) >= 0.5
+            known[:, 1:] &= near
         return self.loss(torch.where(known, logits, SURELY_NOT), target.nan_to_num(nan=0.0))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from monai.networks.nets import DynUNet
 from torch import nn
+
+from custom.common.modalities import MODALITIES
 
 
 class RegionNetwork(nn.Module):
@@ -17,30 +20,34 @@ class RegionNetwork(nn.Module):
     tumour, see `docs/results.md`. So the whole tumour has a network of its own, which uses the modalities and no maps.
 
     Args:
-        inputs: channels of each slice; the modalities come first.
-        modalities: how many of them the network for the whole tumour uses.
-        in_channels: channels of a slice with its neighbours, a multiple of ``inputs``.
-        out_channels: regions, the whole tumour first; at least two.
-        **options: of both networks, see MONAI's `DynUNet`.
+        inputs: names of the channels of a slice, see `custom.preprocessing.channels.channel_numbers`.
+        neighbours: neighbouring slices on each side, whose channels come with those of a slice.
+        regions: names of the regions, the whole tumour first; at least two.
+        filters: of each level of both U-Nets, see MONAI's `DynUNet`.
 
     Example:
-        >>> network = RegionNetwork(
-        ...     inputs=5, modalities=4, in_channels=15, out_channels=3, spatial_dims=2, filters=[4, 8, 8],
-        ...     kernel_size=[3] * 3, strides=[1, 2, 2], upsample_kernel_size=[2, 2]
-        ... )
-        >>> network(torch.rand(2, 15, 32, 32)).shape
+        >>> network = RegionNetwork(["flair", "t1ce", "uptake"], neighbours=1, regions=["wt", "tc", "et"],
+        ...     filters=[4, 8, 8])
+        >>> network(torch.rand(2, 9, 32, 32)).shape
         torch.Size([2, 3, 32, 32])
     """
 
-    def __init__(self, inputs: int, modalities: int, in_channels: int, out_channels: int, **options: Any) -> None:
+    def __init__(self, inputs: Sequence[str], neighbours: int, regions: Sequence[str], filters: Sequence[int]) -> None:
         super().__init__()
-        self.inputs = inputs
-        self.modalities = min(modalities, inputs)
-        slices = in_channels // inputs
-        self.whole = DynUNet(in_channels=slices * self.modalities, out_channels=1, **options)
-        self.parts = DynUNet(in_channels=in_channels, out_channels=out_channels - 1, **options)
+        self.inputs = len(inputs)
+        self.modalities = [number for number, name in enumerate(inputs) if name in MODALITIES]
+        slices = 2 * neighbours + 1
+        options: dict[str, Any] = {
+            "spatial_dims": 2,
+            "filters": filters,
+            "kernel_size": [3] * len(filters),
+            "strides": [1] + [2] * (len(filters) - 1),
+            "upsample_kernel_size": [2] * (len(filters) - 1),
+        }
+        self.whole = DynUNet(in_channels=slices * len(self.modalities), out_channels=1, **options)
+        self.parts = DynUNet(in_channels=slices * self.inputs, out_channels=len(regions) - 1, **options)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits of all regions (B, out_channels, h, w) for slices (B, in_channels, h, w)."""
-        seen = x.unflatten(1, (x.shape[1] // self.inputs, self.inputs))[:, :, : self.modalities].flatten(1, 2)
+        """Return the logits of all regions (B, regions, h, w) for slices (B, inputs of all neighbours, h, w)."""
+        seen = x.unflatten(1, (x.shape[1] // self.inputs, self.inputs))[:, :, self.modalities].flatten(1, 2)
         return torch.cat([self.whole(seen), self.parts(x)], dim=1)

@@ -86,7 +86,7 @@ OWN_COMPONENTS = {
     "BrainVolumeInferer": "channels roi_size amp outside",
     "CalibrationMetric": "",
     "EngineLog": "log_dir",
-    "KnownRegionsLoss": "loss",
+    "KnownRegionsLoss": "loss margin",
     "LabelsToRegionsd": "keys regions allow_missing_keys",
     "LoadStudyd": "channel_order fill label_scheme",
     "MarkUnlabelledd": "regions",
@@ -115,8 +115,7 @@ OWN_COMPONENTS = {
     "SubtractAnchord": "keys target",
     "SynthesisInferer": "schedule sampler target start samples seed amp",
     "SynthesisLoss": "schedule structural_weight",
-    "RegionNetwork": "inputs modalities spatial_dims in_channels out_channels filters kernel_size strides"
-    " upsample_kernel_size",
+    "RegionNetwork": "inputs neighbours regions filters",
     "SynthesizeT1ced": "synth_bundle_root version sampler seed device amp variants consistency cross_fitted checkpoint",
     "ToScannerGridd": "keys grid",
     "Uptaked": "",

@@ -186,6 +186,8 @@ VARIANTS: dict[str, dict[str, str]] = {
         "variant `direct`.",
         "recoseg_pp": "The inputs of ReCoSeg++: without T1ce itself, trained only on slices with tumour.",
         "mean_teacher": "Also learns from studies without masks. Training only.",
+        "parts": "Trains the network of core and enhancing tumour further, in and around the whole tumour, whose own "
+        "network stays as it is. Training only.",
         "fine_tune": "Continues from the weights in `checkpoint`, at a lower learning rate. Training only.",
         "whole_tumour": "The whole tumour alone, from the residual of the synthesizer's variant `direct`. Its weights "
         "are its own, `models/whole_tumour.pt`.",

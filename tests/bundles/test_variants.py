@@ -15,7 +15,7 @@ from tests.bundles.command_line import REPOSITORY, SEG, config_files
 
 pytestmark = pytest.mark.slow
 
-TRAINING_ONLY = {"fine_tune", "mean_teacher", "train_on_volumes"}
+TRAINING_ONLY = {"fine_tune", "mean_teacher", "parts", "train_on_volumes"}
 SYSTEMS = (
     ("unet2d",),
     ("no_residual",),
@@ -24,6 +24,7 @@ SYSTEMS = (
     ("whole_tumour",),
     ("mean_teacher",),
     ("fine_tune",),
+    ("parts",),
     ("unet3d", "train_on_volumes"),
     ("unet3d", "segresnet", "train_on_volumes"),
 )
@@ -64,7 +65,10 @@ def test_an_overlay_trains_and_what_it_trained_is_evaluated(system, bundles, dat
     trainer.run()
     assert torch.isfinite(torch.as_tensor(trainer.state.output[0]["loss"]))
     after = train.get_parsed_content("network").state_dict()
-    assert any(not torch.equal(before[name], value) for name, value in after.items())
+    changed = {name for name, value in after.items() if not torch.equal(before[name], value)}
+    assert changed
+    if "parts" in system:
+        assert all(name.startswith("parts.") for name in changed)
 
     (studies / "phantom_1").rename(tmp_path / "phantom_1")
     overlays = [name for name in system if name not in TRAINING_ONLY]

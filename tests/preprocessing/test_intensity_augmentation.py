@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from custom.preprocessing.intensity_augmentation import random_contrast, random_quality, random_tumours
+from custom.preprocessing.channels import CHANNELS
+from custom.preprocessing.intensity_augmentation import (
+    random_contrast,
+    random_non_enhancing,
+    random_quality,
+    random_tumours,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -118,3 +124,42 @@ def test_each_of_both_is_done_to_its_share_of_the_slices():
     image, label = brain_with_tumour(count=600)
     faded = random_tumours(image, label, probability=0.3, rim=24) != image
     assert faded.flatten(1).any(dim=1).float().mean() == pytest.approx(0.3, abs=0.06)
+
+
+def enhancing_tumours(count: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Slices with T1 0.4, T1ce 0.5, an enhancing ring with T1ce 0.9 and uptake 1, and zero in the first rows."""
+    image = torch.full((count, 3, len(CHANNELS), 32, 32), 0.4)
+    label = torch.zeros(count, 3, 32, 32)
+    label[:, 0, 8:24, 8:24] = 1
+    label[:, 1:, 12:20, 12:20] = 1
+    image[:, :, CHANNELS.index("t1ce")] = 0.5
+    image[:, :, CHANNELS.index("uptake")] = 0
+    image[:, :, CHANNELS.index("t1ce"), 12:20, 12:20] = 0.9
+    image[:, :, CHANNELS.index("uptake"), 12:20, 12:20] = 1
+    image[..., :4, :] = 0
+    return image, label
+
+
+def test_a_tumour_that_no_longer_enhances_looks_like_t1_and_keeps_its_core():
+    image, label = enhancing_tumours()
+    found, target = random_non_enhancing(image, label, probability=1)
+    assert torch.equal(target[:, :2], label[:, :2]) and not target[:, 2].any()
+    t1ce, uptake = found[:, :, CHANNELS.index("t1ce")], found[:, :, CHANNELS.index("uptake")]
+    torch.testing.assert_close(t1ce[..., 4:, :], torch.full_like(t1ce[..., 4:, :], 0.5))
+    assert not uptake.any()
+    others = [number for number, name in enumerate(CHANNELS) if name not in ("t1ce", "uptake", "residual")]
+    assert torch.equal(found[:, :, others], image[:, :, others])
+    assert not found[..., :4, :].any()
+
+
+def test_tumours_with_unknown_parts_keep_their_enhancement():
+    image, label = enhancing_tumours()
+    label[:, 1:] = torch.nan
+    found, target = random_non_enhancing(image, label, probability=1)
+    assert torch.equal(found, image) and target[:, 1:].isnan().all()
+
+
+def test_a_share_of_the_tumours_no_longer_enhances():
+    image, label = enhancing_tumours(count=400)
+    _, target = random_non_enhancing(image, label, probability=0.3)
+    assert (target[:, 2] == 0).flatten(1).all(dim=1).float().mean() == pytest.approx(0.3, abs=0.08)

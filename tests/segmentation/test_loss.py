@@ -34,3 +34,14 @@ def test_what_is_not_known_changes_neither_loss_nor_gradient(slices):
     other = logits.detach().clone()
     other[0, 1:] += 5
     assert loss(other, target) == value.detach()
+
+
+def test_parts_far_from_the_whole_tumour_give_no_loss(slices):
+    logits, target = slices
+    target = torch.zeros_like(target)
+    target[:, 0, 0] = 1
+    value = KnownRegionsLoss(DICE_CE, margin=2)(logits, target)
+    value.backward()
+    assert torch.isfinite(value)
+    assert logits.grad[:, 0].all()
+    assert logits.grad[:, 1:, :3].all() and not logits.grad[:, 1:, 3:].any()
