@@ -33,12 +33,15 @@ METADATA = "configs/metadata.json"  # nothing in it is instantiated or evaluated
 KEY = re.compile(r"\w+(#\w+)*", re.ASCII)
 REFERENCE = re.compile(r"@(?!_meta_)\w+(#\w+)*", re.ASCII)
 OWN = re.compile(r"(custom(?:\.\w+)+)\.(\w+)", re.ASCII)
-# TensorBoard's writer accepts ftp://... as a folder and would send its logs there; Windows accepts //machine/share,
-# with slashes of either kind, and would log in there. Expressions concatenate folders, so beginnings count too.
-ADDRESS = re.compile(r"://|:/?$|^[\\/]{2}|^[\\/]$")
-# Paths outside the bundle and the working folder (absolute, with a drive, in a user's home, with ..) and hidden folders
-# in it, such as .venv, whose files Python runs.
-OUTSIDE = re.compile(r"^\s*([\\/~]|[A-Za-z]:)|(^|[\\/])\s*\.(?![\\/]|$)")
+# Plain text has no sign that means more to a reader of it: $ @ % to MONAI; : in ftp://..., where TensorBoard would send
+# its logs, and in C:; ~ for a user's home, which pathlib finds in ./~ too; \\ on Windows; quotes, as JSON has them.
+PLAIN = re.compile(r"[\w .=/-]*", re.ASCII)
+# Paths outside the bundle and the working folder (absolute, or with ..) and hidden folders in it, such as .venv, whose
+# files Python runs.
+OUTSIDE = re.compile(r"^ */|(^|/) *\.(?!/|$)")
+SCHEMA = (
+    "https://github.com/Project-MONAI/"  # `monai.bundle verify_metadata` downloads the metadata's schema from there
+)
 # The folders from which the code of a bundle, and of the bundle beside it, is loaded.
 ROOTS = {"bundle_root": (".", "@bundle_root"), "synth_bundle_root": (SIBLING, "@synth_bundle_root")}
 
@@ -61,6 +64,8 @@ def check_config(bundle: Path, file: str) -> dict[str, Any]:
         _check_depth(config)
         if file == METADATA:
             _check_metadata(config)
+            if not str(config.get("schema", SCHEMA)).startswith(SCHEMA):
+                raise BadInput(f"found the schema {config['schema']!r}, expected one of MONAI's, {SCHEMA}...")
         else:
             _check_value(bundle, config)
     except BadInput as error:
@@ -183,10 +188,8 @@ def _check_text(text: str) -> None:
     elif text.startswith("@"):
         if not REFERENCE.fullmatch(text):
             raise BadInput(f"found the reference {text!r}, expected one to a section, not to {METADATA}.")
-    elif not text.isprintable() or any(sign in text for sign in "$@%"):
-        raise BadInput(f"found {text!r}, expected printable text without $, @ and %.")
-    elif ADDRESS.search(text):
-        raise BadInput(f"found {text!r}, which is an address or the beginning of one, expected a local path.")
+    elif not PLAIN.fullmatch(text):
+        raise BadInput(f"found {text!r}, expected text of letters, digits, spaces and the signs . _ - = / only.")
     elif OUTSIDE.search(text):
         raise BadInput(
             f"found {text!r}, which may lead outside the bundle or be hidden, expected a path inside a folder."
