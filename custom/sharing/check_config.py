@@ -39,11 +39,12 @@ PLAIN = re.compile(r"[\w .=/-]*", re.ASCII)
 # Paths outside the bundle and the working folder (absolute, or with ..) and hidden folders in it, such as .venv, whose
 # files Python runs.
 OUTSIDE = re.compile(r"^ */|(^|/) *\.(?!/|$)")
-SCHEMA = (
-    "https://github.com/Project-MONAI/"  # `monai.bundle verify_metadata` downloads the metadata's schema from there
-)
+# `monai.bundle verify_metadata` downloads the schema of the metadata from where they say
+SCHEMA = "https://github.com/Project-MONAI/"
 # The folders from which the code of a bundle, and of the bundle beside it, is loaded.
 ROOTS = {"bundle_root": (".", "@bundle_root"), "synth_bundle_root": (SIBLING, "@synth_bundle_root")}
+# Sections with a few values only: those folders, and what an expression makes a text of; of a list, that could be any.
+FIXED: dict[str, tuple] = {**ROOTS, "raw": ("auto", "true", "false", "@raw", True, False)}
 
 
 def check_config(bundle: Path, file: str) -> dict[str, Any]:
@@ -115,8 +116,8 @@ def _check_metadata(value: Any) -> None:
 
 def _check_value(bundle: Path, value: Any, name: str = "") -> None:
     """Check the value of the key ``name`` in a config, recursively."""
-    if (name in LISTS and not isinstance(value, list)) or (name in ROOTS and value not in ROOTS[name]):
-        expected = " or ".join(map(repr, ROOTS[name])) if name in ROOTS else "a list"
+    if (name in LISTS and not isinstance(value, list)) or (name in FIXED and value not in FIXED[name]):
+        expected = " or ".join(map(repr, FIXED[name])) if name in FIXED else "a list"
         raise BadInput(f"found {name} {value!r}, expected {expected}.")
     if isinstance(value, dict):
         arguments = _arguments(bundle, value) if {"_target_", "_mode_"} & value.keys() else None
@@ -224,7 +225,7 @@ def _placeholder(reference: re.Match[str]) -> str:
     """Return the placeholder of a reference: @, followed by a name if the values of that section are restricted."""
     if reference[1] in ROOTS:
         return "@bundle_root"
-    return f"@{reference[1]}" if reference[1] in LISTS else "@"
+    return f"@{reference[1]}" if reference[1] in {*LISTS, *FIXED} else "@"
 
 
 def _joined(*tables: Mapping[str, str]) -> dict[str, frozenset[str]]:

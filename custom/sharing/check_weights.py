@@ -65,8 +65,8 @@ def check_weights(path: Path, file: str) -> None:
             raise BadInput(f"{file}: found the opcode {opcode.name} in its pickle, {EXPECTED}.")
         if opcode.name == "GLOBAL" and argument not in PICKLE_GLOBALS:
             raise BadInput(f"{file}: found {str(argument).replace(' ', '.')!r} in its pickle, {EXPECTED}.")
-        if opcode.name == "BINUNICODE" and not TEXT.fullmatch(argument):
-            raise BadInput(f"{file}: found the text {argument[:100]!r} in its pickle, {EXPECTED}.")
+        if opcode.name == "BINUNICODE" and not TEXT.fullmatch(str(argument)):
+            raise BadInput(f"{file}: found the text {str(argument)[:100]!r} in its pickle, {EXPECTED}.")
     if _repeats_tuples(operations):
         raise BadInput(f"{file}: found a tuple that its pickle uses twice, {EXPECTED}.")
     try:

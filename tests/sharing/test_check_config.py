@@ -139,6 +139,7 @@ def test_an_expression_of_the_list_may_be_spaced_otherwise_and_refer_to_other_se
         "$@a.replace('a', 'b')",
         "$@a.lower()",
         "$str(@a)",
+        "$str(@a).lower()",
         "$chr(36)",
         "$3j",
         "$...",
@@ -287,6 +288,11 @@ def test_keys_that_could_change_a_component_are_refused(tmp_path, config, part):
 )
 def test_no_root_but_the_bundle_s_own_and_its_sibling_s_is_accepted(tmp_path, config):
     refused(tmp_path, config, "bundle_root", "@bundle_root")
+
+
+@pytest.mark.parametrize("value", [["$evil"], {"a": "b"}, "@other", "$@bundle_root + '/eval'", "other", 2])
+def test_a_setting_that_an_expression_makes_a_text_of_has_one_of_its_known_values(tmp_path, value):
+    refused(tmp_path, {"raw": value, "settings": "$str(@raw).lower()"}, "raw", "'auto' or 'true'")
 
 
 # ---- text
