@@ -66,5 +66,14 @@ def test_every_locked_package_has_a_hash(name):
     assert [entry for entry in packages if "--hash=sha256:" not in entry] == []
 
 
+def test_the_packages_beside_packed_bundles_are_all_that_a_user_installs():
+    rules = (REPOSITORY / "Makefile").read_text(encoding="utf-8").split("\n\n")
+    (installed,) = (
+        set(re.findall(r"requirements[\w-]*\.lock", rule)) for rule in rules if rule.startswith(".venv/user:")
+    )
+    (listed,) = (set(re.findall(r"requirements[\w-]*\.lock", rule)) for rule in rules if rule.startswith("pack:"))
+    assert listed == installed
+
+
 def test_every_python_is_one_that_the_readme_names():
     assert f"Requires Python {PYTHONS[0]} to {PYTHONS[-1]}" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
