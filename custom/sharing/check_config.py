@@ -44,7 +44,7 @@ SCHEMA = "https://github.com/Project-MONAI/"
 # The folders from which the code of a bundle, and of the bundle beside it, is loaded.
 ROOTS = {"bundle_root": (".", "@bundle_root"), "synth_bundle_root": (SIBLING, "@synth_bundle_root")}
 # Sections with a few values only: those folders, and what an expression makes a text of; of a list, that could be any.
-FIXED: dict[str, tuple] = {**ROOTS, "raw": ("auto", "true", "false", "@raw", True, False)}
+FIXED: dict[str, tuple] = {**ROOTS, "raw": ("auto", "true", "false", "@raw", "$str(@raw).lower()", True, False)}
 
 
 def check_config(bundle: Path, file: str) -> dict[str, Any]:
