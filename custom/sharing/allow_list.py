@@ -177,6 +177,8 @@ EXPRESSIONS = (
     "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
     "$@network_def.to(@device)",
     "$@network.parameters()",
+    "$@network.parts.parameters()",
+    "$@network.whole.requires_grad_(False)",
     "$@ema.ema_model",
     "$@evaluator.run()",
     "$@table.finish()",
