@@ -68,7 +68,8 @@ def register(
     result = from_itk(transform)
     try:
         for level, size in zip(levels[1:], levels_mm[1:], strict=True):
-            result, information = _refine(*level, result, centre, size, mask if size == levels_mm[-1] else None)
+            inside = mask if size == levels_mm[-1] else None
+            result, information = _refine(level[0], level[1], result, centre, size, inside)
     except RuntimeError as error:
         raise nothing from error
     return result, information
@@ -88,13 +89,13 @@ def _refine(
     result to where slices lie on slices: with a mask, which is for the last level, the image with the thicker ones is
     the one whose voxels are looked at.
     """
-    inside = None
-    thicker = voxel_sizes(np.asarray(moving.affine)).max() > voxel_sizes(np.asarray(fixed.affine)).max()
-    swapped = mask is not None and thicker
-    if swapped:
-        mask = MetaTensor(mask.as_tensor(), affine=start @ np.asarray(mask.affine), meta={"space": "RAS"})
-        fixed, moving, centre, start = moving, fixed, apply_affine(start, centre), np.linalg.inv(start)
+    inside: Any = None
+    swapped = False
     if mask is not None:
+        swapped = voxel_sizes(np.asarray(moving.affine)).max() > voxel_sizes(np.asarray(fixed.affine)).max()
+        if swapped:
+            mask = MetaTensor(mask.as_tensor(), affine=start @ np.asarray(mask.affine), meta={"space": "RAS"})
+            fixed, moving, centre, start = moving, fixed, apply_affine(start, centre), np.linalg.inv(start)
         fixed, inside = _cut(fixed, mask), metatensor_to_itk_image(mask, channel_dim=0, dtype=np.uint8)
     transform = to_itk(start, centre, itk.VersorRigid3DTransform[itk.D])
     information = maximize_mutual_information(for_itk(fixed), for_itk(moving), transform, [size_mm], inside)
