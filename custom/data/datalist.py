@@ -32,6 +32,7 @@ class Listed:
         fold: the fold in which it is used for validation, None for no fold.
         patient: its patient, None to derive it from the id.
         id: its name, None to derive it from its folder or file.
+        visit: the StudyInstanceUID of the one to look at, of several DICOM studies in a folder.
     """
 
     image: ImageSpec
@@ -40,6 +41,7 @@ class Listed:
     fold: int | None = None
     patient: str | None = None
     id: str | None = None
+    visit: str | None = None
 
 
 def read_datalist(path: Path, folder: Path, sections: Sequence[str] = SECTIONS) -> Iterator[Listed]:

@@ -23,6 +23,7 @@ from custom.data.names import modality_of
 from custom.data.patients import patient_of
 from custom.data.study import Study, check_study
 from custom.dicom.series import holds_dicom
+from custom.dicom.study import name_of_visit, visits_in
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def find_studies(
 
     Args:
         dataset_dir: a folder of study folders (BIDS included), an MSD task's folder, or one study in a form that
-            `find_study` accepts. A folder with DICOM is one study.
+            `find_study` accepts. Each study in a folder with DICOM is one, such as a patient's visits.
         section: "training", "validation", "testing" or "all".
         datalist: a MONAI datalist (JSON) with paths inside ``dataset_dir``; an image is a study's folder, a 4-D
             file, a list of files named after their modalities, or {modality: file}. An entry's "id" names the study,
@@ -82,7 +83,9 @@ def find_studies(
     entries = []
     for listed in _list_studies(dataset_dir, datalist):
         try:
-            study = find_study(listed.image, listed.label, channel_order, listed.id, modalities, optional, dicom_ids)
+            study = find_study(
+                listed.image, listed.label, channel_order, listed.id, modalities, optional, dicom_ids, listed.visit
+            )
         except BadInput as error:
             if not keep_broken:
                 raise
@@ -129,7 +132,11 @@ def _list_studies(dataset_dir: ImageSpec, datalist: FilePath | None) -> Iterator
         yield from read_datalist(folder / "dataset.json", folder, ("training",))
     else:
         for image in _study_folders(folder) if folder.is_dir() else [folder]:
-            yield Listed(image)
+            visits = visits_in(image) if image.is_dir() and not _is_study(image) and holds_dicom(image) else []
+            if len(visits) > 1:
+                yield from (Listed(image, id=name_of_visit(visit), visit=visit) for visit in visits)
+            else:
+                yield Listed(image)
 
 
 def _study_folders(dataset_dir: Path) -> list[Path]:

@@ -34,6 +34,7 @@ def find_study(
     modalities: Sequence[str] = MODALITIES,
     optional: Sequence[str] = (),
     dicom_ids: str = "hash",
+    visit: str | None = None,
 ) -> Study:
     """Find the file of each modality of one study by its name; only the headers of DICOM files are read.
 
@@ -51,6 +52,7 @@ def find_study(
         modalities: the required modalities.
         optional: modalities that are used if present, by default all if none is required; others are ignored.
         dicom_ids: name of a DICOM study without ``study_id``, see `custom.dicom.study.find_dicom`.
+        visit: which study of a DICOM folder, see there.
 
     Returns:
         The study with ``modalities``, then those of ``optional`` that were found, in that order.
@@ -63,7 +65,7 @@ def find_study(
     if isinstance(image, Study):
         return _with_modalities(image, label, study_id, modalities, optional)
     volume, mask, unused = None, None, []
-    dicom = _dicom_in(image, modalities, optional, dicom_ids)
+    dicom = _dicom_in(image, modalities, optional, dicom_ids, visit)
     if dicom is not None:
         found = {modality: series.files[0] for modality, series in dicom.series.items()}
         origin, name = f"The study {dicom.id}", dicom.id
@@ -148,7 +150,11 @@ def _with_modalities(
 
 
 def _dicom_in(
-    image: FilePath | Mapping[str, FilePath], modalities: Sequence[str], optional: Sequence[str], dicom_ids: str
+    image: FilePath | Mapping[str, FilePath],
+    modalities: Sequence[str],
+    optional: Sequence[str],
+    dicom_ids: str,
+    visit: str | None,
 ) -> DicomStudy | None:
     """Return the study if ``image`` is DICOM, else None; a folder that contains other images is not DICOM."""
     if isinstance(image, Mapping):
@@ -157,7 +163,7 @@ def _dicom_in(
         return find_dicom(paths, modalities, optional, dicom_ids) if named else None
     path = _image_path(image, "dataset_dir")
     if path.is_dir() and not image_files(path) and holds_dicom(path):
-        return find_dicom(path, modalities, optional, dicom_ids)
+        return find_dicom(path, modalities, optional, dicom_ids, visit)
     return None
 
 

@@ -82,8 +82,22 @@ class DicomStudy:
         return [*taken, *(f"not used: {reason}" for reason in report["left_out"])]
 
 
+def visits_in(folder: Path) -> list[str]:
+    """Return the StudyInstanceUIDs of a folder's MR studies, such as a patient's visits, in the order of their series.
+
+    A study whose series all have too few slices, such as a localizer that was repeated later, is none.
+    """
+    every, _ = series_in(folder)
+    scans = [headers for headers in every if text(headers[0], "Modality") == "MR" and _slices(headers) >= MIN_SLICES]
+    return list(dict.fromkeys(text(headers[0], "StudyInstanceUID") for headers in scans))
+
+
 def find_dicom(
-    image: Path | Mapping[str, Path], modalities: Sequence[str], optional: Sequence[str] = (), ids: str = "hash"
+    image: Path | Mapping[str, Path],
+    modalities: Sequence[str],
+    optional: Sequence[str] = (),
+    ids: str = "hash",
+    visit: str | None = None,
 ) -> DicomStudy:
     """Find the series of each modality by their headers, and check that each is one stack; voxels are not read.
 
@@ -96,6 +110,7 @@ def find_dicom(
         optional: modalities that are used if present.
         ids: "hash" names the study by the start of the hash of its StudyInstanceUID, "folder" after its folder. A
             folder's name can contain the patient's name in a form that no check detects, so it is not the default.
+        visit: the StudyInstanceUID of the one study to look at in a folder with several; it is named by its hash.
 
     Raises:
         BadInput: a modality is missing or ambiguous, the series are not MR or of several patients or studies, or a
@@ -117,6 +132,9 @@ def find_dicom(
     else:
         origin, folder = f"The DICOM folder {image}", image
         every, damaged = series_in(image)
+        if visit is not None:
+            origin, ids = f"The study {name_of_visit(visit)} in the DICOM folder {image}", "hash"
+            every = [headers for headers in every if text(headers[0], "StudyInstanceUID") == visit]
         chosen, left = _choose(every, wanted, origin)
     # if none is required, one of the optional ones is enough
     _require_all(chosen, modalities if modalities or chosen else optional, left, origin)
@@ -172,13 +190,17 @@ def _modality_of(headers: Headers) -> tuple[str | None, str]:
     """Return the modality of a series, or None if it is none of the four, and the reason."""
     if text(headers[0], "Modality") != "MR":
         return None, f"{text(headers[0], 'Modality') or 'no modality'}, not MR"
-    if sum(number(header, "NumberOfFrames") or 1 for header in headers) < MIN_SLICES:
+    if _slices(headers) < MIN_SLICES:
         return None, f"fewer than {MIN_SLICES} slices"
     for keyword in NUMBERS:
         if text(headers[0], keyword) and number(headers[0], keyword) is None:
             what = unusable(headers[0], keyword)
             logger.warning("%s has %s, which is not a number and is ignored", headers[0].filename, what)
     return tell_modality(headers[0])
+
+
+def _slices(headers: Headers) -> float:
+    return sum(number(header, "NumberOfFrames") or 1 for header in headers)
 
 
 def _drawbacks(candidate: Candidate) -> tuple[bool, float]:
@@ -231,8 +253,13 @@ def _study_id(folder: Path, header: Dataset, ids: str) -> str:
     """
     name = (folder if folder.is_dir() else folder.parent).resolve().name
     if ids == "hash" or not re.search(r"\w", name) or _tells_patient(name, header):
-        return f"study_{hashlib.sha256(text(header, 'StudyInstanceUID').encode()).hexdigest()[:8]}"
+        return name_of_visit(text(header, "StudyInstanceUID"))
     return re.sub(r"[^\w.-]+", "_", name)
+
+
+def name_of_visit(uid: str) -> str:
+    """Return the name of the study with a StudyInstanceUID, which does not tell it."""
+    return f"study_{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
 
 
 def _tells_patient(name: str, header: Dataset) -> bool:

@@ -24,6 +24,7 @@ LEAST_INFORMATION = 0.008  # of two modalities inside the brain, see `custom.pre
 MOST_ELSEWHERE = 0.85
 MOST_MIRRORED = 0.9
 LEAST_OF_ATLAS = 0.7  # Dice of the brain and that of the template
+MOST_TILT = 45  # degrees against the atlas: a head with a part cut away overlaps well where it does not belong
 STEP = 2  # every second voxel is looked at
 
 
@@ -78,6 +79,11 @@ def check(figures: dict[str, Any], reference: str) -> None:
         raise BadInput(
             f"The brain overlaps with that of the atlas by {figures['overlap_with_atlas']:.2f} (Dice), expected "
             f"{LEAST_OF_ATLAS} or more: much of it is missing, or the header has its axes the wrong way round."
+        )
+    if figures["tilt_degrees"] > MOST_TILT:
+        raise BadInput(
+            f"The head is turned by {figures['tilt_degrees']:.0f} degrees against the atlas, expected {MOST_TILT} or "
+            "less: a part of the brain is missing, or the alignment failed."
         )
 
 

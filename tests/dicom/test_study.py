@@ -17,7 +17,7 @@ from custom.data.datasets import find_studies
 from custom.data.find import find_study
 from custom.data.load import LoadStudyd
 from custom.dicom.registration import MOVES
-from custom.dicom.study import find_dicom
+from custom.dicom.study import find_dicom, name_of_visit
 from tests.dicom.write_dicom import DESCRIPTIONS, uid_of, write_dicom_study, write_series
 from tests.studies import BRATS_AFFINE, SHAPE, bad_input, tiny_volumes
 
@@ -176,7 +176,7 @@ def two_patients(folder):
 
 def two_studies(folder):
     add(folder, 9, "t2 tra", StudyInstanceUID=uid_of("a year later"))
-    return ["2 studies", "9 't2 tra'"]
+    return [name_of_visit(uid_of("a year later")), "lacks flair and t1 and t1ce", "9 't2 tra'"]
 
 
 def no_mr(folder):
@@ -196,6 +196,30 @@ def missing_slice(folder):
 def test_a_folder_that_is_not_one_clear_study_is_refused(folder, spoil):
     with bad_input(*spoil(folder)):
         find_studies(folder, masks="none")
+
+
+def test_the_visits_of_a_patient_in_one_folder_are_studies_of_their_own(folder):
+    later = uid_of("a year later")
+    for number, description in enumerate(DESCRIPTIONS.values(), start=12):
+        add(folder, number, description, StudyInstanceUID=later)
+    # no visit, since there is nothing but a localizer
+    add(folder, 30, "localizer", VOLUMES["t1"][..., :3], StudyInstanceUID=uid_of("in between"))
+    first, second = (item["image"] for item in sorted(find_studies(folder, masks="none"), key=_is_later))
+    assert {modality: series.name for modality, series in first.dicom.series.items()} == FOUND
+    assert second.id == name_of_visit(later)
+    assert [series.name.split()[0] for series in second.dicom.series.values()] == ["12", "13", "14", "15"]
+
+
+def _is_later(item):
+    return item["id"] == name_of_visit(uid_of("a year later"))
+
+
+def test_one_visit_that_lacks_series_does_not_stop_the_others(folder):
+    add(folder, 12, "ADC", StudyInstanceUID=uid_of("a year later"))
+    items = {item["id"]: item for item in find_studies(folder, masks="none", modalities=(), keep_broken=True)}
+    broken = items.pop(name_of_visit(uid_of("a year later")))
+    assert "lacks" in broken["error"]
+    assert "image" in next(iter(items.values()))
 
 
 def test_a_wrong_mapping_is_refused(folder):
