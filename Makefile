@@ -72,14 +72,17 @@ lint: .venv/developer  ## lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-lock:  ## versions and hashes of all packages, after a change of requirements.txt or requirements-dev.txt; needs uv
+lock:  ## versions and hashes of all packages, after a change of a requirements file; needs uv
 	uv pip compile requirements.txt --python-version 3.10 $(LOCK_OPTIONS) --output-file requirements.lock
 	uv pip compile requirements-dev.txt --constraint requirements.lock --python-version 3.10 $(LOCK_OPTIONS) \
 		--output-file requirements-dev.lock
+	uv pip compile requirements-no-deps.txt --no-deps --python-version 3.10 $(LOCK_OPTIONS) \
+		--output-file requirements-no-deps.lock
 
 pack: .venv/developer  ## both bundles as zips, and a CycloneDX list of the packages that they need
 	$(BIN)/python -m custom pack --output_dir packed
-	$(BIN)/cyclonedx-py requirements requirements.lock --output-reproducible --output-file packed/packages.cdx.json
+	cat requirements.lock requirements-no-deps.lock | \
+		$(BIN)/cyclonedx-py requirements - --output-reproducible --output-file packed/packages.cdx.json
 
 clean:  ## remove the environments and the demo
 	rm -rf .venv .clients demo

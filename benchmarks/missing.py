@@ -1,64 +1,94 @@
-"""Whole-tumour Dice at native resolution for each of the 15 subsets of the modalities.
+"""Dice of each region at native resolution for each of the 15 subsets of the modalities.
 
-    PYTHONPATH=. .venv/bin/python benchmarks/missing.py DATASET_DIR DATALIST [WEIGHTS ...]
+    PYTHONPATH=. .venv/bin/python benchmarks/missing.py DATASET_DIR [--datalist benchmarks/complete.json]
+        [--section testing] [--checkpoint MODEL.pt] [--fold 0] [--most 3]
 
-Each WEIGHTS is a model.pt of recoseg_seg, by default the bundle's own; the studies are those in the datalist's
-"testing". Modalities are removed after loading (`custom.segmentation.modality_dropout.without`), which is equivalent to
-a missing file in inference. Prints one JSON object and a Markdown table.
+Modalities are removed after loading (`custom.segmentation.modality_dropout.without`), which is equivalent to a missing
+file in inference; at most ``most`` of them. Where one is missing, it is also filled in by the synthesizer, from the
+other three. Prints one JSON object and a Markdown table.
 """
+
+from __future__ import annotations
 
 import json
 import sys
+from collections import defaultdict
 from itertools import product
 from pathlib import Path
 
+import fire
+import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.data import decollate_batch, list_data_collate
-from monai.metrics import DiceMetric
 
+from benchmarks.uptake import parse
 from custom.common.modalities import MODALITIES
+from custom.evaluation.overlap import dice_score
 from custom.segmentation.modality_dropout import without
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "recoseg_seg"
+SUBSETS = sorted(product((1, 0), repeat=len(MODALITIES)), key=sum, reverse=True)[:-1]
 
 
-def subset_dice(dataset_dir: str, datalist: str, weights: str) -> dict[str, list[float]]:
+def subset_dice(
+    dataset_dir: str, datalist: str, section: str, checkpoint: str, fold: int, most: int
+) -> dict[str, list[list[float]]]:
+    """Return subset -> Dice of each region of each study."""
     parser = ConfigParser()
     parser.read_config([BUNDLE / "configs" / f"{name}.json" for name in ("inference", "evaluate")])
-    parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "datalist": datalist, "checkpoint": weights})
+    parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "datalist": datalist})
+    parser.update({"section": section, "checkpoint": checkpoint, "fold": fold})
     network, inferer, post, dataset = (
         parser.get_parsed_content(name) for name in ("network", "inferer", "postprocessing", "dataset")
     )
     network.eval()
-    found: dict[str, list[float]] = {}
+    synthesizer = parse()[0]
+    synthesize = {name: parse(target=name, amp="auto")[1] for name in MODALITIES}
+
+    def score(study: dict, image: torch.Tensor) -> list[float]:
+        with torch.no_grad():
+            predicted = inferer(image[None], network)[0]
+        data = {**study, "pred": torch.zeros_like(study["image"][: len(predicted)]).copy_(predicted)}
+        data = post(decollate_batch(list_data_collate([data]))[0])
+        pairs = zip(data["masks"].numpy() > 0, data["label"].numpy() > 0, strict=True)
+        return [round(dice_score(found, label, np.eye(4)), 4) for found, label in pairs]
+
+    scores: dict[str, list[list[float]]] = defaultdict(list)
     for study in dataset:
-        image = study["image"]
-        slices = torch.as_tensor(image).movedim(-1, 0)[:, None]
-        for present in sorted(product((1, 0), repeat=4), key=sum, reverse=True):
-            if not any(present):
+        slices = torch.as_tensor(study["image"]).movedim(-1, 0)[:, None]
+        for present in SUBSETS:
+            if sum(present) < len(MODALITIES) - most:
                 continue
             reduced = without(slices, torch.tensor([present]).repeat(len(slices), 1))[:, 0].movedim(0, -1)
-            with torch.no_grad():
-                predicted = inferer(reduced[None], network)[0]
-            data = {**study, "pred": torch.zeros_like(image[: len(predicted)]).copy_(predicted)}
-            data = post(decollate_batch(list_data_collate([data]))[0])
-            dice = DiceMetric(ignore_empty=False)(data["masks"][None, :1], data["label"][None, :1])
             name = " ".join(modality for modality, there in zip(MODALITIES, present, strict=True) if there)
-            found.setdefault(name, []).append(round(float(dice), 4))
+            scores[name].append(score(study, reduced))
+            if sum(present) == len(MODALITIES) - 1:
+                missing = present.index(0)
+                with torch.no_grad():
+                    given = reduced[None, : len(MODALITIES)] * torch.tensor(present)[None, :, None, None, None]
+                    filled = synthesize[MODALITIES[missing]](given, synthesizer)[0, :1]
+                reduced[missing] = filled[0]
+                scores[f"{name}, {MODALITIES[missing]} synthesized"].append(score(study, reduced))
         print(study["id"], file=sys.stderr, flush=True)
-    return found
+    return scores
 
 
-def main(dataset_dir: str, datalist: str, *weights: str) -> None:
-    files = weights or (str(BUNDLE / "models" / "model.pt"),)
-    tables = {file: subset_dice(dataset_dir, datalist, file) for file in files}
-    print(json.dumps(tables))
-    print(f"\n| modalities | {' | '.join(files)} |\n|---|{'---|' * len(files)}")
-    for name in next(iter(tables.values())):
-        means = (sum(table[name]) / len(table[name]) for table in tables.values())
-        print(f"| {name} | {' | '.join(f'{mean:.3f}' for mean in means)} |")
+def main(
+    dataset_dir: str,
+    datalist: str = str(Path(__file__).with_name("complete.json")),
+    section: str = "testing",
+    checkpoint: str = str(BUNDLE / "models" / "model.pt"),
+    fold: int = 0,
+    most: int = 3,
+) -> None:
+    """Measure the studies of a section and print what was found."""
+    scores = subset_dice(dataset_dir, datalist, section, checkpoint, fold, most)
+    print(json.dumps(scores))
+    print("\n| modalities | WT | TC | ET |\n|---|---|---|---|")
+    for name, rows in scores.items():
+        print(f"| {name} | {' | '.join(f'{mean:.3f}' for mean in np.nanmean(rows, axis=0))} |")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    fire.Fire(main)

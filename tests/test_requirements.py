@@ -46,7 +46,7 @@ def versions(file: str, python: str, system: str = "linux") -> dict[str, set[str
 
 @pytest.mark.parametrize("system", ["linux", "win32", "darwin"])
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
+@pytest.mark.parametrize("name", ["requirements", "requirements-dev", "requirements-no-deps"])
 def test_a_lock_has_what_is_pinned_and_one_version_of_each_package(name, python, system):
     pinned, locked = versions(f"{name}.txt", python, system), versions(f"{name}.lock", python, system)
     assert pinned.items() <= locked.items()
@@ -58,12 +58,21 @@ def test_both_locks_agree_since_developers_install_both(python):
     assert versions("requirements.lock", python).items() <= versions("requirements-dev.lock", python).items()
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock", "requirements-no-deps.lock"])
 def test_every_locked_package_has_a_hash(name):
     entries = (REPOSITORY / name).read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     packages = [entry for entry in entries if not entry.startswith("#")]
     assert packages
     assert [entry for entry in packages if "--hash=sha256:" not in entry] == []
+
+
+def test_the_packages_beside_packed_bundles_are_all_that_a_user_installs():
+    rules = (REPOSITORY / "Makefile").read_text(encoding="utf-8").split("\n\n")
+    (installed,) = (
+        set(re.findall(r"requirements[\w-]*\.lock", rule)) for rule in rules if rule.startswith(".venv/user:")
+    )
+    (listed,) = (set(re.findall(r"requirements[\w-]*\.lock", rule)) for rule in rules if rule.startswith("pack:"))
+    assert listed == installed
 
 
 def test_every_python_is_one_that_the_readme_names():

@@ -40,7 +40,11 @@ def as_path(value: object, option: str) -> Path:
         BadInput: the value is neither text nor a number; an option without a value has the value true.
     """
     if isinstance(value, (str, PathLike)) and str(value):
-        return Path(value).expanduser()
+        path = Path(value)
+        if str(value).startswith("~"):
+            return path.expanduser()
+        # pathlib drops the ./ before a ~, and nibabel would take the rest for the home folder
+        return path.absolute() if str(path).startswith("~") else path
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Path(str(value))
     raise BadInput(

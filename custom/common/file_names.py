@@ -15,10 +15,15 @@ def require_file_name(name: object, what: str) -> str:
         what: the beginning of the error message, such as "The id".
 
     Raises:
-        BadInput: it is empty, not text, ``.`` or ``..``, or contains a path separator or a character that is not
-            printable.
+        BadInput: it is empty, not text, ``.`` or ``..``, begins with ``~``, which is a user's home, or contains a path
+            separator or a character that is not printable.
     """
-    if not isinstance(name, str) or name.strip() in ("", ".", "..") or not all(map(_may_be_in_name, name)):
+    if (
+        not isinstance(name, str)
+        or name.strip() in ("", ".", "..")
+        or name.startswith("~")
+        or not all(map(_may_be_in_name, name))
+    ):
         raise BadInput(f"{what} is {name!r}, expected a name that a file can have.")
     return name
 
@@ -36,10 +41,11 @@ def require_path_inside(path: object, what: str) -> PurePath:
         what: the beginning of the error message.
 
     Raises:
-        BadInput: it is empty, not text, absolute, or contains ``..``.
+        BadInput: it is empty, not text, absolute, contains ``..``, or begins with ``~`` or a Windows drive.
     """
     if not isinstance(path, str) or not path.strip() or "\0" in path:
         raise BadInput(f"{what} has the path {path!r}, expected text.")
-    if PurePath(path).is_absolute() or ".." in PurePath(path).parts:
+    inside = PurePath(path)  # without the ./ in ./~
+    if inside.anchor or ".." in inside.parts or str(inside).startswith("~"):
         raise BadInput(f"{what} has the path {path!r}, expected one that starts in its folder and stays there.")
-    return PurePath(path)
+    return inside

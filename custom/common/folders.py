@@ -1,4 +1,4 @@
-"""Listing of folders: links are followed, broken links are refused, hidden files are skipped."""
+"""Listing of folders: links are followed, broken links are refused, hidden and temporary files are skipped."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from custom.common.errors import BadInput
 def entries_of(folder: Path) -> list[Path]:
     """Return the entries of ``folder``, sorted by name, without hidden files such as macOS's ``._x.nii.gz``.
 
+    Names that begin with ``~`` are skipped too: they are temporary files of other programs, and in the working folder,
+    nibabel would take them for a user's home.
+
     Raises:
         BadInput: the folder may not be read.
     """
     try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "~")))
     except OSError as error:
         raise BadInput(
             f"{folder} cannot be listed ({type(error).__name__}), expected a folder that may be read."

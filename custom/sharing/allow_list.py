@@ -19,7 +19,7 @@ BUNDLES = ("recoseg_synth", "recoseg_seg")
 # manifest.json is accepted for bundles up to 0.5.0 and never read.
 FILES = re.compile(
     rf"{CODE.pattern}|LICENSE|manifest\.json|configs/(variants/)?[\w-]+\.json|configs/logging\.conf"
-    r"|docs/[\w-]+\.(md|txt|png)|models/(model|direct|whole_tumour)\.pt",
+    r"|docs/[\w-]+\.(md|txt)|models/(model|direct|whole_tumour)\.pt",
     re.ASCII,
 )
 MOST_FILES = 500
@@ -177,6 +177,8 @@ EXPRESSIONS = (
     "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
     "$@network_def.to(@device)",
     "$@network.parameters()",
+    "$@network.parts.parameters()",
+    "$@network.whole.requires_grad_(False)",
     "$@ema.ema_model",
     "$@evaluator.run()",
     "$@table.finish()",

@@ -38,7 +38,7 @@ def check_contents(bundle: Path) -> Contents:
         size = (bundle / file).stat().st_size
         if size > largest(file):
             raise BadInput(f"{file}: found {size} bytes, expected at most {largest(file)}.")
-        if not file.endswith((".pt", ".png", ".nii.gz")):
+        if not file.endswith((".pt", ".nii.gz")):
             check_text(bundle / file, file)
     for file in files:
         if file.startswith("configs/") and file.endswith(".json"):

@@ -33,14 +33,18 @@ METADATA = "configs/metadata.json"  # nothing in it is instantiated or evaluated
 KEY = re.compile(r"\w+(#\w+)*", re.ASCII)
 REFERENCE = re.compile(r"@(?!_meta_)\w+(#\w+)*", re.ASCII)
 OWN = re.compile(r"(custom(?:\.\w+)+)\.(\w+)", re.ASCII)
-# TensorBoard's writer accepts ftp://... as a folder and would send its logs there; Windows accepts //machine/share,
-# with slashes of either kind, and would log in there. Expressions concatenate folders, so beginnings count too.
-ADDRESS = re.compile(r"://|:/?$|^[\\/]{2}|^[\\/]$")
-# Paths outside the bundle and the working folder (absolute, with a drive, in a user's home, with ..) and hidden folders
-# in it, such as .venv, whose files Python runs.
-OUTSIDE = re.compile(r"^\s*([\\/~]|[A-Za-z]:)|(^|[\\/])\s*\.(?![\\/]|$)")
+# Plain text has no sign that means more to a reader of it: $ @ % to MONAI; : in ftp://..., where TensorBoard would send
+# its logs, and in C:; ~ for a user's home, which pathlib finds in ./~ too; \\ on Windows; quotes, as JSON has them.
+PLAIN = re.compile(r"[\w .=/-]*", re.ASCII)
+# Paths outside the bundle and the working folder (absolute, or with ..) and hidden folders in it, such as .venv, whose
+# files Python runs.
+OUTSIDE = re.compile(r"^ */|(^|/) *\.(?!/|$)")
+# `monai.bundle verify_metadata` downloads the schema of the metadata from where they say
+SCHEMA = "https://github.com/Project-MONAI/"
 # The folders from which the code of a bundle, and of the bundle beside it, is loaded.
 ROOTS = {"bundle_root": (".", "@bundle_root"), "synth_bundle_root": (SIBLING, "@synth_bundle_root")}
+# Sections with a few values only: those folders, and what an expression makes a text of; of a list, that could be any.
+FIXED: dict[str, tuple] = {**ROOTS, "raw": ("auto", "true", "false", "@raw", "$str(@raw).lower()", True, False)}
 
 
 def check_config(bundle: Path, file: str) -> dict[str, Any]:
@@ -61,6 +65,8 @@ def check_config(bundle: Path, file: str) -> dict[str, Any]:
         _check_depth(config)
         if file == METADATA:
             _check_metadata(config)
+            if not str(config.get("schema", SCHEMA)).startswith(SCHEMA):
+                raise BadInput(f"found the schema {config['schema']!r}, expected one of MONAI's, {SCHEMA}...")
         else:
             _check_value(bundle, config)
     except BadInput as error:
@@ -110,8 +116,8 @@ def _check_metadata(value: Any) -> None:
 
 def _check_value(bundle: Path, value: Any, name: str = "") -> None:
     """Check the value of the key ``name`` in a config, recursively."""
-    if (name in LISTS and not isinstance(value, list)) or (name in ROOTS and value not in ROOTS[name]):
-        expected = " or ".join(map(repr, ROOTS[name])) if name in ROOTS else "a list"
+    if (name in LISTS and not isinstance(value, list)) or (name in FIXED and value not in FIXED[name]):
+        expected = " or ".join(map(repr, FIXED[name])) if name in FIXED else "a list"
         raise BadInput(f"found {name} {value!r}, expected {expected}.")
     if isinstance(value, dict):
         arguments = _arguments(bundle, value) if {"_target_", "_mode_"} & value.keys() else None
@@ -183,10 +189,8 @@ def _check_text(text: str) -> None:
     elif text.startswith("@"):
         if not REFERENCE.fullmatch(text):
             raise BadInput(f"found the reference {text!r}, expected one to a section, not to {METADATA}.")
-    elif not text.isprintable() or any(sign in text for sign in "$@%"):
-        raise BadInput(f"found {text!r}, expected printable text without $, @ and %.")
-    elif ADDRESS.search(text):
-        raise BadInput(f"found {text!r}, which is an address or the beginning of one, expected a local path.")
+    elif not PLAIN.fullmatch(text):
+        raise BadInput(f"found {text!r}, expected text of letters, digits, spaces and the signs . _ - = / only.")
     elif OUTSIDE.search(text):
         raise BadInput(
             f"found {text!r}, which may lead outside the bundle or be hidden, expected a path inside a folder."
@@ -221,7 +225,7 @@ def _placeholder(reference: re.Match[str]) -> str:
     """Return the placeholder of a reference: @, followed by a name if the values of that section are restricted."""
     if reference[1] in ROOTS:
         return "@bundle_root"
-    return f"@{reference[1]}" if reference[1] in LISTS else "@"
+    return f"@{reference[1]}" if reference[1] in {*LISTS, *FIXED} else "@"
 
 
 def _joined(*tables: Mapping[str, str]) -> dict[str, frozenset[str]]:

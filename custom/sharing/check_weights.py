@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +28,7 @@ PADDING = re.compile(rb"(FB..Z*)?", re.DOTALL)
 # The end of an archive, without a comment; torch.save always writes the form for archives of more than 4 GB.
 END = re.compile(rb"(PK\x06\x06\x2c\0{7}.{44}PK\x06\x07.{16})?PK\x05\x06.{16}\0\0", re.DOTALL)
 NAME = re.compile(r"[\w.]+", re.ASCII)
+TEXT = re.compile(r"[\w.:]*", re.ASCII)  # names, and devices such as cuda:0
 
 
 def check_weights(path: Path, file: str) -> None:
@@ -49,6 +52,8 @@ def check_weights(path: Path, file: str) -> None:
         # in a file with two archives, torch.load can read another one than zipfile
         same = bool(compressed) or content == torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")
         operations = [] if compressed else list(pickletools.genops(content))
+        if not compressed:
+            pickletools.dis(content, io.StringIO())  # raises an error if the pickle has values that it does not return
     except Exception as error:  # the readers raise many types for a damaged file
         raise BadInput(f"{file}: found no archive with one pickle, {EXPECTED}.") from error
     if compressed:
@@ -60,6 +65,10 @@ def check_weights(path: Path, file: str) -> None:
             raise BadInput(f"{file}: found the opcode {opcode.name} in its pickle, {EXPECTED}.")
         if opcode.name == "GLOBAL" and argument not in PICKLE_GLOBALS:
             raise BadInput(f"{file}: found {str(argument).replace(' ', '.')!r} in its pickle, {EXPECTED}.")
+        if opcode.name == "BINUNICODE" and not TEXT.fullmatch(str(argument)):
+            raise BadInput(f"{file}: found the text {str(argument)[:100]!r} in its pickle, {EXPECTED}.")
+    if _repeats_tuples(operations):
+        raise BadInput(f"{file}: found a tuple that its pickle uses twice, {EXPECTED}.")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -69,6 +78,10 @@ def check_weights(path: Path, file: str) -> None:
     for name, value in weights.items():
         if not (isinstance(name, str) and NAME.fullmatch(name) and isinstance(value, torch.Tensor)):
             raise BadInput(f"{file}: found a {type(value).__name__} under {name!r}, {EXPECTED}.")
+        if vars(value) or value._backward_hooks:
+            raise BadInput(f"{file}: found attributes of {name!r}, {EXPECTED}.")
+    if not _is_versions(vars(weights) if hasattr(weights, "__dict__") else {}):
+        raise BadInput(f"{file}: found attributes of the state dict besides versions of modules, {EXPECTED}.")
     position = operations[-1][2]
     if position is None or position + 1 != len(content):
         raise BadInput(f"{file}: found bytes after the end of its pickle, {EXPECTED}.")
@@ -76,15 +89,48 @@ def check_weights(path: Path, file: str) -> None:
     _check_layout(path.read_bytes(), entries, file)
 
 
+def _repeats_tuples(operations: list[tuple]) -> bool:
+    """Return whether a pickle uses a tuple twice: the hash of (t, t), nested 50 times, would take years."""
+    tuples, before = set(), ""
+    for opcode, argument, _ in operations:
+        if opcode.name in ("BINPUT", "LONG_BINPUT"):
+            if before.startswith("TUPLE"):
+                tuples.add(argument)
+            continue
+        if opcode.name in ("BINGET", "LONG_BINGET") and argument in tuples:
+            return True
+        before = opcode.name
+    return False
+
+
+def _is_versions(attributes: dict[str, Any]) -> bool:
+    """Return whether the attributes of a state dict are those of PyTorch: the version of each module."""
+    versions = attributes.get("_metadata", {})
+    return (
+        attributes.keys() <= {"_metadata"}
+        and isinstance(versions, dict)
+        and all(
+            isinstance(name, str) and isinstance(value, dict) and set(map(type, value.values())) <= {int}
+            for name, value in versions.items()
+        )
+    )
+
+
 def _check_records(records: dict[str, bytes], top: str, weights: dict[str, torch.Tensor], file: str) -> None:
     """Check that an archive has only the records of the tensors, each used completely, and those of `torch.save`."""
     storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in weights.values()}
-    shown = {value.untyped_storage().data_ptr(): 0 for value in weights.values()}
-    for value in weights.values():
-        shown[value.untyped_storage().data_ptr()] += value.numel() * value.element_size()
-    for pointer, size in storages.items():
-        if shown[pointer] < size:
-            raise BadInput(f"{file}: found {size} bytes of which tensors use {shown[pointer]}, {EXPECTED}.")
+    shown: dict[int, torch.Tensor] = {}  # for each storage, which of its numbers tensors use
+    for name, value in weights.items():
+        size = value.untyped_storage().nbytes() // value.element_size()
+        used = shown.setdefault(value.untyped_storage().data_ptr(), torch.zeros(size, dtype=torch.bool))
+        if value.numel() > size:
+            raise BadInput(f"{file}: found {name!r}, which shows a number more than once, {EXPECTED}.")
+        used.as_strided(value.size(), value.stride(), value.storage_offset()).fill_(True)
+    for pointer, used in shown.items():
+        if not used.all():
+            raise BadInput(
+                f"{file}: found {storages[pointer]} bytes of which tensors use {used.float().mean():.0%}, {EXPECTED}."
+            )
     numbered = re.compile(rf"{re.escape(top)}data/\d+")
     tensors = {name: len(content) for name, content in records.items() if numbered.fullmatch(name)}
     for name, content in records.items():

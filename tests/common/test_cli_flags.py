@@ -29,6 +29,14 @@ def test_a_path_stays_one_whatever_fire_made_of_it(value, path):
     assert as_path(value, "dataset_dir") == Path(path)
 
 
+def test_only_a_path_that_begins_with_a_tilde_is_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/x")
+    monkeypatch.chdir(tmp_path)
+    assert as_path("~/a", "dataset_dir") == Path("/home/x/a")
+    assert as_path("./~/a", "dataset_dir") == tmp_path / "~" / "a"
+    assert as_path("a/~", "dataset_dir") == Path("a/~")
+
+
 @pytest.mark.parametrize("value", [True, None, "", ("Meier", "Anna"), ["a"]])
 def test_what_is_no_path_is_refused_with_the_way_to_write_it(value):
     with bad_input(f"--dataset_dir has the value {value!r}", "expected a file or a folder", "./"):

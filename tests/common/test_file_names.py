@@ -15,7 +15,7 @@ def test_a_name_that_a_file_can_have_is_taken_as_it_is(name):
     assert require_file_name(name, "The id") == name
 
 
-@pytest.mark.parametrize("name", ["", " ", ".", "..", "a/b", "/etc", "..\\b", "a\nb", "\x1b[31m", "a\0", 7, None])
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "~", "a/b", "/etc", "..\\b", "a\nb", "\x1b[31m", "a\0", 7, None])
 def test_any_other_name_is_refused(name):
     with bad_input("The id is", "expected a name that a file can have"):
         require_file_name(name, "The id")
@@ -26,7 +26,7 @@ def test_a_path_inside_a_folder_is_taken(path):
     assert require_path_inside(path, "It") == PurePath(path)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../a", "a/../../b", "..", "", None, 7, ["a"], "a\0b"])
+@pytest.mark.parametrize("path", ["/etc/passwd", "~/a", "./~/a", "../a", "a/../../b", "..", "", None, 7, ["a"], "a\0b"])
 def test_any_other_path_is_refused(path):
     with bad_input("It has the path", repr(path)):
         require_path_inside(path, "It")

@@ -16,10 +16,11 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "here" / "deep" / "b").write_text("")
     (tmp_path / "here" / "a").write_text("")
     (tmp_path / "here" / ".hidden").write_text("")
+    (tmp_path / "here" / "~").mkdir()
     return tmp_path / "here"
 
 
-def test_entries_come_by_name_without_hidden_ones(folder):
+def test_entries_come_by_name_without_hidden_and_temporary_ones(folder):
     assert entries_of(folder) == [folder / "a", folder / "deep"]
 
 

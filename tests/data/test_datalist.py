@@ -73,6 +73,8 @@ def test_a_section_beside_a_known_one_is_refused_and_not_ignored(read, section, 
         ({"image": {"flair": ["a"]}}, "['a']"),
         ({"image": "/data/a"}, "'/data/a'"),
         ({"image": "a/../../b"}, "'a/../../b'"),
+        ({"image": "~/a"}, "'~/a'"),  # in the working folder this would be the home folder
+        ({"id": "~"}, "'~'"),
         ({"image": [None]}, "None"),
         ({"image": ""}, "''"),
         ({"image": None}, "expected one with the key 'image'"),

@@ -56,6 +56,7 @@ PATHS = (
     "x/../../outside",
     "~",
     "~/x",
+    "./~/outside",
     "/outside",
     "../outside/models/model.pt",
     "$@a + '/models/model.pt'",
@@ -290,7 +291,8 @@ def search(
     end = time.monotonic() + seconds
     # custom/ does not change meanwhile
     defined = patch.object(check_config, "_defined", lru_cache(check_config._defined))
-    with tempfile.TemporaryDirectory() as temporary, defined:
+    # the home folder is beside the working folder, where it is watched
+    with tempfile.TemporaryDirectory() as temporary, defined, patch.dict(os.environ, HOME=temporary):
         folder = Path(temporary) / "working"
         write_synthesizer(folder)
         shutil.copytree(folder / "recoseg_synth", Path(temporary) / "outside")

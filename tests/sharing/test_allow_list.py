@@ -158,7 +158,7 @@ def test_arguments_that_could_be_set_in_another_component_were_looked_at():
 
 
 @pytest.mark.parametrize(
-    "file", ["models/model.ts", "custom/data/a.so", "docs/a.html", "evil.json", "configs/a/b.json"]
+    "file", ["models/model.ts", "custom/data/a.so", "docs/a.html", "docs/a.png", "evil.json", "configs/a/b.json"]
 )
 def test_other_files_have_no_place_in_a_bundle(file):
     assert not allow_list.FILES.fullmatch(file)

@@ -139,6 +139,7 @@ def test_an_expression_of_the_list_may_be_spaced_otherwise_and_refer_to_other_se
         "$@a.replace('a', 'b')",
         "$@a.lower()",
         "$str(@a)",
+        "$str(@a).lower()",
         "$chr(36)",
         "$3j",
         "$...",
@@ -289,6 +290,11 @@ def test_no_root_but_the_bundle_s_own_and_its_sibling_s_is_accepted(tmp_path, co
     refused(tmp_path, config, "bundle_root", "@bundle_root")
 
 
+@pytest.mark.parametrize("value", [["$evil"], {"a": "b"}, "@other", "$@bundle_root + '/eval'", "other", 2])
+def test_a_setting_that_an_expression_makes_a_text_of_has_one_of_its_known_values(tmp_path, value):
+    refused(tmp_path, {"raw": value, "settings": "$str(@raw).lower()"}, "raw", "'auto' or 'true'")
+
+
 # ---- text
 
 
@@ -307,26 +313,33 @@ def test_no_root_but_the_bundle_s_own_and_its_sibling_s_is_accepted(tmp_path, co
         ({"a": "@#b"}, "reference"),
         ({"a": "@a.b"}, "reference"),
         ({"output_dir": "@_meta_#homepage"}, "_meta_"),
-        ({"output_dir": "ftp://192.0.2.1/x"}, "address"),
-        ({"output_dir": "ftp:\u002f/192.0.2.1"}, "address"),
-        ({"a": "ftp:"}, "address"),
-        ({"a": "ftp:/"}, "address"),
-        ({"output_dir": "//192.0.2.1/share"}, "address"),
-        ({"output_dir": "\\\\192.0.2.1\\share"}, "address"),
-        ({"a": "\\"}, "address"),
-        ({"a": "/"}, "address"),
+        ({"output_dir": "ftp://192.0.2.1/x"}, "signs"),
+        ({"output_dir": "ftp:\u002f/192.0.2.1"}, "signs"),
+        ({"a": "ftp:"}, "signs"),
+        ({"output_dir": "//192.0.2.1/share"}, "outside the bundle"),
+        ({"output_dir": "\\\\192.0.2.1\\share"}, "signs"),
+        ({"a": "\\"}, "signs"),
+        ({"a": "/"}, "outside the bundle"),
         ({"output_dir": "/etc"}, "outside the bundle"),
-        ({"output_dir": "\\Windows"}, "outside the bundle"),
-        ({"output_dir": "C:Windows"}, "outside the bundle"),
-        ({"output_dir": "~/.ssh"}, "outside the bundle"),
+        ({"output_dir": " /etc"}, "outside the bundle"),
+        ({"output_dir": "\\Windows"}, "signs"),
+        ({"output_dir": "./C:/Windows"}, "signs"),
+        ({"output_dir": "~/.ssh"}, "signs"),
+        ({"output_dir": "./~/x"}, "signs"),  # pathlib drops the ./
+        ({"output_dir": "x/. ./y"}, "outside the bundle"),
         ({"output_dir": ".."}, "outside the bundle"),
         ({"output_dir": "../.venv/lib"}, "outside the bundle"),
         ({"output_dir": "results/../../.ssh"}, "outside the bundle"),
-        ({"output_dir": "results\\.."}, "outside the bundle"),
+        ({"output_dir": "results\\.."}, "signs"),
         ({"output_dir": ".venv/lib/python3.11/site-packages"}, "outside the bundle"),
         ({"output_dir": "x/.git"}, "outside the bundle"),
         ({"data": [{"id": "../../x", "status": "done"}]}, "outside the bundle"),
         ({"data": [{"id": "x", "image": {"flair": "/home/x/flair.nii.gz"}}]}, "outside the bundle"),
+        # JSON in a text: the file whose header the maps of a raw study would get
+        ({"data": [{"id": "x", "scanner_files": '{"t1": "/home/x/t1.nii.gz"}'}]}, "signs"),
+        ({"dataset_dir": "x; curl evil"}, "signs"),  # the last line of a training is a command with it
+        ({"a": "<img src=x>"}, "signs"),
+        ({"a": "\uff04x"}, "signs"),
         ({"handlers": "ftp:/abc"}, "expected a list"),
         ({"train#handlers": "@text"}, "handlers"),
         ({"a": "\x1b[2K all is well"}, "\\x1b"),
@@ -360,6 +373,8 @@ def test_many_keys_are_searched_once(tmp_path):
         ({"a": {"_target_": "UNet"}}, "_target_"),
         ({"+a": 1}, "+a"),
         ({"a": "\x1b[2K"}, "\\x1b"),
+        ({"schema": "http://192.0.2.1/schema.json"}, "expected one of MONAI's"),  # verify_metadata downloads it
+        ({"schema": ["http://192.0.2.1/schema.json"]}, "expected one of MONAI's"),
     ],
 )
 def test_metadata_is_plain_text(tmp_path, metadata, part):

@@ -98,7 +98,7 @@ def test_more_than_tensors_is_refused(tmp_path, content, part):
         (pickle.dumps(Path.touch, protocol=4), "opcode"),
         (b"cos\nsystem\n.", "os.system"),
         (b"cbuiltins\nbytearray\n(I100000000000\ntR.", "builtins.bytearray"),
-        (b"\x80\x02.", "no readable weights"),
+        (b"\x80\x02.", "one pickle"),
         (b"\xff", "one pickle"),
     ],
 )
@@ -175,6 +175,39 @@ def a_part_of_a_tensor(path: Path) -> None:
     torch.save({"weight": torch.ones(100)[:1]}, path)
 
 
+def a_half_that_another_tensor_counts_for(path: Path) -> None:
+    whole = torch.ones(100)
+    torch.save({"weight": whole[:50], "bias": whole[:50]}, path)
+
+
+def more_numbers_than_are_stored(path: Path) -> None:
+    torch.save({"weight": torch.ones(1).expand(10**11)}, path)
+
+
+def an_attribute(path: Path) -> None:
+    weights = OrderedDict(weight=torch.ones(1))
+    weights.patient = 3  # type: ignore[attr-defined]
+    torch.save(weights, path)
+
+
+def an_attribute_of_a_module(path: Path) -> None:
+    weights = OrderedDict(weight=torch.ones(1))
+    weights._metadata = {"": {"version": torch.ones(1)}}  # type: ignore[attr-defined]
+    torch.save(weights, path)
+
+
+def a_text_in_the_pickle(path: Path) -> None:
+    weights = OrderedDict(weight=torch.ones(1))
+    weights._metadata = {"a patient's name": {"version": 1}}  # type: ignore[attr-defined]
+    torch.save(weights, path)
+
+
+def a_value_that_is_not_returned(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        pickled = archive.read("model/data.pkl")
+    rewritten(path, pickled[:2] + b"J\x01\x02\x03\x04" + pickled[2:])
+
+
 def an_escape_in_a_name(path: Path) -> None:
     torch.save({"weight\x1b[2K": torch.ones(1)}, path)
 
@@ -189,7 +222,13 @@ def an_escape_in_a_name(path: Path) -> None:
         (longer_version, "version"),
         (behind_the_pickle, "after the end of its pickle"),
         (between_the_records, "before the record"),
-        (a_part_of_a_tensor, "400 bytes of which tensors use 4"),
+        (a_part_of_a_tensor, "400 bytes of which tensors use 1%"),
+        (a_half_that_another_tensor_counts_for, "400 bytes of which tensors use 50%"),
+        (more_numbers_than_are_stored, "more than once"),
+        (an_attribute, "attributes"),
+        (an_attribute_of_a_module, "attributes"),
+        (a_text_in_the_pickle, "a patient's name"),
+        (a_value_that_is_not_returned, "one pickle"),
         (an_escape_in_a_name, "\\x1b"),
     ],
 )
@@ -200,6 +239,15 @@ def test_what_no_tensor_shows_is_refused(tmp_path, hide, part):
     hide(path)
     with bad_input("models/model.pt", part):
         check_weights(path, "models/model.pt")
+
+
+def test_a_name_that_takes_years_to_look_up_is_refused(tmp_path):
+    """A tuple of one tuple twice, 50 times: its hash visits every path through it."""
+    torch.save({"weight": torch.ones(1)}, tmp_path / "model.pt")
+    nested = b"".join(b"h%c\x86q%c" % (number, number + 1) for number in range(1, 51))
+    pickled = b"\x80\x02})\x85q\x01" + nested + b"K\x01s."
+    with bad_input("models/model.pt", "a tuple that its pickle uses twice"):
+        check_weights(rewritten(tmp_path / "model.pt", pickled), "models/model.pt")
 
 
 def test_empty_and_shared_tensors_pass(tmp_path):

@@ -510,6 +510,9 @@ CHAIN = "custom.segmentation.synthesize_t1ce.SynthesizeT1ced"
         # an address in parts
         (section("output_dir", "$@a + '//192.0.2.1'"), ("inference.json", "192.0.2.1")),
         (section("handlers", "ftp:/abc"), ("inference.json", "handlers", "a list")),
+        # a user's home, which is found in ./~ too
+        (section("output_dir", "./~/results"), ("inference.json", "./~/results")),
+        (section("schema", "http://192.0.2.1/x", "metadata.json"), ("configs/metadata.json", "http://192.0.2.1/x")),
         # what fills the memory
         (section("a", "$[0] * 999999999999"), ("inference.json", "999999999999")),
         (logging("%(message)s", "%(message)1000000000s"), ("configs/logging.conf", "1000000000")),
