@@ -37,10 +37,11 @@ class ResumableCheckpoint:
         ema: the moving average of the weights.
         lr_scheduler: the learning rate schedule, one step for each epoch. A training that is resumed with more epochs
             continues on the longer schedule.
-        resume: whether to resume from the last checkpoint in ``folder``.
+        resume: True resumes from the last checkpoint in ``folder``; "auto" does so if there is one, so that one command
+            starts a training and continues it; False starts anew.
 
     Raises:
-        BadInput: ``resume`` is set, but the folder contains no checkpoint, or one without all that is needed; or a
+        BadInput: ``resume`` is True, but the folder contains no checkpoint, or one without all that is needed; or a
             checkpoint cannot be written, because the disk is full, for example.
     """
 
@@ -50,13 +51,14 @@ class ResumableCheckpoint:
         validator: SupervisedEvaluator,
         ema: EMAHandler,
         lr_scheduler: WarmupCosineSchedule,
-        resume: bool = False,
+        resume: bool | str = False,
     ) -> None:
         self.folder = as_path(folder, "output_dir")
         self.validator = validator
         self.ema = ema
         self.lr_scheduler = lr_scheduler
-        self.latest = latest_checkpoint(self.folder) if as_flag(resume, "resume") else None
+        wanted = bool(_checkpoints(self.folder)) if resume == "auto" else as_flag(resume, "resume")
+        self.latest = latest_checkpoint(self.folder) if wanted else None
         self.seed = 0
 
     def attach(self, trainer: SupervisedTrainer) -> None:
