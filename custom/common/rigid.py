@@ -32,6 +32,8 @@ def maximize_mutual_information(
     # not at the top: naming a type of ITK loads the module that it is in, which takes seconds
     image = itk.Image[itk.F, 3]
     metric = itk.MattesMutualInformationImageToImageMetricv4[image, image].New(NumberOfHistogramBins=32)
+    # sums of several threads are rounded in another order on another machine
+    metric.SetMaximumNumberOfWorkUnits(1)
     if mask is not None:
         inside = itk.ImageMaskSpatialObject[3].New()
         inside.SetImage(mask)

@@ -52,8 +52,8 @@ def register(
         BadInput: from none of the starting points do the images overlap.
     """
     centre = centre_of(fixed if mask is None else mask)
-    levels = [pyramid(image, levels_mm) for image in (fixed, moving)]
-    rough = [for_itk(level[0]) for level in levels]
+    levels = list(zip(*(pyramid(image, levels_mm) for image in (fixed, moving)), strict=True))
+    rough = [for_itk(image) for image in levels[0]]
     found = []
     for start in starts:
         transform = to_itk(start, centre, itk.VersorRigid3DTransform[itk.D])
@@ -61,15 +61,46 @@ def register(
             found.append((maximize_mutual_information(rough[0], rough[1], transform, levels_mm[:1]), transform))
         except RuntimeError:  # all of the moving image is outside
             continue
+    nothing = BadInput(f"{names[1]} has nothing in common with {names[0]}, expected images of one head.")
     if not found:
-        raise BadInput(f"{names[1]} has nothing in common with {names[0]}, expected images of one head.")
+        raise nothing
     information, transform = max(found, key=lambda each: each[0])
-    for index, size in enumerate(levels_mm[1:], start=1):
-        inside, pair = None, [level[index] for level in levels]
-        if mask is not None and size == levels_mm[-1]:
-            pair[0], inside = _cut(pair[0], mask), metatensor_to_itk_image(mask, channel_dim=0, dtype=np.uint8)
-        information = maximize_mutual_information(for_itk(pair[0]), for_itk(pair[1]), transform, [size], inside)
-    return from_itk(transform), information
+    result = from_itk(transform)
+    try:
+        for level, size in zip(levels[1:], levels_mm[1:], strict=True):
+            inside = mask if size == levels_mm[-1] else None
+            result, information = _refine(level[0], level[1], result, centre, size, inside)
+    except RuntimeError as error:
+        raise nothing from error
+    return result, information
+
+
+def _refine(
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    start: np.ndarray,
+    centre: np.ndarray,
+    size_mm: float,
+    mask: MetaTensor | None,
+) -> tuple[np.ndarray, float]:
+    """Return the transform with the most mutual information near another one, on one level; see `register`.
+
+    ITK looks at the voxels of one image and interpolates the other. Between thick slices that blurs, and draws the
+    result to where slices lie on slices: with a mask, which is for the last level, the image with the thicker ones is
+    the one whose voxels are looked at.
+    """
+    inside: Any = None
+    swapped = False
+    if mask is not None:
+        swapped = voxel_sizes(np.asarray(moving.affine)).max() > voxel_sizes(np.asarray(fixed.affine)).max()
+        if swapped:
+            mask = MetaTensor(mask.as_tensor(), affine=start @ np.asarray(mask.affine), meta={"space": "RAS"})
+            fixed, moving, centre, start = moving, fixed, apply_affine(start, centre), np.linalg.inv(start)
+        fixed, inside = _cut(fixed, mask), metatensor_to_itk_image(mask, channel_dim=0, dtype=np.uint8)
+    transform = to_itk(start, centre, itk.VersorRigid3DTransform[itk.D])
+    information = maximize_mutual_information(for_itk(fixed), for_itk(moving), transform, [size_mm], inside)
+    found = from_itk(transform)
+    return np.linalg.inv(found) if swapped else found, information
 
 
 def starting_points(
@@ -127,8 +158,9 @@ def _cut(image: MetaTensor, mask: MetaTensor) -> MetaTensor:
     box = np.stack([corners.min(axis=0), corners.max(axis=0)])
     ends = np.array(list(product(*box.T)), float)
     voxels = apply_affine(np.linalg.inv(np.asarray(image.affine)) @ np.asarray(mask.affine), ends)
-    low = np.maximum(np.floor(voxels.min(axis=0)).astype(int), 0)
-    high = np.ceil(voxels.max(axis=0)).astype(int) + 1
+    # one voxel at least, where the mask is beside the image
+    low = np.clip(np.floor(voxels.min(axis=0)).astype(int), 0, np.array(image.shape[1:]) - 1)
+    high = np.maximum(np.ceil(voxels.max(axis=0)).astype(int), low) + 1
     affine = np.asarray(image.affine) @ from_matvec(np.eye(3), low)
     part = image.as_tensor()[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]].contiguous()
     return MetaTensor(part, affine=affine, meta={"space": image.meta["space"]})

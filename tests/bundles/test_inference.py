@@ -35,6 +35,7 @@ from tests.bundles.command_line import (
     result,
     run_bundle,
     run_command,
+    segmenter_weights,
 )
 from tests.inference.engines import rows_in
 
@@ -48,6 +49,7 @@ REFERENCES = {  # study -> the file whose grid its results are on
     "turned": "turned_t1ce.nii.gz",
     "oblique": "oblique_t1ce.nii.gz",
 }
+THRESHOLDS = {"wt": 0.4, "tc": 0.5, "et": 0.5}
 PLACEMENT = ("sform_code", "qform_code", "srow_x", "srow_y", "srow_z", "quatern_b", "quatern_c", "quatern_d")
 PLACEMENT += ("qoffset_x", "qoffset_y", "qoffset_z")
 
@@ -103,9 +105,10 @@ def test_values_are_labels_nested_probabilities_and_a_residual_in_range(inferred
     assert (prob[..., :-1] >= prob[..., 1:]).all()
     voxel = np.prod(nib.load(inferred / study / f"{study}_seg.nii.gz").header.get_zooms())
     around = np.ones_like(seg, bool)
-    for number, (labels, smallest) in enumerate((((1, 2, 4), 500), ((1, 4), 50), ((4,), 50))):
+    limits = zip(THRESHOLDS.values(), (500, 50, 50), strict=True)
+    for number, ((threshold, smallest), (_, kept)) in enumerate(zip(limits, masks_of(inferred, study), strict=True)):
         # small pieces are not in the mask; nothing else that is likely enough is left out
-        likely, kept = prob[..., number] >= np.float32(0.4), np.isin(seg, labels)
+        likely = prob[..., number] >= np.float32(threshold)
         assert not (kept & ~likely).any()
         pieces, count = ndimage.label(likely)
         sizes = np.bincount(pieces.ravel())[1 : count + 1] * voxel
@@ -154,7 +157,7 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
             "planes": ["axial", "coronal", "sagittal"],
             "flip": False,
             "regions": ["wt", "tc", "et"],
-            "threshold": 0.4,
+            "threshold": list(THRESHOLDS.values()),
             "min_volume_mm3": [500, 50, 50],
             "label_scheme": "brats2021",
             "seed": 0,
@@ -231,8 +234,7 @@ def test_options_reach_the_segmenter_and_its_synthesizer(inferred, bundles, mixe
 
 def test_the_variant_for_the_whole_tumour_writes_one_region(bundles, mixed_dataset, tmp_path):
     variant = config_of(bundles / SEG, "variants/whole_tumour")
-    weights = random_weights(parsed(bundles / SEG, "network_def", **variant), spread=1.0)
-    torch.save(weights, tmp_path / "whole_tumour.pt")
+    torch.save(segmenter_weights(bundles / SEG, **variant), tmp_path / "whole_tumour.pt")
     changes = {**variant, "checkpoint": str(tmp_path / "whole_tumour.pt"), "device": "cpu"}
     folders = {"dataset_dir": str(mixed_dataset / "phantom_0"), "output_dir": str(tmp_path / "results")}
     parsed(bundles / SEG, "evaluator", **changes, **folders).run()
