@@ -91,7 +91,9 @@ class ResumableCheckpoint:
         found = torch.load(self.latest, map_location="cpu", weights_only=True, mmap=True)
         missing = sorted(objects.keys() - found.keys())
         if missing:
-            raise BadInput(f"{self.latest}: found no {', '.join(missing)} in it, expected a checkpoint of this version.")
+            raise BadInput(
+                f"{self.latest}: found no {', '.join(missing)} in it, expected a checkpoint of this version."
+            )
         # a training on a GPU may be resumed on a machine without one
         on_cpu: Any = "cpu"
         CheckpointLoader(load_path=str(self.latest), load_dict=objects, map_location=on_cpu)(trainer)
@@ -132,7 +134,7 @@ class ResumableCheckpoint:
                 (temporary / name).replace(self.folder / name)
         except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError when the disk is full
             raise BadInput(
-                f"{self.folder / name}: could not be written ({error}), expected space on the disk; the files before it "
+                f"{self.folder / name}: could not be written ({error}), expected space on the disk; earlier files "
                 "are kept."
             ) from error
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from custom.training.checkpoints import latest_checkpoint
 from tests.bundles.command_line import SEG, SYNTH
 
 pytestmark = pytest.mark.slow
 
-KILLS = 20
+KILLS, EPOCHS = 20, 24
 # processes start with the packages imported, so that the moments of death are those of a training
 START = multiprocessing.get_context("forkserver")
 START.set_forkserver_preload(["monai.bundle", "custom.training.checkpoints", "custom.segmentation.synthesize_t1ce"])
@@ -27,8 +26,8 @@ def train(bundle: str, dataset: str, output_dir: str) -> None:
     torch.set_num_threads(1)
     from monai.bundle import run
 
-    options = {"val_interval": 2, "max_epochs": 6, "batch_size": 4, "device": "cpu", "resume": "auto"}
-    options |= {"slices_per_epoch": 8} if Path(bundle).name == SEG else {"planes": ["axial"]}
+    options = {"val_interval": 3, "max_epochs": EPOCHS, "batch_size": 4, "device": "cpu", "resume": "auto"}
+    options |= {"slices_per_epoch": 8} if Path(bundle).name == SEG else {"planes": ["axial"], "batch_size": 16}
     run(
         config_file=f"{bundle}/configs/train.json",
         bundle_root=bundle,
@@ -51,29 +50,31 @@ def files(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 @pytest.mark.parametrize("name", [SEG, SYNTH])
 def test_a_training_killed_at_random_moments_ends_with_the_same_bits(name, bundles, dataset, tmp_path):
-    studies = tmp_path / "studies"
+    studies, whole, killed = (tmp_path / folder for folder in ("studies", "whole", "killed"))
     for number in range(2):
         shutil.copytree(dataset / f"phantom_{number}", studies / f"phantom_{number}")
     began = time.monotonic()
-    whole = start(bundles / name, studies, tmp_path / "whole")
-    whole.join()
+    process, first = start(bundles / name, studies, whole), 0.0
+    while process.is_alive():
+        first = first or (time.monotonic() - began if any(whole.glob("checkpoint*")) else 0.0)
+        time.sleep(0.01)
     duration = time.monotonic() - began
-    assert whole.exitcode == 0
+    assert process.exitcode == 0
 
     moments, reached = random.Random(0), set()
     for _ in range(KILLS):
-        process = start(bundles / name, studies, tmp_path / "killed")
-        process.join(timeout=moments.uniform(0, 0.9 * duration))
+        process = start(bundles / name, studies, killed)
+        # each life is long enough for a tenth of the training
+        process.join(timeout=first * moments.uniform(0.9, 1.1) + moments.uniform(0, (duration - first) / 10))
         process.kill()
         process.join()
-        if any((tmp_path / "killed").glob("checkpoint*")):
-            reached.add(latest_checkpoint(tmp_path / "killed").name)
-    last = start(bundles / name, studies, tmp_path / "killed")
-    last.join()
-    assert last.exitcode == 0
-    assert reached, "it was never killed after its first epoch"
-    expected, found = files(tmp_path / "whole"), files(tmp_path / "killed")
+        reached.update(file.name for file in killed.glob("checkpoint*"))
+    process = start(bundles / name, studies, killed)
+    process.join()
+    assert process.exitcode == 0
+    assert len(reached) > 3, "it was hardly ever killed between its first and its last epoch"
+    expected, found = files(whole), files(killed)
     for file, weights in expected.items():
         assert weights.keys() == found[file].keys()
         assert all(torch.equal(value, found[file][key]) for key, value in weights.items()), file
-    assert {file.name for file in (tmp_path / "killed").glob(".*")} == set()
+    assert not list(killed.glob(".*")), "what a killed run left lies there still"

@@ -235,9 +235,7 @@ def test_the_averaged_weights_with_the_best_validation_are_saved_too(tmp_path):
 def test_a_checkpoint_holds_tensors_and_numbers_only(tmp_path):
     training(tmp_path, max_epochs=1).trainer.run()
     content = torch.load(latest_checkpoint(tmp_path), weights_only=True)
-    assert content.keys() == {
-        *("network", "ema", "ema_momentum", "optimizer", "lr_scheduler", "validator", "trainer")
-    }
+    assert content.keys() == {*("network", "ema", "ema_momentum", "optimizer", "lr_scheduler", "validator", "trainer")}
 
 
 def test_epoch_10_is_later_than_epoch_9(tmp_path):
