@@ -49,8 +49,9 @@ def figures_in_csv(folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def segmented(bundles, mixed_dataset, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("segmented")
-    return evaluate(bundles / SEG, mixed_dataset, [{"image": study} for study in STUDIES], folder)
+    """The figures of two studies, and their maps."""
+    folder, entries = tmp_path_factory.mktemp("segmented"), [{"image": study} for study in STUDIES]
+    return evaluate(bundles / SEG, mixed_dataset, entries, folder, "--save_maps", "true")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,10 @@ def test_a_mask_of_the_whole_tumour_alone_scores_that_and_leaves_the_others_empt
     study = shutil.copytree(mixed_dataset / "phantom_0", tmp_path / "data" / "phantom_0")
     mask = nib.load(study / "phantom_0_seg.nii.gz")
     nib.save(nib.Nifti1Image((image(mask) > 0).astype(np.uint8), mask.affine), study / "phantom_0_seg.nii.gz")
-    folder = evaluate(bundles / SEG, tmp_path / "data", [{"image": "phantom_0"}], tmp_path)
+    folder = tmp_path / "figures"
+    folders = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(folder)}
+    parsed(bundles / SEG, "evaluator", "evaluate", device="cpu", **folders).run()
+    assert files_in(folder) == {"metrics.json", "metrics.csv"}
     found, expected = (figures_of(place)["studies"]["phantom_0"] for place in (folder, segmented))
     for name, value in found.items():
         assert value == (expected[name] if name.endswith("_wt") else None), name
@@ -101,14 +105,12 @@ def test_a_mask_of_the_whole_tumour_alone_scores_that_and_leaves_the_others_empt
     assert rows["wt"]["dice"] and not rows["tc"]["dice"] and not rows["et"]["dice"]
 
 
-def test_maps_are_saved_if_asked_for_and_are_those_that_inference_writes(bundles, inferred, mixed_dataset, tmp_path):
-    entries = [{"image": study} for study in STUDIES]
-    folder = evaluate(bundles / SEG, mixed_dataset, entries, tmp_path, "--save_maps", "true")
+def test_maps_are_saved_if_asked_for_and_are_those_that_inference_writes(segmented, inferred, mixed_dataset):
     for study in STUDIES:
-        files = files_in(folder / study)
+        files = files_in(segmented / study)
         assert files == files_in(inferred / study)
         for file in files - {f"{study}_run.json"}:
-            saved, expected = (nib.load(place / study / file) for place in (folder, inferred))
+            saved, expected = (nib.load(place / study / file) for place in (segmented, inferred))
             assert np.array_equal(saved.affine, nib.load(mixed_dataset / study / f"{study}_t1.nii.gz").affine), file
             assert np.array_equal(image(saved), image(expected)), file
 
@@ -177,7 +179,7 @@ def test_a_head_stored_in_another_orientation_has_the_same_figures(synthesized):
 def test_the_mean_is_that_of_the_studies_and_the_table_says_the_same(name, request):
     folder = request.getfixturevalue(name)
     figures = figures_of(folder)
-    assert {file.name for file in folder.iterdir()} == {"metrics.json", "metrics.csv"}
+    assert {file.name for file in folder.iterdir() if file.is_file()} == {"metrics.json", "metrics.csv"}
     assert figures["mean"]
     for metric, mean in figures["mean"].items():
         values = [study[metric] for study in figures["studies"].values() if study[metric] is not None]

@@ -1,4 +1,4 @@
-"""Raw studies with the real command line: from the scanner to the mask, and back to the scanner's own images."""
+"""Raw studies in both bundles: from the scanner to the mask, and back to the scanner's own images."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from custom.preparation import prepare_study
 from custom.preparation.raw_phantom import make_raw_study
-from tests.bundles.command_line import SEG, SYNTH, files_in, python, report, result, run_bundle, run_command
+from tests.bundles.command_line import SEG, SYNTH, files_in, parsed, python, report, result, run_bundle, run_command
 from tests.dicom.write_dicom import DESCRIPTIONS, write_series
 
 pytestmark = pytest.mark.slow
@@ -21,12 +22,30 @@ def raw_study(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def results(bundles, raw_study, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("results")
-    run_bundle(
-        bundles / SEG, "inference", "--dataset_dir", raw_study, "--output_dir", folder, "--report", "true", cwd=folder
-    )
+def prepared_once():
+    """In this process, the study is registered and stripped once for both bundles: it takes most of their time."""
+    done = []
+
+    def prepare(images):
+        done[:] = done or [original(images)]
+        return done[0]
+
+    original = prepare_study.prepare
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare_study, "prepare", prepare)
+        yield
+
+
+def infer(bundle, study, folder, **changes):
+    """Run a bundle's inference in this process."""
+    folders = {"dataset_dir": str(study), "output_dir": str(folder), "device": "cpu"}
+    parsed(bundle, "evaluator", **folders, **changes).run()
     return folder
+
+
+@pytest.fixture(scope="module")
+def results(bundles, raw_study, prepared_once, tmp_path_factory):
+    return infer(bundles / SEG, raw_study, tmp_path_factory.mktemp("results"), report=True)
 
 
 def test_a_raw_study_gets_its_maps_on_the_t1ce_as_the_scanner_made_it(results, raw_study):
@@ -94,8 +113,8 @@ def test_raw_dicom_comes_back_as_a_segmentation_on_the_series_of_the_t1ce(bundle
     assert report(out, folder.name)["preparation"]["raw"] is True
 
 
-def test_the_synthesizer_prepares_raw_studies_too(bundles, raw_study, tmp_path):
-    run_bundle(bundles / SYNTH, "inference", "--dataset_dir", raw_study, "--output_dir", tmp_path, cwd=tmp_path)
+def test_the_synthesizer_prepares_raw_studies_too(bundles, raw_study, prepared_once, tmp_path):
+    infer(bundles / SYNTH, raw_study, tmp_path)
     source = nib.load(raw_study / "raw_000_t1ce.nii.gz")
     for name in ("t1ce_synthetic", "residual", "brain"):
         assert np.array_equal(nib.load(tmp_path / "raw_000" / f"raw_000_{name}.nii.gz").affine, source.affine)

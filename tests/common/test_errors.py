@@ -69,6 +69,7 @@ def test_errors_that_cause_each_other_are_searched_once():
     assert find_bad_input(first) is None
 
 
+@pytest.mark.slow
 def test_bad_input_inside_monai_is_printed_as_one_line_with_status_1():
     result = run(
         "from monai.transforms import Compose\n"

@@ -520,6 +520,7 @@ def test_a_probability_of_fewer_regions_than_the_run_had_is_refused(study, tmp_p
 # ---- the command line
 
 
+@pytest.mark.slow
 def test_a_verb_writes_it_again(study, tmp_path):
     results = write_results(tmp_path, study)
     command = [sys.executable, "-m", "custom", "report", results, study]
