@@ -48,7 +48,7 @@ def make_client(bundle_root: str, rounds: int, local_epochs: int, **options: Any
     """
     epochs = rounds * local_epochs
     # MonaiAlgo sets the trainer's max_epochs to those of one round, after which the schedule would end
-    options = {"lr_scheduler#T_max": epochs, **options}
+    options = {"lr_scheduler#t_total": epochs, **options}
     return MonaiAlgo(
         bundle_root=bundle_root,
         local_epochs=local_epochs,

@@ -77,7 +77,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "synth_bundle_version": "The version that the synthesizer's bundle must have.",
         "cross_fitted": "Weights of synthesizers trained on parts of the studies; each study's synthetic T1ce comes "
         "from one that was not trained on it. See [train](../how-to/train.md#cross-fitted-residuals).",
-        "resume": "Resume from the last checkpoint in `output_dir`.",
+        "resume": "Resume from the last checkpoint in `output_dir`; `auto` if there is one.",
         "report": "Also write `<id>_report.html` for each study.",
         "save_maps": "Also write the maps of each study, as inference does.",
     },

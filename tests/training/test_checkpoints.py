@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from ignite.metrics import Average
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
 from custom.training.checkpoints import ResumableCheckpoint, latest_checkpoint
+from custom.training.ema import AverageFromStart, weight_average
 from tests.studies import bad_input
 
 
@@ -23,10 +24,11 @@ def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0,
     torch.manual_seed(seed)
     network = nn.Linear(3, 1)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    schedule = WarmupCosineSchedule(optimizer, warmup_steps=0, t_total=max_epochs)
     generator = torch.Generator().manual_seed(0)
     data = [{"image": torch.rand(2, 3, generator=generator), "label": torch.ones(2, 1)} for _ in range(3)]
-    average = copy.deepcopy(network)
+    ema = weight_average(network, warmup_iters=6)
+    average = ema.ema_model
     found = iter(scores)
     validator = SupervisedEvaluator(
         device="cpu",
@@ -34,12 +36,7 @@ def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0,
         network=average,
         key_val_metric={"score": Average(output_transform=lambda output: next(found))},
     )
-    checkpoint = ResumableCheckpoint(
-        folder,
-        validator,
-        {"network": network, "ema": average, "optimizer": optimizer, "schedule": schedule},
-        resume=resume,
-    )
+    checkpoint = ResumableCheckpoint(folder, validator, ema, schedule, resume=resume)
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=max_epochs,
@@ -48,21 +45,23 @@ def training(folder: Path, max_epochs: int, resume: bool = False, seed: int = 0,
         optimizer=optimizer,
         loss_function=nn.MSELoss(),
         train_handlers=[
+            AverageFromStart(ema),
             LrScheduleHandler(schedule, print_lr=False),
             *([ValidationHandler(1, validator)] if scores else []),
             checkpoint,
         ],
         decollate=False,
     )
-    return SimpleNamespace(network=network, average=average, optimizer=optimizer, schedule=schedule, trainer=trainer)
+    return SimpleNamespace(network=network, average=average, optimizer=optimizer, validator=validator, trainer=trainer)
 
 
 def state(run: SimpleNamespace) -> dict[str, torch.Tensor | float]:
-    """Return a copy of the weights, Adam's running means of their gradients, and the learning rate."""
+    """Return a copy of the weights, their average, Adam's running means of the gradients, and the learning rate."""
     parameters = dict(run.network.named_parameters())
     weights = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     means = {f"mean {name}": run.optimizer.state[value]["exp_avg"].clone() for name, value in parameters.items()}
-    return {**weights, **means, "rate": run.optimizer.param_groups[0]["lr"]}
+    averages = {f"average {name}": value.clone() for name, value in run.average.state_dict().items()}
+    return {**weights, **averages, **means, "rate": run.optimizer.param_groups[0]["lr"]}
 
 
 def same(first: SimpleNamespace, second: SimpleNamespace) -> bool:
@@ -70,24 +69,30 @@ def same(first: SimpleNamespace, second: SimpleNamespace) -> bool:
     return all(torch.equal(torch.as_tensor(one), torch.as_tensor(other)) for one, other in pairs)
 
 
+def stop_after(epoch: int, run: SimpleNamespace) -> SimpleNamespace:
+    """Run a training until the end of an epoch, and return it."""
+    run.trainer.add_event_handler(Events.EPOCH_COMPLETED(once=epoch), run.trainer.terminate)
+    run.trainer.run()
+    return run
+
+
 def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path):
-    whole = training(tmp_path / "whole", max_epochs=2)
+    whole = training(tmp_path / "whole", max_epochs=4)
     whole.trainer.run()
 
-    training(tmp_path / "parts", max_epochs=1).trainer.run()
-    resumed = training(tmp_path / "parts", max_epochs=2, resume=True, seed=1)
+    stop_after(2, training(tmp_path / "parts", max_epochs=4))
+    resumed = training(tmp_path / "parts", max_epochs=4, resume=True, seed=1)
     epochs = []
     resumed.trainer.add_event_handler("EPOCH_STARTED", lambda engine: epochs.append(engine.state.epoch))
     resumed.trainer.run()
 
-    assert epochs == [2]
-    assert resumed.trainer.state.iteration == whole.trainer.state.iteration == 6
+    assert epochs == [3, 4]
+    assert resumed.trainer.state.iteration == whole.trainer.state.iteration == 12
     assert same(resumed, whole)
 
 
 def test_everything_is_loaded_before_the_first_step(tmp_path):
-    first = training(tmp_path, max_epochs=1)
-    first.trainer.run()
+    first = stop_after(1, training(tmp_path, max_epochs=2))
     resumed = training(tmp_path, max_epochs=2, resume=True, seed=1)
     rates = []
 
@@ -97,7 +102,67 @@ def test_everything_is_loaded_before_the_first_step(tmp_path):
 
     resumed.trainer.add_event_handler("EPOCH_STARTED", look)
     resumed.trainer.run()
-    assert rates == [0.05]
+    assert rates == [pytest.approx(0.05)]
+
+
+def test_a_training_resumed_with_more_epochs_continues_on_the_longer_schedule(tmp_path):
+    training(tmp_path, max_epochs=2).trainer.run()
+    resumed, rates = training(tmp_path, max_epochs=4, resume=True), []
+    resumed.trainer.add_event_handler(
+        "EPOCH_STARTED", lambda engine: rates.append(resumed.optimizer.param_groups[0]["lr"])
+    )
+    resumed.trainer.run()
+    assert rates == pytest.approx([0.05, 0.1 * (1 - 0.5**0.5) / 2])
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_resume_auto_starts_a_training_and_continues_it(tmp_path, earlier):
+    if earlier:
+        stop_after(1, training(tmp_path, max_epochs=2))
+    run, epochs = training(tmp_path, max_epochs=2, resume="auto"), []
+    run.trainer.add_event_handler("EPOCH_STARTED", lambda engine: epochs.append(engine.state.epoch))
+    run.trainer.run()
+    assert epochs == ([2] if earlier else [1, 2])
+
+
+def test_a_worse_validation_after_a_resume_leaves_the_best_weights(tmp_path):
+    stop_after(1, training(tmp_path, max_epochs=2, scores=(0.9,)))
+    best = (tmp_path / "model.pt").read_bytes()
+    resumed = training(tmp_path, max_epochs=2, scores=(0.5,), resume=True)
+    resumed.trainer.run()
+    assert (tmp_path / "model.pt").read_bytes() == best
+    assert (resumed.validator.state.best_metric, resumed.validator.state.best_metric_epoch) == (0.9, 1)
+
+
+def test_when_the_disk_is_full_the_last_checkpoint_stays(tmp_path, monkeypatch):
+    run = training(tmp_path, max_epochs=3)
+    whole, save = [], torch.save
+
+    def save_until_full(content, file):
+        if whole:
+            file.write_bytes(b"the beginning of a")
+            raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+        whole.append(file)
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", save_until_full)
+    with bad_input(tmp_path / "checkpoint_epoch=2.pt", "could not be written", "space on the disk"):
+        run.trainer.run()
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_epoch=1.pt"]
+    monkeypatch.undo()
+    resumed = training(tmp_path, max_epochs=3, resume=True)
+    resumed.trainer.run()
+    assert resumed.trainer.state.epoch == 3
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    training(tmp_path, max_epochs=1).trainer.run()
+    file = latest_checkpoint(tmp_path)
+    content = torch.load(file, weights_only=True)
+    del content["validator"]
+    torch.save(content, file)
+    with bad_input(file, "no validator in it"):
+        training(tmp_path, max_epochs=2, resume=True).trainer.run()
 
 
 def test_a_finished_training_resumes_to_nothing(tmp_path):
@@ -141,8 +206,12 @@ def test_only_the_last_checkpoint_is_kept_after_a_resume_too(tmp_path):
 
 def test_the_averaged_weights_are_saved_at_the_end_and_nothing_else_with_them(tmp_path):
     run = training(tmp_path, max_epochs=1)
-    with torch.no_grad():
-        run.average.weight.fill_(7.0)
+
+    def move(trainer: Engine) -> None:
+        with torch.no_grad():
+            run.average.weight.fill_(7.0)
+
+    run.trainer.add_event_handler("ITERATION_COMPLETED", move)
     run.trainer.run()
     saved = torch.load(tmp_path / "model_final.pt", weights_only=True)
     assert saved.keys() == run.average.state_dict().keys()
@@ -156,7 +225,7 @@ def test_the_averaged_weights_with_the_best_validation_are_saved_too(tmp_path):
         with torch.no_grad():
             run.average.weight.fill_(trainer.state.epoch)
 
-    run.trainer.add_event_handler("EPOCH_STARTED", move)
+    run.trainer.add_event_handler("ITERATION_COMPLETED", move)
     run.trainer.run()
     best, last = (torch.load(tmp_path / name, weights_only=True) for name in ("model.pt", "model_final.pt"))
     assert best.keys() == last.keys() == run.average.state_dict().keys()
@@ -166,7 +235,7 @@ def test_the_averaged_weights_with_the_best_validation_are_saved_too(tmp_path):
 def test_a_checkpoint_holds_tensors_and_numbers_only(tmp_path):
     training(tmp_path, max_epochs=1).trainer.run()
     content = torch.load(latest_checkpoint(tmp_path), weights_only=True)
-    assert content.keys() == {"network", "ema", "optimizer", "schedule", "trainer"}
+    assert content.keys() == {*("network", "ema", "ema_momentum", "optimizer", "lr_scheduler", "validator", "trainer")}
 
 
 def test_epoch_10_is_later_than_epoch_9(tmp_path):
@@ -179,7 +248,7 @@ def test_epoch_10_is_later_than_epoch_9(tmp_path):
 def test_a_folder_without_checkpoints_is_refused_on_resume(tmp_path, folder):
     (tmp_path / "model.pt").touch()
     with bad_input(tmp_path / folder, "no checkpoint_epoch=N.pt"):
-        ResumableCheckpoint(str(tmp_path / folder), Engine(lambda engine, batch: None), {}, resume=True)
+        ResumableCheckpoint(str(tmp_path / folder), *[None] * 3, resume=True)
 
 
 def test_a_folder_whose_name_is_a_number_is_a_folder(tmp_path, monkeypatch):
