@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,10 +40,10 @@ def use_custom() -> None:
 def custom_in_use() -> Iterator[None]:
     """Use the bundles' ``custom`` within another program, whose settings are restored afterwards.
 
-    For the bundles' commands, ``custom`` changes how errors and names are printed, and PyTorch draws the seeds of data
-    loaders from its global generator. A program that calls a function expects neither.
+    For the bundles' commands, ``custom`` changes how errors and names are printed, and MONAI's engines and loaders use
+    the global generators of random numbers. A program that calls a function expects neither.
     """
-    path, hook, environment = sys.path.copy(), sys.excepthook, os.environ.copy()
+    path, hook, environment, numbers = sys.path.copy(), sys.excepthook, os.environ.copy(), random.getstate()
     streams = {stream: stream.errors for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")}
     try:
         use_custom()
@@ -53,6 +54,7 @@ def custom_in_use() -> Iterator[None]:
     finally:
         sys.path[:] = path
         sys.excepthook = hook
+        random.setstate(numbers)
         os.environ.clear()
         os.environ.update(environment)
         for stream, errors in streams.items():

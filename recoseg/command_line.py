@@ -60,7 +60,7 @@ def of_a_bundle(as_json: str | None = None) -> Callable[[Callable[..., None]], C
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @click.option("--device", help="cpu, cuda or cuda:1.  [default: cuda if there is one]")
-        @click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only.")
+        @click.option("-q", "--quiet", is_flag=True, help="Print no progress, only results, warnings and errors.")
         @click.option("-v", "--verbose", is_flag=True, help="Print everything, and MONAI's command line first.")
         @functools.wraps(command)
         def wrapped(quiet: bool, verbose: bool, **given: Any) -> None:
@@ -76,7 +76,7 @@ def of_a_bundle(as_json: str | None = None) -> Callable[[Callable[..., None]], C
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="recoseg")
 def recoseg() -> None:
-    r"""Segment brain tumours in MRI. Research software, not a medical device.
+    """Segment brain tumours in MRI. Research software, not a medical device.
 
     \b
     Example:
@@ -117,7 +117,7 @@ def segment(
     as_json: bool,
     device: str | None,
 ) -> None:
-    r"""Segment the tumour of studies, or of folders of studies.
+    """Segment the tumour of studies, or of folders of studies.
 
     A STUDY is a folder with FLAIR, T1, T2 and T1ce, a 4-D file, or a folder of DICOM files.
 
@@ -160,7 +160,7 @@ def synthesize(
     as_json: bool,
     device: str | None,
 ) -> None:
-    r"""Synthesize one modality of studies from the others.
+    """Synthesize one modality of studies from the others.
 
     \b
     Example:
@@ -180,7 +180,7 @@ def synthesize(
 def train(
     ctx: click.Context, role: str, dataset: Path, output_dir: Path, synth_checkpoint: Path | None, device: str | None
 ) -> None:
-    r"""Train the synthesizer or the segmenter; the weights are OUTPUT_DIR/model.pt.
+    """Train the synthesizer or the segmenter; the weights are OUTPUT_DIR/model.pt.
 
     \b
     Example:
@@ -208,7 +208,7 @@ def evaluate(
     as_json: bool,
     device: str | None,
 ) -> None:
-    r"""Compare with the masks or images of a dataset; the metrics are OUTPUT_DIR/metrics.json and metrics.csv.
+    """Compare with the masks or images of a dataset; the metrics are OUTPUT_DIR/metrics.json and metrics.csv.
 
     \b
     Example:
@@ -233,7 +233,7 @@ def evaluate(
 @click.option("--label-scheme", default="auto", show_default=True, help="Meaning of mask values, such as brats2023.")
 @click.option("--dicom-ids", type=click.Choice(["hash", "folder"]), default="hash", show_default=True)
 def check(dataset: Path, **given: Any) -> None:
-    r"""Read every study of a dataset, or one study, and print what was found or what is wrong.
+    """Read every study of a dataset, or one study, and print what was found or what is wrong.
 
     \b
     Example:
@@ -248,7 +248,7 @@ def check(dataset: Path, **given: Any) -> None:
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Studies at a time.")
 @click.option("--dicom-ids", type=click.Choice(["hash", "folder"]), default="hash", show_default=True)
 def prepare(dataset: Path, output_dir: Path, **given: Any) -> None:
-    r"""Register, strip and align raw studies: the result is a dataset in BraTS layout.
+    """Register, strip and align raw studies: the result is a dataset in BraTS layout.
 
     \b
     Example:
@@ -260,7 +260,7 @@ def prepare(dataset: Path, output_dir: Path, **given: Any) -> None:
 @recoseg.command()
 @output_dir
 def pack(output_dir: Path) -> None:
-    r"""Pack both bundles as zips, for another hospital or a model zoo.
+    """Pack both bundles as zips, for another hospital or a model zoo.
 
     \b
     Example:
@@ -274,7 +274,7 @@ def pack(output_dir: Path) -> None:
 @click.option("--key", required=True, type=PATH, help="EC private key (PEM).")
 @click.option("--certificate", type=PATH, help="The key's certificate, followed by those up to the root (PEM).")
 def sign(zip_file: Path, **given: Any) -> None:
-    r"""Sign a packed bundle; the signature is written beside it.
+    """Sign a packed bundle; the signature is written beside it.
 
     \b
     Example:
@@ -289,7 +289,7 @@ def sign(zip_file: Path, **given: Any) -> None:
 @click.option("--certificate", type=PATH, help="Instead of the public key, trusted certificates (PEM).")
 @click.option("-o", "--output-dir", type=PATH, help="Unpack what was verified to a new folder in there.")
 def verify(zip_file: Path, **given: Any) -> None:
-    r"""Verify a packed bundle: its signer, its integrity, and its configs and weights.
+    """Verify a packed bundle: its signer, its integrity, and its configs and weights.
 
     \b
     Example:
@@ -303,7 +303,7 @@ def verify(zip_file: Path, **given: Any) -> None:
 @of_a_bundle()
 @click.pass_context
 def demo(ctx: click.Context, output_dir: Path, device: str | None) -> None:
-    r"""Generate a study, a digital phantom, segment it, and compare the mask with the truth.
+    """Generate a study, a digital phantom, segment it, and compare the mask with the truth.
 
     \b
     Example:
@@ -320,7 +320,7 @@ def demo(ctx: click.Context, output_dir: Path, device: str | None) -> None:
 @recoseg.command()
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def doctor(as_json: bool) -> None:
-    r"""Say what this machine and this installation can do, and what to do about what is wrong.
+    """Say what this machine and this installation can do, and what to do about what is wrong.
 
     Exit status 1 if something is wrong.
 
@@ -378,6 +378,7 @@ def run(
         click.echo(shlex.join(["python", "-m", "monai.bundle", *words]), err=True)
     warnings.filterwarnings("ignore", "parsing config_file", UserWarning)  # the config is of this package
     with code_of_bundles():
+        _set_up_log_of_monai(ctx.meta[VERBOSE])
         sys.argv = ["monai.bundle", *words]
         runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
 
@@ -442,7 +443,17 @@ def _set_up_log(quiet: bool, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=level)
     logging.getLogger("custom").setLevel(logging.WARNING if quiet else logging.INFO)
-    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # it warns that it sets up no log itself
+
+
+def _set_up_log_of_monai(verbose: bool) -> None:
+    """Let MONAI's summary of a command line be part of the log, of a verbose one; it prints it by itself."""
+    import monai.bundle  # sets up its loggers, which this changes
+
+    for module in ("scripts", "workflows"):
+        logger = logging.getLogger(f"{monai.bundle.__name__}.{module}")
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.INFO if verbose else logging.ERROR)
 
 
 def main() -> None:
