@@ -1,4 +1,4 @@
-# make demo, make test and make lint only need Python 3.10 to 3.12: the environment is created on the first call.
+# make demo, make test and make lint only need Python 3.10 to 3.13: the environment is created on the first call.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo/demo_000
