@@ -328,9 +328,9 @@ def doctor(as_json: bool) -> None:
     Example:
       recoseg doctor
     """
-    from recoseg.doctor import examine
-
     with code_of_bundles():
+        from recoseg.doctor import examine
+
         found, wrong = examine()
     if as_json:
         click.echo(json.dumps({**found, "wrong": wrong}, indent=2))

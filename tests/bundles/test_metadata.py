@@ -102,8 +102,8 @@ def test_versions_are_the_pins_of_the_requirements(bundle):
         assert metadata[key] == pins()[package]
     for package, version in metadata["required_packages_version"].items():
         assert version == pins()[package]
-    # nilearn serves demo study and report, the last two sign and verify bundles
-    leave_out = {"nilearn", "model-signing", "pyOpenSSL"}
+    # nilearn serves demo study and report, click the command recoseg, the last two sign and verify bundles
+    leave_out = {"nilearn", "click", "model-signing", "pyOpenSSL"}
     assert set(metadata["required_packages_version"]) == set(pins()) - set(named) - leave_out
 
 

@@ -24,12 +24,12 @@ ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 60e6  # bytes
 
 
-def run(*command, cwd):
+def run(*command, cwd, statuses=(0,)):
     """Run a command that finds nothing of this project, and return what it prints."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
-    assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
+    assert result.returncode in statuses, f"{result.stdout}\n{result.stderr}"
     return result.stdout
 
 
@@ -94,7 +94,7 @@ def test_it_segments_in_a_new_environment_as_a_command_and_as_a_function(install
 
 
 def test_its_weights_are_those_that_were_built(installed, tmp_path):
-    result = subprocess.run([installed / "recoseg", "doctor", "--json"], cwd=tmp_path, capture_output=True, text=True)
-    found = json.loads(result.stdout)
+    # status 1 where one thread is too few for the machine
+    found = json.loads(run(installed / "recoseg", "doctor", "--json", cwd=tmp_path, statuses=(0, 1)))
     assert "site-packages" in found["recoseg"]
     assert not [sentence for sentence in found["wrong"] if "has changed" in sentence or "Install" in sentence]
