@@ -31,7 +31,7 @@ FOLDER_LEVELS = 3  # <dataset>/<id>, <dataset>/HGG/<id> as in BraTS 2018, <datas
 
 
 def find_studies(
-    dataset_dir: ImageSpec | Sequence[ImageSpec],
+    dataset_dir: ImageSpec | list[ImageSpec],
     section: str = "testing",
     datalist: FilePath | None = None,
     fold: int | None = 0,
@@ -110,9 +110,9 @@ def _broken(listed: Listed, error: BadInput) -> Study:
     return Study(id=name, images={"": path}, channels=None, label=None, error=error)
 
 
-def _list_studies(dataset_dir: ImageSpec | Sequence[ImageSpec], datalist: FilePath | None) -> Iterator[Listed]:
+def _list_studies(dataset_dir: ImageSpec | list[ImageSpec], datalist: FilePath | None) -> Iterator[Listed]:
     """Yield every study of a dataset; without a datalist, all are in "training" without a fold."""
-    if isinstance(dataset_dir, (list, tuple)) and datalist is None:
+    if isinstance(dataset_dir, list) and datalist is None:  # a tuple is what fire makes of a name with a comma
         for each in dataset_dir:
             yield from _list_studies(each, None)
         return

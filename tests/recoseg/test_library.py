@@ -6,7 +6,10 @@ import json
 import logging
 import os
 import random
+import re
+import shutil
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -19,9 +22,11 @@ from custom.common.modalities import MODALITIES
 from custom.data.phantom import make_study
 from recoseg import library
 from recoseg.bundle import VERSION
-from tests.bundles.command_line import image
+from tests.bundles.command_line import image, python, succeeded
 
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +157,30 @@ def test_a_folder_of_several_studies_is_refused(model, study, tmp_path):
         make_study(tmp_path, name, 0, shape=(60, 60, 40), spacing=(4, 4, 4))
     with pytest.raises(ValueError, match="2 studies, expected one"):
         model(tmp_path)
+
+
+def examples():
+    """Return the Python code of the page about this, and of its last part, about MONAI."""
+    page = (ROOT / "docs" / "how-to" / "python.md").read_text(encoding="utf-8")
+    *own, of_monai = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    return "\n".join(own), of_monai
+
+
+def test_the_examples_of_the_page_run(small, study, images, tmp_path, monkeypatch, capsys):
+    shutil.copytree(study, tmp_path / "STUDY")
+    for file in (tmp_path / "STUDY").iterdir():
+        file.rename(file.with_name(file.name.replace("phantom_0", "STUDY")))
+    monkeypatch.chdir(tmp_path)
+    exec(examples()[0], {})
+    assert capsys.readouterr().out.count("'wt'") == 3
+    assert image(tmp_path / "flair_synthetic.nii.gz").shape == images["flair"].shape
+
+
+def test_the_example_with_monai_writes_the_same_mask(small, bundles, study, tmp_path):
+    code = examples()[1].replace("bundles/recoseg_seg", str(bundles / "recoseg_seg")).replace("STUDY", str(study))
+    succeeded(python("-c", code, cwd=tmp_path))
+    result = recoseg.segment(study)
+    assert np.array_equal(image(tmp_path / "RESULTS" / "phantom_0" / "phantom_0_seg.nii.gz"), result.mask.dataobj)
 
 
 def state():
