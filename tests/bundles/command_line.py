@@ -111,7 +111,7 @@ def segmenter_weights(bundle: Path, **changes: object) -> dict[str, torch.Tensor
     """
     network = parsed(bundle, "network_def", **changes).eval()
     random_weights(network, spread=1.0)
-    channels = parsed(bundle, "network_def#in_channels", **changes)
+    channels = len(parsed(bundle, "inputs", **changes)) * (2 * parsed(bundle, "neighbours", **changes) + 1)
     across = torch.linspace(-1, 1, 64)
     disc = across.square() + across.square()[:, None] < 0.8
     noise = 0.4 + 0.1 * torch.randn(8, channels, 64, 64, generator=torch.Generator().manual_seed(0))
