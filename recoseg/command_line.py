@@ -16,7 +16,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,9 @@ def train(
       recoseg train synth BraTS2020_TrainingData -o runs/synth
       recoseg train seg BraTS2020_TrainingData -o runs/seg --synth-checkpoint runs/synth/model.pt
     """
-    run(ctx, ROLES[role], ["train"], [dataset], output_dir, {"synth_checkpoint": synth_checkpoint, "device": device})
+    settings = {"synth_checkpoint": synth_checkpoint, "device": device}
+    with redirect_stdout(sys.stderr):  # MONAI's handlers print their log
+        run(ctx, ROLES[role], ["train"], [dataset], output_dir, settings)
 
 
 @recoseg.command(cls=BundleCommand)
@@ -216,7 +218,8 @@ def evaluate(
       recoseg evaluate seg BraTS2020_TrainingData -o metrics --checkpoint runs/seg/model.pt -- --section validation
     """
     settings = {"checkpoint": checkpoint, "synth_checkpoint": synth_checkpoint, "device": device}
-    run(ctx, ROLES[role], ["inference", "evaluate"], [dataset], output_dir, settings)
+    with redirect_stdout(sys.stderr):  # MONAI's handlers print their log
+        run(ctx, ROLES[role], ["inference", "evaluate"], [dataset], output_dir, settings)
     if as_json:
         click.echo((output_dir / "metrics.json").read_text(encoding="utf-8"))
 

@@ -146,10 +146,12 @@ def test_the_others_run_their_bundles(ran):
     assert (evaluated["checkpoint"], evaluated["section"]) == ("model.pt", "validation")
 
 
-def test_evaluate_prints_its_metrics(ran, tmp_path):
+def test_evaluate_prints_its_metrics_and_no_log(monkeypatch, tmp_path):
+    monkeypatch.setattr(runpy, "run_module", lambda *_, **__: print("Epoch[1]"))
     (tmp_path / "metrics.json").write_text('{"mean": {"dice_wt": 0.5}}')
     result = call("evaluate", "seg", "data", "-o", tmp_path, "--json")
     assert json.loads(result.stdout) == {"mean": {"dice_wt": 0.5}}
+    assert "Epoch[1]" in result.stderr
 
 
 def test_jobs_are_processes_of_torchrun_that_run_the_same_command(ran, monkeypatch):
