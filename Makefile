@@ -1,4 +1,4 @@
-# make demo, make test and make lint only need Python 3.10 to 3.12: the environment is created on the first call.
+# make demo, make test and make lint only need Python 3.10 to 3.13: the environment is created on the first call.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo/demo_000
@@ -11,7 +11,7 @@ packages = $(if $(filter yes,$(LOCKED)),--require-hashes --requirement $(1).lock
 
 LOCK_OPTIONS := --universal --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --no-config
 
-.PHONY: demo demo-raw test test-quick test-federated test-monailabel lint lock pack clean
+.PHONY: demo demo-raw test test-quick test-federated test-monailabel lint lock pack wheel clean
 
 .venv/user: requirements.txt requirements.lock requirements-no-deps.txt requirements-no-deps.lock
 	$(PYTHON) -m venv .venv
@@ -83,6 +83,10 @@ pack: .venv/developer  ## both bundles as zips, and a CycloneDX list of the pack
 	$(BIN)/python -m custom pack --output_dir packed
 	cat requirements.lock requirements-no-deps.lock | \
 		$(BIN)/cyclonedx-py requirements - --output-reproducible --output-file packed/packages.cdx.json
+
+wheel: .venv/developer  ## what `pip install .` installs, for computers without this project
+	rm -rf build
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir packed .
 
 clean:  ## remove the environments and the demo
 	rm -rf .venv .clients demo

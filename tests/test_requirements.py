@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PYTHONS = ("3.10", "3.11", "3.12")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
 def requirements_in(file: str) -> list[Requirement]:
@@ -73,6 +74,21 @@ def test_the_packages_beside_packed_bundles_are_all_that_a_user_installs():
     )
     (listed,) = (set(re.findall(r"requirements[\w-]*\.lock", rule)) for rule in rules if rule.startswith("pack:"))
     assert listed == installed
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no tomllib")
+def test_the_wheel_takes_the_pinned_version_of_each_package_or_a_later_one():
+    import tomllib
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ranges = {canonicalize_name(each.name): each.specifier for each in map(Requirement, project["dependencies"])}
+    files = ("requirements.txt", "requirements-no-deps.txt")
+    pinned = {canonicalize_name(each.name): each for file in files for each in requirements_in(file)}
+    assert set(ranges) == set(pinned)
+    for name, each in pinned.items():
+        (pin,) = (part.version for part in each.specifier)
+        assert f">={pin}" in map(str, ranges[name])
+        assert pin in ranges[name]
 
 
 def test_every_python_is_one_that_the_readme_names():

@@ -54,8 +54,17 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
         print(describe(parser))
         raise SystemExit(0)
     ignored = OF_MONAI | (set(OF_TRACKING) if options.get("tracking") else set())
+    require_known(parser, {name: value for name, value in options.items() if name not in ignored})
+
+
+def require_known(parser: ConfigParser, options: Mapping[str, Any]) -> None:
+    """Refuse options that the configs do not know, and set the others in ``parser``.
+
+    Raises:
+        BadInput: an option is unknown.
+    """
     for name, value in options.items():
-        if name in ignored or name.startswith(ConfigParser.meta_key):
+        if name.startswith(ConfigParser.meta_key):
             continue
         if not is_known(parser, name):
             near = nearest(parser, name)

@@ -32,7 +32,7 @@ FOLDER_LEVELS = 3  # <dataset>/<id>, <dataset>/HGG/<id> as in BraTS 2018, <datas
 
 
 def find_studies(
-    dataset_dir: ImageSpec,
+    dataset_dir: ImageSpec | list[ImageSpec],
     section: str = "testing",
     datalist: FilePath | None = None,
     fold: int | None = 0,
@@ -52,7 +52,8 @@ def find_studies(
 
     Args:
         dataset_dir: a folder of study folders (BIDS included), an MSD task's folder, or one study in a form that
-            `find_study` accepts. Each study in a folder with DICOM is one, such as a patient's visits.
+            `find_study` accepts. Each study in a folder with DICOM is one, such as a patient's visits. Without
+            a datalist, also a list of these.
         section: "training", "validation", "testing" or "all".
         datalist: a MONAI datalist (JSON) with paths inside ``dataset_dir``; an image is a study's folder, a 4-D
             file, a list of files named after their modalities, or {modality: file}. An entry's "id" names the study,
@@ -113,8 +114,12 @@ def _broken(listed: Listed, error: BadInput) -> Study:
     return Study(id=name, images={"": path}, channels=None, label=None, error=error)
 
 
-def _list_studies(dataset_dir: ImageSpec, datalist: FilePath | None) -> Iterator[Listed]:
+def _list_studies(dataset_dir: ImageSpec | list[ImageSpec], datalist: FilePath | None) -> Iterator[Listed]:
     """Yield every study of a dataset; without a datalist, all are in "training" without a fold."""
+    if isinstance(dataset_dir, list) and datalist is None:  # a tuple is what fire makes of a name with a comma
+        for each in dataset_dir:
+            yield from _list_studies(each, None)
+        return
     if isinstance(dataset_dir, Mapping | Study):
         yield Listed(dataset_dir)
         return

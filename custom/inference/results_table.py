@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from custom.common.atomic_files import folder_beside
+from custom.common.cli_flags import as_flag
 from custom.common.errors import BadInput
 from custom.common.regions import REGIONS
 from custom.inference.batch import DONE, FAILED, SKIPPED
@@ -33,9 +35,11 @@ class ResultsTable:
 
     Args:
         results: the writer, which knows the results folder and the studies.
+        as_json: print the rows as JSON, for programs: a bool, or "true" or "false" from a command line.
     """
 
-    def __init__(self, results: ResultsWriter) -> None:
+    def __init__(self, results: ResultsWriter, as_json: bool | str = False) -> None:
+        self.as_json = as_flag(as_json, "table#as_json")
         self.output_dir = results.output_dir
         self.order = list(results.studies)
         self.rows: list[dict[str, Any]] = []
@@ -102,7 +106,9 @@ class ResultsTable:
         if not self.gather():
             return
         self.write()
-        if len(self.order) > 1:
+        if self.as_json:
+            print(json.dumps(self.rows, indent=2))
+        else:
             print(as_text(self.rows))
         count = {status: sum(row["status"] == status for row in self.rows) for status in (DONE, SKIPPED, FAILED)}
         said = ", ".join(f"{number} {status}" for status, number in count.items() if number)

@@ -74,17 +74,30 @@ def find_brain(image: MetaTensor) -> MetaTensor:
 
 @lru_cache(maxsize=2)
 def _network(name: str) -> Any:
-    """Return one of deepbet's networks, from the files of its installed wheel."""
+    """Return one of deepbet's networks."""
+    return torch.jit.load(str(network_file(name)), map_location="cpu").eval()
+
+
+def network_file(name: str) -> Path:
+    """Return the file of one of deepbet's networks in its installed wheel.
+
+    Args:
+        name: a key of `NETWORKS`.
+
+    Raises:
+        BadInput: deepbet is not installed, or has another network.
+    """
     try:
         files = importlib.metadata.files("deepbet") or []
     except importlib.metadata.PackageNotFoundError as error:
         raise BadInput(
-            "A brain mask needs the networks in the package deepbet, found no deepbet, expected it installed."
+            "A brain mask needs the networks in the package deepbet, found no deepbet, expected it installed, as by "
+            "pip install --no-deps deepbet==1.0.2."
         ) from error
     paths = [Path(str(file.locate())) for file in files if file.name == name]
     if not paths or not paths[0].is_file() or sha256(paths[0]) != NETWORKS[name]:
         raise BadInput(f"The installed package deepbet has another {name} than was tested, expected that of 1.0.2.")
-    return torch.jit.load(str(paths[0]), map_location="cpu").eval()
+    return paths[0]
 
 
 def _normalized(voxels: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
-"""Write docs/reference/configuration.md: every key of both bundles' configs with its defaults and its meaning.
+"""Write the pages of this folder: every key of both bundles' configs, and every command of ``recoseg``.
 
-    .venv/bin/python docs/reference/make_reference.py
+    PYTHONPATH=. .venv/bin/python docs/reference/make_reference.py
 
-Keys and defaults come from the configs, meanings from the tables below. A key without a meaning, or a meaning without a
-key, is an error.
+Commands are shown as their --help does. Keys and defaults come from the configs, meanings from the tables below. A key
+without a meaning, or a meaning without a key, is an error.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
 from monai.bundle import ConfigParser
+
+from recoseg.command_line import recoseg
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = Path(__file__).with_name("configuration.md")
+COMMANDS = Path(__file__).with_name("commands.md")
 BUNDLES = ("recoseg_synth", "recoseg_seg")
 CONFIGS = ("train", "evaluate", "inference")
 OVERLAYS = {"evaluate": ("inference", "evaluate")}
@@ -44,6 +48,26 @@ component in `--component#entry`, which the last line of the traceback names.
 
 Defaults are as in the files. A default without a config name is the same in all three; `-` means that the bundle has no
 such key.
+"""
+
+HEAD_OF_COMMANDS = """# Commands
+
+<!-- Generated from the commands' --help by docs/reference/make_reference.py: do not edit, run it again. -->
+
+`pip install .` in the project's folder installs the command `recoseg`, with both bundles and their weights. It runs
+what `python -m monai.bundle run` and `python -m custom` run. For exactly the tested packages, install those of the lock
+files and then `pip install --no-deps .`:
+
+```bash
+pip install --require-hashes -r requirements.lock
+pip install --require-hashes --no-deps -r requirements-no-deps.lock
+pip install --no-deps .
+```
+
+`eval "$(_RECOSEG_COMPLETE=bash_source recoseg)"` in `~/.bashrc` completes commands and options with the tabulator;
+`zsh_source` and `fish_source` are for other shells.
+
+A table or JSON is printed to the standard output, the log to the standard error.
 """
 
 # Groups of keys; A#b is the entry b of the key A.
@@ -270,6 +294,18 @@ def page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def page_of_commands() -> str:
+    """Return the page of the commands."""
+
+    def text_of(*words: str) -> str:
+        shown = CliRunner().invoke(recoseg, [*words, "--help"], prog_name="recoseg", terminal_width=100)
+        return "\n".join(["", "```text", shown.output.rstrip(), "```", ""])
+
+    lines = [HEAD_OF_COMMANDS + text_of()]
+    lines += [f"## recoseg {name}\n{text_of(name)}" for name in sorted(recoseg.commands)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def defaults(bundle: str, key: str) -> str:
     """Return the table cell with a key's defaults in a bundle; names the configs unless all three agree."""
     configs: dict[str, list[str]] = {}
@@ -295,13 +331,14 @@ def written(value: Any) -> str:
 
 
 def main() -> int:
-    """Write the page; if keys or meanings are missing, print them and write nothing."""
+    """Write the pages; if keys or meanings are missing, print them and write nothing."""
     found = problems()
     if found:
         print(*found, "Add or remove them in docs/reference/make_reference.py.", sep="\n", file=sys.stderr)
         return 1
-    PAGE.write_text(page(), encoding="utf-8")
-    print(PAGE)
+    for file, text in ((PAGE, page()), (COMMANDS, page_of_commands())):
+        file.write_text(text, encoding="utf-8")
+        print(file)
     return 0
 
 

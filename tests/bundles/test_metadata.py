@@ -102,8 +102,8 @@ def test_versions_are_the_pins_of_the_requirements(bundle):
         assert metadata[key] == pins()[package]
     for package, version in metadata["required_packages_version"].items():
         assert version == pins()[package]
-    # nilearn serves demo study and report, the last two sign and verify bundles
-    leave_out = {"nilearn", "model-signing", "pyOpenSSL"}
+    # nilearn serves demo study and report, click the command recoseg, the last two sign and verify bundles
+    leave_out = {"nilearn", "click", "model-signing", "pyOpenSSL"}
     assert set(metadata["required_packages_version"]) == set(pins()) - set(named) - leave_out
 
 
@@ -120,8 +120,11 @@ def test_the_version_is_that_of_the_code_and_in_the_changelog(bundle):
 @each_bundle
 def test_metadata_know_the_channels_of_the_network(bundle):
     formats = config_of(bundle, "metadata")["network_data_format"]
-    # parsed, since the segmenter's depends on its inputs and neighbours
-    assert formats["inputs"]["image"]["num_channels"] == parsed(bundle, "network_def#in_channels")
+    if bundle.name == SYNTH:
+        channels = parsed(bundle, "network_def#in_channels")
+    else:
+        channels = len(parsed(bundle, "inputs")) * (2 * parsed(bundle, "neighbours") + 1)
+    assert formats["inputs"]["image"]["num_channels"] == channels
     size = (1, formats["inputs"]["image"]["num_channels"], 64, 64)
     told = {"timesteps": torch.zeros(1), "task": torch.zeros(1, 8)} if bundle.name == SYNTH else {}
     with torch.no_grad():

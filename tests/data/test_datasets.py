@@ -139,6 +139,17 @@ def test_one_study_is_a_dataset_too(tmp_path):
     assert (item["id"], item["image"].files, "label" in item) == ("BRATS_000", str(volume), False)
 
 
+def test_several_datasets_and_studies_are_one_dataset(tmp_path):
+    write_study(tmp_path / "one", "b")
+    write_study(tmp_path / "one", "a")
+    study = write_study(tmp_path, "c")
+    assert ids(find_studies([str(study), tmp_path / "one"])) == ["a", "b", "c"]
+    with bad_input("nowhere", "does not exist"):
+        find_studies([study, tmp_path / "nowhere"])
+    with bad_input("c"):
+        find_studies([study, study])
+
+
 def test_folders_with_one_4d_image_each_are_studies(tmp_path):
     volume = write_msd(tmp_path / "msd", 1) / "imagesTr" / "BRATS_000.nii.gz"
     for name in ("a", "b"):

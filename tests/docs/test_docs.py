@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from recoseg.command_line import recoseg
+
 ROOT = Path(__file__).resolve().parents[2]
 CARDS = sorted(ROOT.glob("bundles/*/docs/README.md"))
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -155,11 +157,27 @@ def test_the_project_s_own_verbs_have_the_options_that_are_told(page):
             assert not unknown, f"{words} has an unknown option"
 
 
+@pages
+def test_the_commands_of_recoseg_are_there_with_the_options_that_are_told(page):
+    for command in commands(page):
+        if command[0] != "recoseg":
+            continue
+        words = command[1 : command.index("--")] if "--" in command else command[1:]
+        known = {option for each in recoseg.commands[words[0]].params for option in (*each.opts, *each.secondary_opts)}
+        assert not {word for word in words if word.startswith("-")} - {*known, "--help"}, command
+
+
 @pytest.mark.parametrize("name", ["infer", "train"])
 def test_options_that_the_text_names_are_in_a_config(name):
     configs = [json.loads(file.read_text()) for file in ROOT.glob("bundles/recoseg_s*/configs/**/*.json")]
-    named = re.findall(r"`--([\w#]+)", prose(ROOT / "docs" / "how-to" / f"{name}.md"))
-    assert not [option for option in named if option not in OF_MONAI and not has(configs, option)]
+    named = re.findall(r"`--([\w#-]+)", prose(ROOT / "docs" / "how-to" / f"{name}.md"))
+    own = {
+        option[2:]
+        for each in recoseg.commands.values()
+        for param in each.params
+        for option in (*param.opts, *param.secondary_opts)
+    }
+    assert not [option for option in named if option not in OF_MONAI | own and not has(configs, option)]
 
 
 # ---- the words themselves

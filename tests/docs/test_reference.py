@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from docs.reference import make_reference
-from docs.reference.make_reference import MEANINGS, PAGE, VARIANTS, defaults, page, problems
+from docs.reference.make_reference import COMMANDS, MEANINGS, PAGE, VARIANTS, defaults, page, page_of_commands, problems
 
-COMMAND = ".venv/bin/python docs/reference/make_reference.py"
+COMMAND = "PYTHONPATH=. .venv/bin/python docs/reference/make_reference.py"
 
 
 def test_every_key_and_variant_has_a_meaning_and_every_meaning_a_key():
@@ -16,6 +16,10 @@ def test_every_key_and_variant_has_a_meaning_and_every_meaning_a_key():
 
 def test_the_page_is_what_the_script_makes():
     assert PAGE.read_text(encoding="utf-8") == page(), f"Run {COMMAND}"
+
+
+def test_the_commands_are_shown_as_their_help_does():
+    assert COMMANDS.read_text(encoding="utf-8") == page_of_commands(), f"Run {COMMAND}"
 
 
 @pytest.fixture

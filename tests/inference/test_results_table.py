@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from types import SimpleNamespace
 
@@ -49,6 +50,14 @@ def test_all_done_ends_well_and_says_where_the_results_are(tmp_path, caplog):
     table_of(tmp_path, [ROWS[0]], ["study_b"]).finish()
     assert caplog.messages == [f"Results (1 done): {tmp_path}"]
     assert not list(tmp_path.iterdir())  # one study has a run report, which says it all
+
+
+def test_a_program_gets_the_rows_as_json(tmp_path, capsys):
+    for as_json in (True, "true"):
+        table = ResultsTable(SimpleNamespace(output_dir=tmp_path, studies={"study_b": None}), as_json)
+        table.rows = [dict(ROWS[0])]
+        table.finish()
+        assert json.loads(capsys.readouterr().out) == [ROWS[0]]
 
 
 def test_the_screen_s_table_lines_up():

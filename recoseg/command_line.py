@@ -1,0 +1,464 @@
+"""The command ``recoseg``: short names for the commands of the bundles and of their ``custom``.
+
+Each runs what ``python -m monai.bundle run`` and ``python -m custom`` run, with the bundles of this package. With
+--verbose, a command that runs a bundle prints MONAI's command line first.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import runpy
+import shlex
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recoseg.bundle import BUNDLES, SEG, SYNTH, VERSION, use_custom
+
+# Nothing else is imported here: --help is to appear at once.
+
+ROLES = {"synth": SYNTH, "seg": SEG}
+OPTIONS, VERBOSE = "recoseg.options", "recoseg.verbose"  # where click keeps the words after --, and --verbose
+PATH = click.Path(path_type=Path)
+
+output_dir = click.option("-o", "--output-dir", required=True, type=PATH, help="Folder of the results.")
+studies = click.argument("studies", metavar="STUDY...", nargs=-1, required=True, type=PATH)
+dataset = click.argument("dataset", type=PATH)
+role = click.argument("role", metavar="[synth|seg]", type=click.Choice(list(ROLES)))
+
+
+class BundleCommand(click.Command):
+    """A command that passes the words after ``--`` on to the bundle."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words after ``--``; click would take them as further studies."""
+        end = args.index("--") if "--" in args else len(args)
+        ctx.meta[OPTIONS] = args[end + 1 :]
+        return super().parse_args(ctx, args[:end])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say where the options of the bundle are."""
+        formatter.write_paragraph()
+        formatter.write_text("After --, options of the bundle's config follow; -- --help lists them.")
+
+
+def of_a_bundle(as_json: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options of every command that runs a bundle, and set up its log.
+
+    Args:
+        as_json: what the option --json prints; without it there is no such option.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @click.option("--device", help="cpu, cuda or cuda:1.  [default: cuda if there is one]")
+        @click.option("-q", "--quiet", is_flag=True, help="Print no progress, only results, warnings and errors.")
+        @click.option("-v", "--verbose", is_flag=True, help="Print everything, and MONAI's command line first.")
+        @functools.wraps(command)
+        def wrapped(quiet: bool, verbose: bool, **given: Any) -> None:
+            click.get_current_context().meta[VERBOSE] = verbose
+            _set_up_log(quiet, verbose)
+            command(**given)
+
+        return click.option("--json", "as_json", is_flag=True, help=as_json)(wrapped) if as_json else wrapped
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="recoseg")
+def recoseg() -> None:
+    """Segment brain tumours in MRI. Research software, not a medical device.
+
+    \b
+    Example:
+      recoseg demo
+      recoseg segment STUDY -o RESULTS
+
+    Exit status: 0 done, 2 wrong use or bad input, 1 any other failure.
+    """
+
+
+@recoseg.command(cls=BundleCommand)
+@studies
+@output_dir
+@click.option("--raw/--no-raw", default=None, help="With skull and unregistered, or prepared.  [default: measured]")
+@click.option(
+    "--regions",
+    type=click.Choice(["all", "wt"]),
+    default="all",
+    show_default=True,
+    help="Whole tumour, core and enhancing tumour; or the whole tumour alone, by a network of its own.",
+)
+@click.option("--fast", is_flag=True, help="Predict from axial slices alone: faster, less accurate.")
+@click.option("--report/--no-report", default=True, show_default=True, help="Write an HTML report of each study.")
+@click.option("--skip-existing", is_flag=True, help="Skip studies with results of the same weights and settings.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Studies at a time.")
+@of_a_bundle(as_json="Print a JSON list with the status and the volumes in ml of each study.")
+@click.pass_context
+def segment(
+    ctx: click.Context,
+    studies: Sequence[Path],
+    output_dir: Path,
+    raw: bool | None,
+    regions: str,
+    fast: bool,
+    report: bool,
+    skip_existing: bool,
+    jobs: int,
+    as_json: bool,
+    device: str | None,
+) -> None:
+    """Segment the tumour of studies, or of folders of studies.
+
+    A STUDY is a folder with FLAIR, T1, T2 and T1ce, a 4-D file, or a folder of DICOM files.
+
+    \b
+    Example:
+      recoseg segment STUDY -o RESULTS
+      recoseg segment STUDIES -o RESULTS --jobs 4 --skip-existing
+      recoseg segment STUDY -o RESULTS -- --threshold 0.3
+    """
+    configs = ["inference"] if regions == "all" else ["inference", "variants/whole_tumour"]
+    settings = {"raw": raw, "planes": ["axial"] if fast else None, "report": report, "device": device}
+    infer(ctx, SEG, configs, studies, output_dir, settings, skip_existing, jobs, as_json)
+
+
+@recoseg.command(cls=BundleCommand)
+@studies
+@output_dir
+@click.option(
+    "--target",
+    type=click.Choice(["flair", "t1", "t2", "t1ce"]),
+    default="t1ce",
+    show_default=True,
+    help="The modality to synthesize from the others.",
+)
+@click.option("--raw/--no-raw", default=None, help="With skull and unregistered, or prepared.  [default: measured]")
+@click.option("--fast", is_flag=True, help="Predict from axial slices alone: faster, less accurate.")
+@click.option("--skip-existing", is_flag=True, help="Skip studies with results of the same weights and settings.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Studies at a time.")
+@of_a_bundle(as_json="Print a JSON list with the status of each study.")
+@click.pass_context
+def synthesize(
+    ctx: click.Context,
+    studies: Sequence[Path],
+    output_dir: Path,
+    target: str,
+    raw: bool | None,
+    fast: bool,
+    skip_existing: bool,
+    jobs: int,
+    as_json: bool,
+    device: str | None,
+) -> None:
+    """Synthesize one modality of studies from the others.
+
+    \b
+    Example:
+      recoseg synthesize STUDY -o RESULTS --target flair
+    """
+    settings = {"target": target, "raw": raw, "planes": ["axial"] if fast else None, "device": device}
+    infer(ctx, SYNTH, ["inference"], studies, output_dir, settings, skip_existing, jobs, as_json)
+
+
+@recoseg.command(cls=BundleCommand)
+@role
+@dataset
+@output_dir
+@click.option("--synth-checkpoint", type=PATH, help="Of the segmenter: the synthesizer's weights.")
+@of_a_bundle()
+@click.pass_context
+def train(
+    ctx: click.Context, role: str, dataset: Path, output_dir: Path, synth_checkpoint: Path | None, device: str | None
+) -> None:
+    """Train the synthesizer or the segmenter; the weights are OUTPUT_DIR/model.pt.
+
+    \b
+    Example:
+      recoseg train synth BraTS2020_TrainingData -o runs/synth
+      recoseg train seg BraTS2020_TrainingData -o runs/seg --synth-checkpoint runs/synth/model.pt
+    """
+    settings = {"synth_checkpoint": synth_checkpoint, "device": device}
+    with redirect_stdout(sys.stderr):  # MONAI's handlers print their log
+        run(ctx, ROLES[role], ["train"], [dataset], output_dir, settings)
+
+
+@recoseg.command(cls=BundleCommand)
+@role
+@dataset
+@output_dir
+@click.option("--checkpoint", type=PATH, help="The weights.  [default: those of this package]")
+@click.option("--synth-checkpoint", type=PATH, help="Of the segmenter: the synthesizer's weights.")
+@of_a_bundle(as_json="Print the metrics as JSON.")
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    role: str,
+    dataset: Path,
+    output_dir: Path,
+    checkpoint: Path | None,
+    synth_checkpoint: Path | None,
+    as_json: bool,
+    device: str | None,
+) -> None:
+    """Compare with the masks or images of a dataset; the metrics are OUTPUT_DIR/metrics.json and metrics.csv.
+
+    \b
+    Example:
+      recoseg evaluate seg BraTS2020_TrainingData -o metrics
+      recoseg evaluate seg BraTS2020_TrainingData -o metrics --checkpoint runs/seg/model.pt -- --section validation
+    """
+    settings = {"checkpoint": checkpoint, "synth_checkpoint": synth_checkpoint, "device": device}
+    with redirect_stdout(sys.stderr):  # MONAI's handlers print their log
+        run(ctx, ROLES[role], ["inference", "evaluate"], [dataset], output_dir, settings)
+    if as_json:
+        click.echo((output_dir / "metrics.json").read_text(encoding="utf-8"))
+
+
+@recoseg.command()
+@dataset
+@click.option(
+    "--masks",
+    type=click.Choice(["required", "optional", "none"]),
+    default="optional",
+    show_default=True,
+    help="Whether each study must have a mask, or masks are ignored.",
+)
+@click.option("--label-scheme", default="auto", show_default=True, help="Meaning of mask values, such as brats2023.")
+@click.option("--dicom-ids", type=click.Choice(["hash", "folder"]), default="hash", show_default=True)
+def check(dataset: Path, **given: Any) -> None:
+    """Read every study of a dataset, or one study, and print what was found or what is wrong.
+
+    \b
+    Example:
+      recoseg check STUDY
+    """
+    own("check", str(dataset), **given)
+
+
+@recoseg.command()
+@dataset
+@output_dir
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Studies at a time.")
+@click.option("--dicom-ids", type=click.Choice(["hash", "folder"]), default="hash", show_default=True)
+def prepare(dataset: Path, output_dir: Path, **given: Any) -> None:
+    """Register, strip and align raw studies: the result is a dataset in BraTS layout.
+
+    \b
+    Example:
+      recoseg prepare SCANS -o PREPARED --workers 2
+    """
+    own("prepare", str(dataset), str(output_dir), **given)
+
+
+@recoseg.command()
+@output_dir
+def pack(output_dir: Path) -> None:
+    """Pack both bundles as zips, for another hospital or a model zoo.
+
+    \b
+    Example:
+      recoseg pack -o packed
+    """
+    own("pack", str(output_dir), str(BUNDLES))
+
+
+@recoseg.command()
+@click.argument("zip_file", type=PATH)
+@click.option("--key", required=True, type=PATH, help="EC private key (PEM).")
+@click.option("--certificate", type=PATH, help="The key's certificate, followed by those up to the root (PEM).")
+def sign(zip_file: Path, **given: Any) -> None:
+    """Sign a packed bundle; the signature is written beside it.
+
+    \b
+    Example:
+      recoseg sign packed/recoseg_seg_v0.6.0.zip --key hospital.key
+    """
+    own("sign", str(zip_file), **given)
+
+
+@recoseg.command()
+@click.argument("zip_file", type=PATH)
+@click.option("--public-key", type=PATH, help="The signer's EC public key (PEM).")
+@click.option("--certificate", type=PATH, help="Instead of the public key, trusted certificates (PEM).")
+@click.option("-o", "--output-dir", type=PATH, help="Unpack what was verified to a new folder in there.")
+def verify(zip_file: Path, **given: Any) -> None:
+    """Verify a packed bundle: its signer, its integrity, and its configs and weights.
+
+    \b
+    Example:
+      recoseg verify recoseg_seg_v0.6.0.zip --public-key hospital.pub -o received
+    """
+    own("verify", str(zip_file), **given)
+
+
+@recoseg.command(cls=BundleCommand)
+@click.option("-o", "--output-dir", type=PATH, default="demo", show_default=True, help="Folder of study and results.")
+@of_a_bundle()
+@click.pass_context
+def demo(ctx: click.Context, output_dir: Path, device: str | None) -> None:
+    """Generate a study, a digital phantom, segment it, and compare the mask with the truth.
+
+    \b
+    Example:
+      recoseg demo
+    """
+    study, results = output_dir / "demo_000", output_dir / "results"
+    if not study.is_dir():
+        own("demo_study", str(output_dir))
+    run(ctx, SEG, ["inference"], [study], results, {"report": True, "device": device})
+    own("dice", str(results / "demo_000" / "demo_000_seg.nii.gz"), str(study / "demo_000_seg.nii.gz"))
+    click.echo(f"Open in a browser: {(results / 'demo_000' / 'demo_000_report.html').absolute()}")
+
+
+@recoseg.command()
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def doctor(as_json: bool) -> None:
+    """Say what this machine and this installation can do, and what to do about what is wrong.
+
+    Exit status 1 if something is wrong.
+
+    \b
+    Example:
+      recoseg doctor
+    """
+    with code_of_bundles():
+        from recoseg.doctor import examine
+
+        found, wrong = examine()
+    if as_json:
+        click.echo(json.dumps({**found, "wrong": wrong}, indent=2))
+    else:
+        width = max(map(len, found))
+        for name, value in found.items():
+            click.echo(f"{name.ljust(width)}  {value}")
+        for advice in wrong:
+            click.echo(f"Wrong: {advice}")
+    sys.exit(1 if wrong else 0)
+
+
+# ---- how the commands run
+
+
+def infer(
+    ctx: click.Context,
+    bundle: Path,
+    configs: Sequence[str],
+    studies: Sequence[Path],
+    output_dir: Path,
+    settings: dict[str, Any],
+    skip_existing: bool,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Run an inference, in this process or distributed over ``jobs`` processes."""
+    settings = {**settings, "skip_existing": skip_existing or None, "table#as_json": as_json or None}
+    if jobs > 1 and "LOCAL_RANK" not in os.environ:  # which torchrun sets: this is one of the processes
+        sys.exit(_distribute(jobs))
+    run(ctx, bundle, configs, studies, output_dir, settings)
+
+
+def run(
+    ctx: click.Context,
+    bundle: Path,
+    configs: Sequence[str],
+    datasets: Sequence[Path],
+    output_dir: Path,
+    settings: dict[str, Any],
+) -> None:
+    """Run configs of a bundle as ``python -m monai.bundle run`` does, in this process."""
+    words = arguments(bundle, configs, datasets, output_dir, settings) + ctx.meta[OPTIONS]
+    if ctx.meta[VERBOSE]:
+        click.echo(shlex.join(["python", "-m", "monai.bundle", *words]), err=True)
+    warnings.filterwarnings("ignore", "parsing config_file", UserWarning)  # the config is of this package
+    with code_of_bundles():
+        _set_up_log_of_monai(ctx.meta[VERBOSE])
+        sys.argv = ["monai.bundle", *words]
+        runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+
+
+def arguments(
+    bundle: Path, configs: Sequence[str], datasets: Sequence[Path], output_dir: Path, settings: dict[str, Any]
+) -> list[str]:
+    """Return the arguments of ``python -m monai.bundle`` for a run of configs; a setting that is None is left out.
+
+    >>> arguments(Path("/b"), ["train"], [Path("/d")], Path("/o"), {"report": True, "raw": None})[5:]
+    ['--dataset_dir', '/d', '--output_dir', '/o', '--logging_file', 'False', '--report', 'True']
+    """
+    places = [str(place.expanduser().absolute()) for place in datasets]
+    given = {
+        "config_file": [str(bundle / "configs" / f"{name}.json") for name in configs],
+        "bundle_root": bundle,
+        "dataset_dir": places if len(places) > 1 else places[0],
+        "output_dir": output_dir.expanduser().absolute(),
+        "logging_file": False,  # the log is that of this command
+        **settings,
+    }
+    return ["run", *(word for name, value in given.items() if value is not None for word in (f"--{name}", str(value)))]
+
+
+def own(verb: str, *places: str, **options: Any) -> None:
+    """Run a verb of ``python -m custom``, and print what it returns."""
+    with code_of_bundles():
+        from custom import __main__ as verbs
+
+        given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+        said = getattr(verbs, verb)(*places, **given)
+        if said is not None:
+            click.echo(said)
+
+
+@contextmanager
+def code_of_bundles() -> Iterator[None]:
+    """Use the bundles' code; bad input ends the process with one sentence and status 2, as in ``python -m custom``."""
+    use_custom()
+    from custom.common.errors import find_bad_input
+
+    try:
+        yield
+    except Exception as error:
+        bad_input = find_bad_input(error)
+        if bad_input is None:
+            raise
+        click.echo(f"Error: {bad_input}", err=True)
+        sys.exit(2)
+
+
+def _distribute(jobs: int) -> int:
+    """Run this same command in ``jobs`` processes of torchrun, and return its exit status."""
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1"}  # custom is not that of this folder
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(jobs), "-m", "recoseg"]
+    return subprocess.run([sys.executable, *launch, *sys.argv[1:]], env=environment).returncode
+
+
+def _set_up_log(quiet: bool, verbose: bool) -> None:
+    """Log to the standard error: the results are on the standard output."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=level)
+    logging.getLogger("custom").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def _set_up_log_of_monai(verbose: bool) -> None:
+    """Let MONAI's summary of a command line be part of the log, of a verbose one; it prints it by itself."""
+    import monai.bundle  # sets up its loggers, which this changes
+
+    for module in ("scripts", "workflows"):
+        logger = logging.getLogger(f"{monai.bundle.__name__}.{module}")
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.INFO if verbose else logging.ERROR)
+
+
+def main() -> None:
+    """Run the command."""
+    recoseg(prog_name="recoseg")

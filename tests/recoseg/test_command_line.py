@@ -1,0 +1,252 @@
+"""The command `recoseg`: what it runs for what a user types, and how it ends."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from custom import __main__ as verbs
+from custom.common.errors import BadInput
+from custom.data.phantom import make_study
+from recoseg import command_line
+from recoseg.bundle import SEG, SYNTH, VERSION
+from tests.studies import write_study
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = command_line.recoseg.commands
+OF_CUSTOM = ("check", "prepare", "pack", "sign", "verify")
+
+
+@pytest.fixture(autouse=True)
+def this_process(monkeypatch):
+    """A command changes its process, which is here that of all tests."""
+    monkeypatch.setattr(sys, "argv", ["recoseg"])
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    loggers = [logging.getLogger(name) for name in ("custom", "monai.bundle.scripts", "monai.bundle.workflows")]
+    before = [(logger, logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
+    yield
+    for logger, level, handlers, propagate in before:
+        logger.setLevel(level)
+        logger.handlers[:], logger.propagate = handlers, propagate
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """The words that MONAI's command line got, of each run; nothing is run."""
+    words = []
+    monkeypatch.setattr(runpy, "run_module", lambda module, **_: words.append([module, *sys.argv[1:]]))
+    return words
+
+
+def call(*arguments, **options):
+    return CliRunner().invoke(command_line.recoseg, [*map(str, arguments)], prog_name="recoseg", **options)
+
+
+def settings(words):
+    """Return option -> value of a run of a bundle, without the options that every run has."""
+    assert words[:2] == ["monai.bundle", "run"]
+    names, values = words[2::2], words[3::2]
+    given = {name.removeprefix("--"): value for name, value in zip(names, values, strict=True)}
+    assert given.pop("logging_file") == "False"
+    return given
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example(name):
+    result = call(name, "--help")
+    assert result.exit_code == 0
+    example = result.output.split("Example:\n")[1].splitlines()[0]
+    assert example.startswith(f"    recoseg {name}")
+
+
+def test_help_waits_for_nothing_that_is_slow_to_import():
+    code = "import sys, recoseg.command_line; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"torch", "monai", "numpy", "nibabel", "fire", "custom"} & set(result.stdout.split())
+
+
+def test_the_version_is_that_of_the_bundles():
+    assert call("--version").output == f"recoseg, version {VERSION}\n"
+
+
+def test_segment_runs_the_segmenter_with_a_report(ran, tmp_path):
+    assert call("segment", tmp_path / "study", "-o", tmp_path / "out").exit_code == 0
+    assert [settings(words) for words in ran] == [
+        {
+            "config_file": str([str(SEG / "configs" / "inference.json")]),
+            "bundle_root": str(SEG),
+            "dataset_dir": str(tmp_path / "study"),
+            "output_dir": str(tmp_path / "out"),
+            "report": "True",
+        }
+    ]
+
+
+def test_paths_are_those_of_the_working_folder_and_never_numbers(ran, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call("segment", "20230101", "1e5", "-o", "7")
+    given = settings(ran[0])
+    assert given["dataset_dir"] == str([str(tmp_path / "20230101"), str(tmp_path / "1e5")])
+    assert given["output_dir"] == str(tmp_path / "7")
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["--raw"], "raw", "True"),
+        (["--no-raw"], "raw", "False"),
+        (["--fast"], "planes", "['axial']"),
+        (["--no-report"], "report", "False"),
+        (["--skip-existing"], "skip_existing", "True"),
+        (["--device", "cpu"], "device", "cpu"),
+        (["--json"], "table#as_json", "True"),
+    ],
+)
+def test_options_of_segment_are_options_of_the_config(ran, words, name, value):
+    call("segment", "study", "-o", "out", *words)
+    assert settings(ran[0])[name] == value
+
+
+def test_the_whole_tumour_alone_is_the_variant(ran):
+    call("segment", "study", "-o", "out", "--regions", "wt")
+    assert "variants/whole_tumour.json" in settings(ran[0])["config_file"]
+
+
+def test_what_follows_two_dashes_is_passed_on(ran):
+    call("segment", "study", "-o", "out", "--", "--threshold", "0.3", "--planes", "['axial']")
+    assert ran[0][-4:] == ["--threshold", "0.3", "--planes", "['axial']"]
+    assert settings(ran[0])["dataset_dir"] == str(Path("study").absolute())
+
+
+def test_verbose_prints_the_command_line_of_monai(ran):
+    result = call("segment", "study", "-o", "out", "--verbose")
+    assert result.stderr.startswith("python -m monai.bundle run --config_file ")
+
+
+def test_the_others_run_their_bundles(ran):
+    call("synthesize", "study", "-o", "out", "--target", "flair")
+    call("train", "synth", "data", "-o", "runs")
+    call("evaluate", "seg", "data", "-o", "metrics", "--checkpoint", "model.pt", "--", "--section", "validation")
+    synthesized, trained, evaluated = map(settings, ran)
+    assert (synthesized["bundle_root"], synthesized["target"]) == (str(SYNTH), "flair")
+    assert trained["config_file"] == str([str(SYNTH / "configs" / "train.json")])
+    assert evaluated["config_file"] == str(
+        [str(SEG / "configs" / f"{name}.json") for name in ("inference", "evaluate")]
+    )
+    assert (evaluated["checkpoint"], evaluated["section"]) == ("model.pt", "validation")
+
+
+def test_evaluate_prints_its_metrics_and_no_log(monkeypatch, tmp_path):
+    monkeypatch.setattr(runpy, "run_module", lambda *_, **__: print("Epoch[1]"))
+    (tmp_path / "metrics.json").write_text('{"mean": {"dice_wt": 0.5}}')
+    result = call("evaluate", "seg", "data", "-o", tmp_path, "--json")
+    assert json.loads(result.stdout) == {"mean": {"dice_wt": 0.5}}
+    assert "Epoch[1]" in result.stderr
+
+
+def test_jobs_are_processes_of_torchrun_that_run_the_same_command(ran, monkeypatch):
+    started = []
+
+    def start(words, env):
+        started.append((words, env))
+        return subprocess.CompletedProcess(words, 1)
+
+    monkeypatch.setattr(subprocess, "run", start)
+    monkeypatch.setattr(sys, "argv", ["recoseg", "segment", "a", "-o", "out", "--jobs", "2"])
+    assert call("segment", "a", "-o", "out", "--jobs", 2).exit_code == 1
+    ((words, environment),) = started
+    assert words[1:5] == ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    assert words[5:] == ["-m", "recoseg", *sys.argv[1:]]
+    assert environment["PYTHONSAFEPATH"] == "1"
+    assert ran == []
+    monkeypatch.setenv("LOCAL_RANK", "0")  # in one of those processes
+    call("segment", "a", "-o", "out", "--jobs", 2)
+    assert len(started) == len(ran) == 1
+
+
+def test_bad_input_is_one_sentence_and_status_2(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("applying transform failed") from BadInput("study has no t1, expected one.")
+
+    monkeypatch.setattr(runpy, "run_module", refuse)
+    result = call("segment", "study", "-o", "out")
+    assert (result.exit_code, result.output) == (2, "Error: study has no t1, expected one.\n")
+
+
+def test_any_other_failure_is_status_1(monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(runpy, "run_module", fail)
+    result = call("segment", "study", "-o", "out")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, MemoryError)
+
+
+@pytest.mark.parametrize(
+    "words", [["segment", "study"], ["segment", "-o", "out"], ["train", "both", "data", "-o", "a"]]
+)
+def test_wrong_use_is_status_2(words):
+    assert call(*words).exit_code == 2
+
+
+# ---- the verbs of python -m custom
+
+
+@pytest.mark.parametrize("name", OF_CUSTOM)
+def test_a_verb_of_custom_has_its_options_and_defaults(name):
+    takes = inspect.signature(getattr(verbs, name)).parameters
+    own = {parameter.name: parameter for parameter in COMMANDS[name].params}
+    assert {"dataset_dir" if each == "dataset" else each for each in own} <= set(takes)
+    defaults = {each: takes[each].default for each in takes if takes[each].default not in (None, inspect._empty)}
+    assert {each: own[each].default for each in defaults if each in own} == {
+        each: default for each, default in defaults.items() if each in own
+    }
+
+
+def test_check_says_what_the_verb_says(tmp_path):
+    write_study(tmp_path, "study1")
+    result = call("check", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "study1: flair, t1, t2, t1ce" in result.stdout
+
+
+def test_check_of_nothing_is_one_sentence_and_status_2(tmp_path):
+    result = call("check", tmp_path / "nowhere")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_pack_writes_both_bundles_of_the_package(tmp_path):
+    result = call("pack", "-o", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert {file.name for file in tmp_path.iterdir()} == {f"{each.name}_v{VERSION}.zip" for each in (SEG, SYNTH)}
+
+
+@pytest.mark.slow
+def test_two_jobs_share_two_studies_and_print_one_list(tmp_path):
+    for seed in range(2):
+        make_study(tmp_path, f"phantom_{seed}", seed, shape=(60, 60, 40), spacing=(4, 4, 4))
+    words = ["segment", "phantom_0", "phantom_1", "-o", "out", "--jobs", "2", "--json", "--no-report"]
+    result = subprocess.run(
+        [sys.executable, "-m", "recoseg", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout)
+    assert [(row["id"], row["status"]) for row in rows] == [("phantom_0", "done"), ("phantom_1", "done")]
