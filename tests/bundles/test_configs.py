@@ -47,7 +47,7 @@ def _is_of_own_grid(step):
 
 def test_few_lines_repeat_an_earlier_block():
     """`benchmarks/config_repeats.py` prints where they are."""
-    assert sum(map(len, repeated_lines(main_configs()).values())) < 165
+    assert sum(map(len, repeated_lines(main_configs()).values())) < 160
 
 
 @each_bundle
