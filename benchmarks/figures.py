@@ -8,8 +8,8 @@ With --dataset_dir, which requires evaluations run with --save_maps true, also d
 maps, and segmentation.png. With --systems_dir, the output folder of benchmarks/systems.py, also label_efficiency.png.
 
 Nothing is selected by hand: the pictures show the studies with the best, the median (with an even number, the lower of
-the middle two) and the worst Dice in the first evaluation, in the slice with the most ground-truth tumour. Dice is for
-the whole tumour in the whole study. The parts of a tumour are blue (necrotic and non-enhancing core), green (oedema)
+the middle two) and the worst Dice of the whole tumour in the first evaluation, in the slice with the most ground-truth
+tumour. Dice is for the whole study. The parts of a tumour are blue (necrotic and non-enhancing core), green (oedema)
 and yellow (enhancing).
 """
 
@@ -26,15 +26,17 @@ from typing import Any
 import fire
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.lines import Line2D
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.picture import TITLES, TRUTH, Slice, outline, paint, read_slice, show  # noqa: E402
+from benchmarks.picture import TITLES, TRUTH, Slice, mark_right, outline, paint, read_slice, show, swatches  # noqa: E402
 from benchmarks.table import folders_of, mean_and_interval  # noqa: E402
 from custom.common.atomic_files import written_beside  # noqa: E402
 from custom.common.errors import BadInput  # noqa: E402
+from custom.common.regions import REGIONS  # noqa: E402
 from custom.data.datasets import find_studies  # noqa: E402
 from custom.preprocessing.residual import RESIDUAL_TOP  # noqa: E402
 
@@ -52,6 +54,7 @@ class Evaluation:
 
     Attributes:
         dice: study -> Dice of the whole tumour.
+        regions: study -> Dice of each region that was evaluated, such as "wt".
         reliability: the bins of the whole tumour of all studies together, see
             `custom.evaluation.calibration.reliability_curve`.
         ece: mean expected calibration error.
@@ -61,6 +64,10 @@ class Evaluation:
         metrics = json.loads((folder / "metrics.json").read_text())
         self.folder = folder
         self.dice: dict[str, float] = {id: figures["dice_wt"] for id, figures in metrics["studies"].items()}
+        self.regions = {
+            id: {region: figures[f"dice_{region}"] for region in REGIONS if f"dice_{region}" in figures}
+            for id, figures in metrics["studies"].items()
+        }
         self.reliability = metrics["reliability_wt"]
         self.ece = metrics["mean"]["ece_wt"]
 
@@ -137,23 +144,25 @@ def draw_synthesis(chosen: Mapping[str, str], slices: Mapping[str, Slice]) -> pl
         outline(row[-1], shown, "truth", TRUTH)
     bar = figure.colorbar(residual, ax=axes, location="bottom", shrink=0.38, anchor=(1.0, 0.5), aspect=30, pad=0.01)
     bar.set_label("|T1ce - synthetic T1ce|; normal tissue is 0.4 bright")
-    legend(figure, {"true tumour": {**TRUTH, "colors": "grey"}}, "lower left")
+    legend(figure, [], "lower left")
     return figure
 
 
 def draw_segmentation(
     chosen: Mapping[str, str], slices: Mapping[str, Slice], evaluations: Mapping[str, Evaluation]
 ) -> plt.Figure:
-    """Draw each system's mask and the ground truth, with the Dice of the study."""
-    figure, axes = grid(chosen, slices, [TITLES["flair"], *evaluations])
+    """Draw FLAIR, T1ce, each system's mask with the Dice of the study, and the ground truth."""
+    figure, axes = grid(chosen, slices, [TITLES["flair"], TITLES["t1ce"], *evaluations, "truth"])
     for row, study in zip(axes, chosen.values(), strict=True):
         for axis in row:
-            show(axis, slices[study], "flair", largest(slices))
-        for axis, (name, evaluation) in zip(row[1:], evaluations.items(), strict=True):
+            show(axis, slices[study], "t1ce" if axis is row[1] else "flair", largest(slices))
+        for axis, (name, evaluation) in zip(row[2:-1], evaluations.items(), strict=True):
             paint(axis, slices[study], f"[{name}]")
             outline(axis, slices[study], "truth", TRUTH)
-            axis.set_xlabel(f"3D Dice {evaluation.dice[study]:.3f}")
-    legend(figure, {"true tumour": {**TRUTH, "colors": "grey"}}, "outside lower left")
+            dice = [f"{region.upper()} {value:.2f}" for region, value in evaluation.regions[study].items()]
+            axis.set_xlabel(f"Dice {', '.join(dice)}", fontsize="small")
+        paint(row[-1], slices[study], "truth")
+    legend(figure, swatches(), "outside lower left")
     return figure
 
 
@@ -168,7 +177,7 @@ def grid(
         axis.set_title(title)
     for axis, (rank, study) in zip(axes[:, 0], chosen.items(), strict=True):
         axis.set_ylabel(f"{rank}\n{study}")
-        axis.text(0.03, 0.97, "R", transform=axis.transAxes, color="white", va="top")
+        mark_right(axis)
     return figure, axes
 
 
@@ -178,13 +187,11 @@ def largest(slices: Mapping[str, Slice]) -> tuple[float, float]:
     return float(width), float(height)
 
 
-def legend(figure: plt.Figure, styles: Mapping[str, Mapping[str, Any]], place: str) -> None:
-    """Add a legend of the outlines below a figure."""
-    lines = [
-        Line2D([], [], color=style["colors"], linewidth=2, linestyle=style.get("linestyles", ["-"])[0], label=name)
-        for name, style in styles.items()
-    ]
-    figure.legend(handles=lines, loc=place, ncols=len(lines), frameon=False)
+def legend(figure: plt.Figure, handles: Sequence[Artist], place: str) -> None:
+    """Add a legend of the outline of the true tumour, and of more, below a figure."""
+    (dashes,) = TRUTH["linestyles"]
+    truth = Line2D([], [], color="grey", linewidth=2, linestyle=dashes, label="true whole tumour")
+    figure.legend(handles=[*handles, truth], loc=place, ncols=2, frameon=False)
 
 
 def draw_reliability(evaluations: Mapping[str, Evaluation]) -> plt.Figure:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from custom.common.errors import BadInput  # noqa: E402
-from custom.common.labels import COLOURS  # noqa: E402
+from custom.common.labels import COLOURS, NAMES, TUMOUR  # noqa: E402
 from custom.common.pictures import fullest_section, in_window, radiological  # noqa: E402
 from custom.data.find import find_study  # noqa: E402
 from custom.data.load import LoadStudyd, load_mask  # noqa: E402
@@ -29,6 +29,7 @@ from custom.preprocessing.residual import RESIDUAL_TOP  # noqa: E402
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.patches import Patch  # noqa: E402
 
 OPACITY = 0.55  # of the parts of a tumour, so that the image under them shows
 TRUTH = {"colors": "white", "linewidths": 1.3, "linestyles": [(0, (2.5, 1.5))]}
@@ -114,6 +115,18 @@ def paint(axis: plt.Axes, shown: Slice, name: str) -> None:
     axis.imshow(colours, extent=shown.extent, interpolation="nearest")
 
 
+def swatches() -> list[Patch]:
+    """Return the entries of a legend of the parts' colours, as `paint` shows them."""
+    return [
+        Patch(color=np.array(colour) / 255, label=NAMES[label]) for label, colour in COLOURS.items() if label != TUMOUR
+    ]
+
+
+def mark_right(axis: plt.Axes) -> None:
+    """Write R, the patient's right, where it is."""
+    axis.text(0.03, 0.97, "R", transform=axis.transAxes, color="white", va="top")
+
+
 def outline(axis: plt.Axes, shown: Slice, name: str, style: Mapping[str, Any]) -> None:
     """Draw the outline of a mask of a slice, in a style such as `TRUTH`; an empty one has none."""
     mask = shown.images[name] > 0
@@ -130,12 +143,15 @@ def main(study_folder: str, results_folder: str, picture: str) -> None:
     mask = {"seg": files.pop("seg")}
     shown = read_slice(study_folder, study.label, files, mask)
     titles = {**TITLES, "seg": "mask", "truth": "truth"}
-    figure, axes = plt.subplots(1, len(titles), figsize=(3 * len(titles), 3.9), facecolor="black")
+    size = (2.2 * len(titles), 3.2)
+    figure, axes = plt.subplots(1, len(titles), figsize=size, facecolor="black", layout="compressed")
     for axis, (name, title) in zip(axes, titles.items(), strict=True):
         show(axis, shown, name if name in TITLES else "flair")
         if name not in TITLES:
             paint(axis, shown, name)
         axis.set_title(title, color="white")
+    mark_right(axes[0])
+    figure.legend(handles=swatches(), loc="outside lower center", ncols=3, frameon=False, labelcolor="white")
     figure.savefig(picture, dpi=80, bbox_inches="tight")
     print(picture)
 

@@ -38,8 +38,15 @@ from custom.preparation.to_scanner import scanner_images
 from custom.preprocessing.uptake import UPTAKE_TOP
 
 MAPS = ("seg", "prob", "t1ce_synthetic", "uptake")
-# Colours of the uptake: black, purple, pink, white. Those of the mask's parts differ from them.
-HEAT = {"I": [0, 95, 191, 255], "R": [0, 130, 255, 255], "G": [0, 0, 90, 255], "B": [0, 130, 150, 255], "A": [255] * 4}
+# Colours of the uptake: black, purple, pink, white. Those of the mask's parts differ from them. 0 is transparent, since
+# NiiVue's threshold hides what lies between 0 and it, but not 0 itself, and black would lie on most of the brain.
+HEAT = {
+    "I": [0, 95, 191, 255],
+    "R": [0, 130, 255, 255],
+    "G": [0, 0, 90, 255],
+    "B": [0, 130, 150, 255],
+    "A": [0, 255, 255, 255],
+}
 PIXELS_PER_MM = 3  # of the pictures
 
 

@@ -22,7 +22,7 @@ def write_evaluation(folder: Path, dice: dict[str, float]) -> Path:
     reliability = {"mean_probability": [0.1, None, 0.9], "tumour_share": [0.0, None, 0.8], "voxels": [900, 0, 100]}
     metrics = {
         "mean": {"dice_wt": 0, "ece_wt": 0.02},
-        "studies": {study: {"dice_wt": value} for study, value in dice.items()},
+        "studies": {study: {"dice_wt": value, "dice_tc": value / 2} for study, value in dice.items()},
         "reliability_wt": reliability,
     }
     folder.mkdir(parents=True)
@@ -105,6 +105,7 @@ def test_evaluations_of_other_studies_are_refused(evaluated, tmp_path):
 def test_the_whole_tumour_is_drawn(tmp_path):
     evaluation = Evaluation(write_evaluation(tmp_path / "evaluated", DICE))
     assert evaluation.dice == DICE
+    assert evaluation.regions["study1"] == {"wt": 0.9, "tc": 0.45}
     figure = draw_reliability({"ours": evaluation})
     curve = next(line for line in figure.axes[0].lines if line.get_label().startswith("ours"))
     assert np.allclose(curve.get_ydata(), [0, np.nan, 0.8], equal_nan=True)

@@ -130,6 +130,14 @@ def test_the_uptake_s_threshold_hides_what_is_below(page):
     assert seen[0] > 2 * seen[1]
 
 
+def test_the_uptake_darkens_nothing_where_it_is_hidden(page):
+    show_only(page, "t1ce")
+    alone = pixels(page)
+    page.locator("#uptake-show").check()
+    page.locator("#uptake-threshold").press("End")
+    assert (pixels(page) != alone).any(-1).mean() < 0.05
+
+
 def test_every_part_is_seen_in_its_colour(page):
     show_only(page, "seg")
     page.locator("#seg-opacity").press("End")
