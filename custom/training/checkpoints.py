@@ -15,6 +15,7 @@ from ignite.utils import manual_seed
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import CheckpointLoader
 from monai.optimizers import WarmupCosineSchedule
+from torch.nn.parallel import DistributedDataParallel
 
 from custom.common.atomic_files import folder_beside
 from custom.common.cli_flags import as_flag, as_path
@@ -71,8 +72,10 @@ class ResumableCheckpoint:
 
     def _objects(self, trainer: SupervisedTrainer) -> dict[str, Any]:
         """Return name -> object with a ``state_dict``; the trainer has its network only after handlers are attached."""
+        network = trainer.network
         return {
-            "network": trainer.network,
+            # so that one process can load what several have trained
+            "network": network.module if isinstance(network, DistributedDataParallel) else network,
             "ema": self.ema.ema_model,
             "ema_momentum": _Fields(self.ema.momentum_scheduler, "event_index"),
             "optimizer": trainer.optimizer,
