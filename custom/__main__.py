@@ -55,6 +55,8 @@ def check(
 ) -> None:
     """Read every study of a dataset, or one study, and print what was found or what is wrong.
 
+    Exit status 2 if a study cannot be used; the others are read all the same.
+
     Example: python -m custom check BraTS2020_TrainingData --masks required
 
     Args:
@@ -69,14 +71,26 @@ def check(
 
     from custom.data.datasets import find_studies
 
-    studies = find_studies(dataset_dir, "all", channel_order=channel_order, masks=masks, dicom_ids=dicom_ids)
+    studies = find_studies(
+        dataset_dir, "all", channel_order=channel_order, masks=masks, dicom_ids=dicom_ids, keep_broken=True
+    )
     # imported late, so that errors in names and headers are reported without waiting for PyTorch
     from custom.data.load import LoadStudyd
     from custom.dicom.registration import MOVES
 
     load: Any = LoadStudyd(channel_order=channel_order, label_scheme=label_scheme)
+    failed = 0
     for item in studies:
-        study, loaded = item["image"], load(item)
+        try:
+            if "error" in item:
+                raise BadInput(item["error"])
+            study, loaded = item["image"], load(item)
+        except BadInput as error:
+            if len(studies) == 1:
+                raise
+            failed += 1
+            print(f"{item['id']}: CANNOT BE USED: {error}")
+            continue
         grid = study.grid
         spacing = " x ".join(f"{size:g}" for size in np.round(grid.spacing, 3))
         orientation = "".join(nib.aff2axcodes(grid.affine))
@@ -89,6 +103,8 @@ def check(
             why = "" if study.dicom else " by the order of channels" if study.channels else " by its name"
             content = "its intensities do not contradict" if looks == modality else f"BUT IT LOOKS LIKE {looks}"
             print(f"  {modality} is {study.name_of(modality)}{why}; {content}")
+    if failed:
+        raise BadInput(f"{failed} of {len(studies)} studies cannot be used; the reason of each is above.")
     print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
 
 

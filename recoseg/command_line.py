@@ -33,6 +33,13 @@ PATH = click.Path(path_type=Path)
 output_dir = click.option("-o", "--output-dir", required=True, type=PATH, help="Folder of the results.")
 studies = click.argument("studies", metavar="STUDY...", nargs=-1, required=True, type=PATH)
 dataset = click.argument("dataset", type=PATH)
+dicom_ids = click.option(
+    "--dicom-ids",
+    type=click.Choice(["hash", "folder"]),
+    default="hash",
+    show_default=True,
+    help="Name a DICOM study by a hash, or after its folder.",
+)
 role = click.argument("role", metavar="[synth|seg]", type=click.Choice(list(ROLES)))
 
 
@@ -43,7 +50,13 @@ class BundleCommand(click.Command):
         """Keep the words after ``--``; click would take them as further studies."""
         end = args.index("--") if "--" in args else len(args)
         ctx.meta[OPTIONS] = args[end + 1 :]
-        return super().parse_args(ctx, args[:end])
+        try:
+            return super().parse_args(ctx, args[:end])
+        except click.NoSuchOption as error:
+            if error.possibilities:
+                raise
+            message = f"{error.format_message().rstrip('.')}. Options of the bundle's config follow after --."
+            raise click.UsageError(message, ctx) from None
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Say where the options of the bundle are."""
@@ -180,7 +193,7 @@ def synthesize(
 def train(
     ctx: click.Context, role: str, dataset: Path, output_dir: Path, synth_checkpoint: Path | None, device: str | None
 ) -> None:
-    """Train the synthesizer or the segmenter; the weights are OUTPUT_DIR/model.pt.
+    """Train the synthesizer or the segmenter. The weights are OUTPUT_DIR/model.pt.
 
     \b
     Example:
@@ -210,7 +223,7 @@ def evaluate(
     as_json: bool,
     device: str | None,
 ) -> None:
-    """Compare with the masks or images of a dataset; the metrics are OUTPUT_DIR/metrics.json and metrics.csv.
+    """Compare with the masks or images of a dataset. The metrics are OUTPUT_DIR/metrics.json and metrics.csv.
 
     \b
     Example:
@@ -234,9 +247,9 @@ def evaluate(
     help="Whether each study must have a mask, or masks are ignored.",
 )
 @click.option("--label-scheme", default="auto", show_default=True, help="Meaning of mask values, such as brats2023.")
-@click.option("--dicom-ids", type=click.Choice(["hash", "folder"]), default="hash", show_default=True)
+@dicom_ids
 def check(dataset: Path, **given: Any) -> None:
-    """Read every study of a dataset, or one study, and print what was found or what is wrong.
+    """Read every study of a dataset, or one study. Prints what was found or what is wrong.
 
     \b
     Example:
@@ -249,9 +262,9 @@ def check(dataset: Path, **given: Any) -> None:
 @dataset
 @output_dir
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Studies at a time.")
-@click.option("--dicom-ids", type=click.Choice(["hash", "folder"]), default="hash", show_default=True)
+@dicom_ids
 def prepare(dataset: Path, output_dir: Path, **given: Any) -> None:
-    """Register, strip and align raw studies: the result is a dataset in BraTS layout.
+    """Register, strip and align raw studies. The result is a dataset in BraTS layout.
 
     \b
     Example:
@@ -263,7 +276,7 @@ def prepare(dataset: Path, output_dir: Path, **given: Any) -> None:
 @recoseg.command()
 @output_dir
 def pack(output_dir: Path) -> None:
-    """Pack both bundles as zips, for another hospital or a model zoo.
+    """Pack both bundles as zips. They are for another hospital or a model zoo.
 
     \b
     Example:
@@ -292,7 +305,7 @@ def sign(zip_file: Path, **given: Any) -> None:
 @click.option("--certificate", type=PATH, help="Instead of the public key, trusted certificates (PEM).")
 @click.option("-o", "--output-dir", type=PATH, help="Unpack what was verified to a new folder in there.")
 def verify(zip_file: Path, **given: Any) -> None:
-    """Verify a packed bundle: its signer, its integrity, and its configs and weights.
+    """Verify a packed bundle. Checks its signer, its integrity, and its configs and weights.
 
     \b
     Example:
@@ -306,7 +319,7 @@ def verify(zip_file: Path, **given: Any) -> None:
 @of_a_bundle()
 @click.pass_context
 def demo(ctx: click.Context, output_dir: Path, device: str | None) -> None:
-    """Generate a study, a digital phantom, segment it, and compare the mask with the truth.
+    """Segment a generated study, a digital phantom. Compares the mask with the truth.
 
     \b
     Example:
@@ -323,7 +336,7 @@ def demo(ctx: click.Context, output_dir: Path, device: str | None) -> None:
 @recoseg.command()
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def doctor(as_json: bool) -> None:
-    """Say what this machine and this installation can do, and what to do about what is wrong.
+    """Say what this machine and installation can do. Also says what to do about what is wrong.
 
     Exit status 1 if something is wrong.
 
@@ -343,6 +356,8 @@ def doctor(as_json: bool) -> None:
             click.echo(f"{name.ljust(width)}  {value}")
         for advice in wrong:
             click.echo(f"Wrong: {advice}")
+        if not wrong:
+            click.echo("Nothing is wrong.")
     sys.exit(1 if wrong else 0)
 
 
@@ -446,6 +461,8 @@ def _set_up_log(quiet: bool, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=level)
     logging.getLogger("custom").setLevel(logging.WARNING if quiet else logging.INFO)
+    if not verbose:  # ignite logs an error that is raised, and printed, anyway
+        logging.getLogger("ignite.engine.engine").setLevel(logging.CRITICAL)
 
 
 def _set_up_log_of_monai(verbose: bool) -> None:

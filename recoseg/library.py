@@ -240,8 +240,9 @@ def _written(image: Any, path: Path, affine: Any) -> Path:
     from custom.common.errors import BadInput
 
     path = path.with_name(f"{path.name}.nii")
-    if hasattr(image, "dataobj"):  # of nibabel
-        nib.save(image, path)
+    if hasattr(image, "dataobj"):  # of nibabel, which would round the values again if the type on disk is an integer
+        voxels = np.asarray(image.dataobj, np.float32)
+        nib.save(nib.Nifti1Image(voxels, image.affine, image.header, dtype=np.float32), path)
         return path
     if hasattr(image, "affine"):  # of TorchIO: (1, H, W, D)
         affine, image = image.affine, image.data[0]

@@ -30,6 +30,19 @@ def test_check_names_what_a_dataset_holds(tmp_path):
     assert "2 studies, all readable." in result.stdout
 
 
+def test_check_reads_the_studies_after_one_that_cannot_be_used(tmp_path):
+    write_study(tmp_path, "study1")
+    (write_study(tmp_path, "study2") / "study2_t2.nii.gz").unlink()
+    truncated = write_study(tmp_path, "study3") / "study3_t1.nii.gz"
+    truncated.write_bytes(truncated.read_bytes()[:-200])
+    write_study(tmp_path, "study4")
+    result = verb("check", tmp_path)
+    assert result.returncode == 2
+    assert "study1: flair" in result.stdout and "study4: flair" in result.stdout
+    assert "study2: CANNOT BE USED" in result.stdout and "study3: CANNOT BE USED" in result.stdout
+    assert result.stderr.startswith("Error: 2 of 4 studies cannot be used")
+
+
 def test_a_folder_whose_name_is_a_number_is_a_folder(tmp_path):
     write_study(tmp_path / "20230101", "study1")
     result = verb("check", "20230101", cwd=tmp_path)

@@ -16,6 +16,7 @@ from typing import Any
 
 import fire
 import monai.bundle
+import torch
 from monai.bundle import ConfigComponent, ConfigParser, ConfigWorkflow, ReferenceResolver
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
@@ -39,7 +40,7 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
         arguments: the command line, by default `sys.argv`.
 
     Raises:
-        BadInput: an option is unknown.
+        BadInput: an option is unknown, or the device cannot be used.
         SystemExit: with status 0, after ``--help``.
     """
     program, *words = sys.argv if arguments is None else arguments
@@ -61,7 +62,7 @@ def require_known(parser: ConfigParser, options: Mapping[str, Any]) -> None:
     """Refuse options that the configs do not know, and set the others in ``parser``.
 
     Raises:
-        BadInput: an option is unknown.
+        BadInput: an option is unknown, or the device cannot be used.
     """
     for name, value in options.items():
         if name.startswith(ConfigParser.meta_key):
@@ -71,6 +72,19 @@ def require_known(parser: ConfigParser, options: Mapping[str, Any]) -> None:
             advice = f"the nearest that is known is --{near}, and --help lists all" if near else "--help lists all"
             raise BadInput(f"The option --{name} is not known, {advice}.")
         parser[name] = value  # a component that is replaced has other arguments
+        if name == "device":
+            _require_device(value)
+
+
+def _require_device(device: Any) -> None:
+    """Refuse a device that this machine does not have; PyTorch says so late, in a long traceback."""
+    if str(device).startswith(("$", "@")):  # an expression, which names it later
+        return
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError, TypeError):
+        here = ", ".join(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
+        raise BadInput(f"The device {device} cannot be used, expected one that this machine has: {here}.") from None
 
 
 def _parse(words: Sequence[str]) -> dict[str, Any]:

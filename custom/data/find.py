@@ -72,7 +72,7 @@ def find_study(
     elif isinstance(image, Mapping):
         origin = "The mapping of a study's files"
         if unknown := sorted(map(str, set(image) - set(MODALITIES))):
-            raise BadInput(f"{origin} has the unknown key {unknown[0]!r}, expected the keys {', '.join(modalities)}.")
+            raise BadInput(f"{origin} has the unknown key {unknown[0]!r}, expected the keys {', '.join(MODALITIES)}.")
         found = {modality: _image_path(file, str(modality)) for modality, file in image.items()}
         name = study_name(next(iter(found.values()))) if found else ""
     else:

@@ -35,6 +35,15 @@ def check(config, *options, verb=("run",)):
     check_options([MONAI, *verb, "--config_file", config, *map(str, options)])
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(config, device):
+    Path(config).write_text(json.dumps({**CONFIG, "device": "cpu"}))
+    with bad_input(f"The device {device} cannot be used", "cpu"):
+        check(config, "--device", device)
+    check(config, "--device", "cpu")
+    check(config, "--device", "$torch.device('cpu')")
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -203,6 +203,15 @@ def test_wrong_use_is_status_2(words):
 # ---- the verbs of python -m custom
 
 
+def test_an_option_of_the_config_in_the_wrong_place_is_told_where_to_go(ran):
+    result = call("segment", "a", "-o", "b", "--threshold", "0.3")
+    assert result.exit_code == 2 and "follow after --." in result.output
+
+
+def test_no_line_of_help_is_cut_off():
+    assert "..." not in call("--help").output.split("Commands:")[1]
+
+
 @pytest.mark.parametrize("name", OF_CUSTOM)
 def test_a_verb_of_custom_has_its_options_and_defaults(name):
     takes = inspect.signature(getattr(verbs, name)).parameters

@@ -105,6 +105,17 @@ def test_images_in_memory_give_the_same(model, of_path, study, images, form):
     assert np.array_equal(result.probabilities.dataobj, of_path.probabilities.dataobj)
 
 
+def test_an_image_with_scaled_integers_on_disk_is_not_rounded_again(tmp_path):
+    values = np.linspace(0, 4000, 4096, dtype=np.float32).reshape(16, 16, 16)
+    scaled = nib.Nifti1Image(values, np.eye(4))
+    scaled.set_data_dtype(np.uint8)
+    nib.save(scaled, tmp_path / "scaled.nii.gz")
+    read = nib.load(tmp_path / "scaled.nii.gz")
+    part = read.slicer[:8]  # its range is smaller, so that nibabel would choose another scale
+    written = nib.load(library._written(part, tmp_path / "part", None))
+    assert np.array_equal(image(written), np.asarray(part.dataobj, np.float32))
+
+
 def test_a_study_may_lack_modalities(model, images):
     result = model({name: images[name] for name in ("flair", "t1ce")})
     assert result.provenance["modalities"] == {"flair": "found", "t1": "missing", "t2": "missing", "t1ce": "found"}
