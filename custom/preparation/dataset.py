@@ -65,7 +65,8 @@ def prepare_dataset(
         A row of `TABLE` for each study.
 
     Raises:
-        BadInput: no studies are found, or nothing can be written to ``output_dir``.
+        BadInput: no studies are found, nothing can be written to ``output_dir``, or images of a study lie where its
+            prepared ones would be written.
     """
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
         raise BadInput(f"--workers has the value {workers!r}, expected a whole number from 1 on.")
@@ -81,6 +82,7 @@ def prepare_dataset(
         raw="true",
     )
     require_writable(output_dir)
+    _require_no_input(output_dir, items)
     (output_dir / PICTURES).mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, Any]] = {}
     waiting = []
@@ -106,6 +108,22 @@ def prepare_dataset(
     ordered = [rows[item["id"]] for item in items]
     _write_overview(output_dir, ordered)
     return ordered
+
+
+def _require_no_input(output_dir: Path, items: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `BadInput` if an image or mask of a study that has not been prepared lies in its folder of results."""
+    for item in items:
+        if "error" in item or _record_of(output_dir, item["id"]).is_file():
+            continue
+        study, folder = item["image"], (output_dir / item["id"]).resolve()
+        series = study.dicom.series.values() if study.dicom else ()
+        files = [*study.images.values(), *(Path(file) for one in series for file in one.files)]
+        for file in files if study.label is None else [*files, study.label]:
+            if folder in (file.resolve().parent, file.absolute().parent):
+                raise BadInput(
+                    f"{file} lies where the prepared images of {study.id} would be written and could be overwritten, "
+                    "expected an --output_dir elsewhere."
+                )
 
 
 def _prepare_one(study: Study, label: str | None, output_dir: Path) -> dict[str, Any]:

@@ -78,6 +78,18 @@ def test_a_refused_study_has_a_row_and_a_picture_and_no_images(here, tmp_path, m
     assert not (tmp_path / "out" / "a").exists()
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_raw_images_are_never_overwritten_by_prepared_ones(here, tmp_path, linked):
+    write_study(tmp_path / "raw", "a")
+    before = {file: file.read_bytes() for file in sorted((tmp_path / "raw" / "a").iterdir())}
+    output_dir = tmp_path / "link" if linked else tmp_path / "raw"
+    if linked:
+        output_dir.symlink_to(tmp_path / "raw")
+    with bad_input("a_", "could be overwritten", "--output_dir"):
+        prepare_dataset(tmp_path / "raw", output_dir)
+    assert {file: file.read_bytes() for file in sorted((tmp_path / "raw" / "a").iterdir())} == before
+
+
 def test_a_number_of_workers_that_is_none_is_refused(tmp_path):
     with bad_input("--workers", "0"):
         prepare_dataset(tmp_path, tmp_path / "out", workers=0)
