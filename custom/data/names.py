@@ -19,11 +19,12 @@ FILE_NAMES = {
 }
 # The same as patterns, for names whose separators were replaced by _; separators between words are optional.
 _AGENT = "(?:ce|c|gd|gad|gado|gadolinium|km|contrast|enhanced|post(?:_*(?:contrast|gd|gad|c))?)"
+_WITH = "(?:ce_+)?" + "".join(f"(?<!{word}_)" for word in ("pre", "no", "non", "without"))
 _PATTERNS = {
     # first, masks that are not of the tumour: of the brain, and of the tissues of FSL's FAST
     None: r"(?:bet|brain|skull|head|parenchyma|tissue|[wg]m|csf)_*(?:mask|label|segmentation|dseg)|bet_*seg",
     "flair": r"(?:t2w?_*)?flair|t2f",
-    "t1ce": rf"t1w?_*{_AGENT}|(?:c|ce|gd|ce_+(?:gd|gad|gadolinium)_+)t1w?",
+    "t1ce": rf"t1w?_*{_AGENT}|ct1w?|{_WITH}(?:ce|gd|gad|gado|gadolinium|contrast|enhanced|post_*contrast)_*t1w?",
     "t1": r"t1[wn]?(?:_*(?:pre|native?|plain|(?:pre|non?)_*contrast))?",
     "t2": r"t2w?",
     "seg": r"(?:(?:tumou?r|lesion)_*)?(?:seg|segm|segmentation|dseg|label|mask)",

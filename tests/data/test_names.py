@@ -10,11 +10,15 @@ from custom.data.names import folder_name, modality_of, read_name, study_name
 
 NAMES = {
     "flair": ["flair", "FLAIR", "t2f", "t2_flair", "T2-FLAIR", "t2flair", "T2w_FLAIR"],
-    "t1": ["t1", "T1w", "t1n", "t1_pre", "T1-native", "t1_pre_contrast", "T1_noncontrast"],
+    "t1": [
+        *("t1", "T1w", "t1n", "t1_pre", "T1-native", "t1_pre_contrast", "T1_noncontrast"),
+        *("pre_contrast_T1", "no-gd_T1", "non_contrast_T1w"),
+    ],
     "t2": ["t2", "T2w"],
     "t1ce": [
         *("t1ce", "t1c", "T1Gd", "t1_gd", "T1-Gd", "t1gad", "T1_post", "t1post", "CT1", "t1_ce", "T1w_gad", "t1+c"),
         *("T1KM", "t1_post_contrast", "t1wce", "ce-gadolinium_T1w", "t1-contrast", "T1_postGd"),
+        *("Gd_T1", "CE-T1", "contrast_T1", "post_contrast_T1w"),
     ],
     "seg": ["seg", "mask", "label", "W39_1998.09.19_Segm", "tumor_segmentation", "label-lesion_mask"],
 }
