@@ -37,7 +37,8 @@ def as_path(value: object, option: str) -> Path:
     """Return ``value`` as a path; fire, and thus `monai.bundle`, converts a name such as 20230101 to a number.
 
     Raises:
-        BadInput: the value is neither text nor a number; an option without a value has the value true.
+        BadInput: the value is neither text nor a whole number. Of 2023.10, fire makes 2023.1, which may be another
+            folder; an option without a value has the value true.
     """
     if isinstance(value, (str, PathLike)) and str(value):
         path = Path(value)
@@ -45,7 +46,7 @@ def as_path(value: object, option: str) -> Path:
             return path.expanduser()
         # pathlib drops the ./ before a ~, and nibabel would take the rest for the home folder
         return path.absolute() if str(path).startswith("~") else path
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool):
         return Path(str(value))
     raise BadInput(
         f"--{option} has the value {value!r}, expected a file or a folder (with ./ before its name if that looks like "

@@ -128,7 +128,7 @@ def _list_studies(dataset_dir: ImageSpec | list[ImageSpec], datalist: FilePath |
     folder = as_path(dataset_dir, "dataset_dir")
     require_target(folder)
     if not folder.exists():
-        # fire has converted a name such as 1e5 to a number
+        # fire has converted a name such as 0x10 to a number
         hint = "" if isinstance(dataset_dir, (str, os.PathLike)) else " (with ./ before a name that is a number)"
         raise BadInput(f"{folder} does not exist, expected a dataset's folder or one study{hint}.")
     if datalist is not None:

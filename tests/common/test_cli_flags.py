@@ -24,7 +24,7 @@ def test_anything_else_is_refused_with_the_option(value):
         as_flag(value, "amp")
 
 
-@pytest.mark.parametrize(("value", "path"), [("a/b", "a/b"), (20230101, "20230101"), (12.5, "12.5"), (Path("a"), "a")])
+@pytest.mark.parametrize(("value", "path"), [("a/b", "a/b"), (20230101, "20230101"), (Path("a"), "a")])
 def test_a_path_stays_one_whatever_fire_made_of_it(value, path):
     assert as_path(value, "dataset_dir") == Path(path)
 
@@ -37,7 +37,7 @@ def test_only_a_path_that_begins_with_a_tilde_is_in_the_home_folder(tmp_path, mo
     assert as_path("a/~", "dataset_dir") == Path("a/~")
 
 
-@pytest.mark.parametrize("value", [True, None, "", ("Meier", "Anna"), ["a"]])
+@pytest.mark.parametrize("value", [True, None, "", 2023.1, ("Meier", "Anna"), ["a"]])
 def test_what_is_no_path_is_refused_with_the_way_to_write_it(value):
     with bad_input(f"--dataset_dir has the value {value!r}", "expected a file or a folder", "./"):
         as_path(value, "dataset_dir")

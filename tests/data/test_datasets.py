@@ -413,8 +413,8 @@ def test_a_folder_whose_name_is_a_number_is_a_dataset(tmp_path, monkeypatch):
     (tmp_path / "20230101" / "datalist.json").rename(tmp_path / "7")
     monkeypatch.chdir(tmp_path)
     assert ids(find_studies(20230101)) == ids(find_studies(20230101, datalist=7)) == ["study1"]
-    with bad_input("100000.0 does not exist", "with ./ before a name that is a number"):
-        find_studies(1e5)
+    with bad_input("--dataset_dir has the value 2023.1", "./"):  # it was written as 2023.10
+        find_studies(2023.10)
     with bad_input("--dataset_dir has the value ('Meier', 'Anna')", "./"):
         find_studies(("Meier", "Anna"))
 
