@@ -44,6 +44,13 @@ class Study:
         """The image in the form of a datalist: {modality: path}, or the path of the 4-D file."""
         return str(self.reference) if self.channels else {name: str(path) for name, path in self.images.items()}
 
+    @property
+    def all_files(self) -> list[Path]:
+        """Its images, or the slices of its series, and its mask."""
+        series = self.dicom.series.values() if self.dicom else ()
+        files = [*self.images.values(), *(Path(file) for one in series for file in one.files)]
+        return files if self.label is None else [*files, self.label]
+
     def name_of(self, modality: str) -> str:
         """Return the name of one of its images for messages; for DICOM the series, not the name of a file."""
         if self.dicom:

@@ -61,7 +61,7 @@ def require_free(folder: Path, study: Study, names: Iterable[str]) -> None:
         study: the study.
         names: maps that the run writes, such as seg.
     """
-    place, files = folder.resolve(), _image_files(study)
+    place, files = folder.resolve(), study.all_files
     # links are also checked without following them: the folder of a link to an image is the study's folder too
     if any(place in (*file.resolve().parents, *file.absolute().parents) for file in files):
         raise BadInput(
@@ -85,13 +85,6 @@ def require_free(folder: Path, study: Study, names: Iterable[str]) -> None:
                 f"{file} exists and is not listed in a run report {study.id}_run.json, "
                 "expected an --output_dir where nothing is overwritten."
             )
-
-
-def _image_files(study: Study) -> list[Path]:
-    """Return all files of a study: its images or the slices of its series, and its mask."""
-    series = study.dicom.series.values() if study.dicom else ()
-    files = [*study.images.values(), *(Path(file) for one in series for file in one.files)]
-    return files if study.label is None else [*files, study.label]
 
 
 def relative_names(study: Study, dataset_dir: object) -> str | dict[str, str]:

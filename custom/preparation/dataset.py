@@ -116,9 +116,7 @@ def _require_no_input(output_dir: Path, items: Sequence[Mapping[str, Any]]) -> N
         if "error" in item or _record_of(output_dir, item["id"]).is_file():
             continue
         study, folder = item["image"], (output_dir / item["id"]).resolve()
-        series = study.dicom.series.values() if study.dicom else ()
-        files = [*study.images.values(), *(Path(file) for one in series for file in one.files)]
-        for file in files if study.label is None else [*files, study.label]:
+        for file in study.all_files:
             if folder in (file.resolve().parent, file.absolute().parent):
                 raise BadInput(
                     f"{file} lies where the prepared images of {study.id} would be written and could be overwritten, "
