@@ -15,6 +15,7 @@ import sys
 from collections import defaultdict
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import fire
 import numpy as np
@@ -29,6 +30,13 @@ from custom.segmentation.modality_dropout import without
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "recoseg_seg"
 SUBSETS = sorted(product((1, 0), repeat=len(MODALITIES)), key=sum, reverse=True)[:-1]
+
+
+def regions_of(study: dict, predicted: torch.Tensor, post: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return mask and truth of each region on the study's own grid, for the logits of a preprocessed study."""
+    data = {**study, "pred": torch.zeros_like(study["image"][: len(predicted)]).copy_(predicted)}
+    data = post(decollate_batch(list_data_collate([data]))[0])
+    return list(zip(data["masks"].numpy() > 0, data["label"].numpy() > 0, strict=True))
 
 
 def subset_dice(
@@ -49,10 +57,7 @@ def subset_dice(
     def score(study: dict, image: torch.Tensor) -> list[float]:
         with torch.no_grad():
             predicted = inferer(image[None], network)[0]
-        data = {**study, "pred": torch.zeros_like(study["image"][: len(predicted)]).copy_(predicted)}
-        data = post(decollate_batch(list_data_collate([data]))[0])
-        pairs = zip(data["masks"].numpy() > 0, data["label"].numpy() > 0, strict=True)
-        return [round(dice_score(found, label, np.eye(4)), 4) for found, label in pairs]
+        return [round(dice_score(found, true, np.eye(4)), 4) for found, true in regions_of(study, predicted, post)]
 
     scores: dict[str, list[list[float]]] = defaultdict(list)
     for study in dataset:

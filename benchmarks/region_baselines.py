@@ -30,13 +30,13 @@ import fire
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.data import decollate_batch, list_data_collate
 from monai.transforms import Compose
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.missing import regions_of
 from custom.evaluation.overlap import dice_score
 from custom.preprocessing.anchor import AddAnchord, SubtractAnchord
 from custom.preprocessing.channels import channel_numbers
@@ -155,10 +155,7 @@ def main(
         for name, pair in scores(features(study), regressions).items():
             answers[name] = logits(name, pair, thresholds[name], whole)
         for name, given in {**answers, "network": predicted}.items():
-            data = {key: value for key, value in study.items() if key not in maps}
-            data["pred"] = torch.zeros_like(study["image"][: len(given)]).copy_(given)
-            data = post(decollate_batch(list_data_collate([data]))[0])
-            pairs = list(zip(data["masks"].numpy() > 0, data["label"].numpy() > 0, strict=True))
+            pairs = regions_of({key: value for key, value in study.items() if key not in maps}, given, post)
             dice[name][study["id"]] = [round(dice_score(found, true, np.eye(4)), 4) for found, true in pairs]
             enhancing[study["id"]] = bool(pairs[-1][1].any())
         print(study["id"], file=sys.stderr, flush=True)
