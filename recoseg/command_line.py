@@ -32,6 +32,14 @@ PATH = click.Path(path_type=Path)
 
 output_dir = click.option("-o", "--output-dir", required=True, type=PATH, help="Folder of the results.")
 studies = click.argument("studies", metavar="STUDY...", nargs=-1, required=True, type=PATH)
+raw = click.option(
+    "--raw/--no-raw", default=None, help="With skull and unregistered, or prepared.  [default: measured]"
+)
+fast = click.option("--fast", is_flag=True, help="Predict from axial slices alone: faster, less accurate.")
+skip_existing = click.option(
+    "--skip-existing", is_flag=True, help="Skip studies with results of the same weights and settings."
+)
+jobs = click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Studies at a time.")
 dataset = click.argument("dataset", type=PATH)
 dicom_ids = click.option(
     "--dicom-ids",
@@ -103,7 +111,7 @@ def recoseg() -> None:
 @recoseg.command(cls=BundleCommand)
 @studies
 @output_dir
-@click.option("--raw/--no-raw", default=None, help="With skull and unregistered, or prepared.  [default: measured]")
+@raw
 @click.option(
     "--regions",
     type=click.Choice(["all", "wt"]),
@@ -111,10 +119,10 @@ def recoseg() -> None:
     show_default=True,
     help="Whole tumour, core and enhancing tumour; or the whole tumour alone, by a network of its own.",
 )
-@click.option("--fast", is_flag=True, help="Predict from axial slices alone: faster, less accurate.")
+@fast
 @click.option("--report/--no-report", default=True, show_default=True, help="Write an HTML report of each study.")
-@click.option("--skip-existing", is_flag=True, help="Skip studies with results of the same weights and settings.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Studies at a time.")
+@skip_existing
+@jobs
 @of_a_bundle(as_json="Print a JSON list with the status and the volumes in ml of each study.")
 @click.pass_context
 def segment(
@@ -155,10 +163,10 @@ def segment(
     show_default=True,
     help="The modality to synthesize from the others.",
 )
-@click.option("--raw/--no-raw", default=None, help="With skull and unregistered, or prepared.  [default: measured]")
-@click.option("--fast", is_flag=True, help="Predict from axial slices alone: faster, less accurate.")
-@click.option("--skip-existing", is_flag=True, help="Skip studies with results of the same weights and settings.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Studies at a time.")
+@raw
+@fast
+@skip_existing
+@jobs
 @of_a_bundle(as_json="Print a JSON list with the status of each study.")
 @click.pass_context
 def synthesize(
