@@ -22,7 +22,7 @@ from custom.evaluation.image_quality import MaskedPSNRMetric, MaskedSSIMMetric
 BUNDLE = Path(__file__).parents[1] / "bundles" / "recoseg_synth"
 CONFIGS = BUNDLE / "configs"
 DATA = ["--datalist", str(Path(__file__).with_name("brats2021.json")), "--fold", "0", "--folds", "7"]
-STEPS = {"epsilon_ancestral": (1000,), "fast_ddpm": (10,), "one_step": (1,)}  # all others:
+STEPS = {"paper": (1000,), "fast_ddpm": (10,), "one_step": (1,)}  # all others:
 DEFAULT_STEPS = (1, 2, 10)
 
 

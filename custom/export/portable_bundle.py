@@ -97,6 +97,7 @@ def program_of(parser: ConfigParser) -> Any:
         synthesis.network,
         parser.get_parsed_content("inferer"),
         parser.get_parsed_content("network"),
+        fills_flair=synthesis.flair_inferer is not None,
     )
 
 

@@ -28,7 +28,7 @@ from custom.preprocessing.uptake import SIGMA, UPTAKE_TOP, robust_deviation, rob
 from custom.synthesis.anchored_batch import MEAN, UNIT, task_of
 from custom.synthesis.anchored_inferer import AnchoredInferer
 
-FLAIR_T1_T2 = torch.tensor([1.0, 1.0, 1.0, 0.0])  # what T1ce is synthesized from
+FLAIR, T1, T1CE = (MODALITIES.index(name) for name in ("flair", "t1", "t1ce"))
 
 
 def chain_program(
@@ -37,6 +37,7 @@ def chain_program(
     synthesizer: nn.Module,
     segmentation: BrainSliceInferer,
     segmenter: nn.Module,
+    fills_flair: bool = False,
 ) -> torch.jit.ScriptModule:
     """Return the pipeline with settings and weights as a program: study (1, 4, H, W, D) -> logits (1, C, H, W, D).
 
@@ -49,20 +50,21 @@ def chain_program(
         synthesizer: its network, with weights, on the CPU.
         segmentation: the segmenter's inferer.
         segmenter: its network, with weights, on the CPU.
+        fills_flair: whether a FLAIR that alone is missing is synthesized too.
 
     Raises:
         BadInput: the synthesizer draws noise in each step, or several samples.
     """
     if synthesis.samples != 1 or getattr(synthesis.sampler, "keywords", {}).get("eta"):
         raise BadInput("The synthesizer draws noise more than once, expected samples 1 and sampler#eta 0 in a program.")
-    chain = Chain(scaling, synthesis, synthesizer, segmentation, segmenter).eval()
+    chain = Chain(scaling, synthesis, synthesizer, segmentation, segmenter, fills_flair).eval()
     with torch.no_grad(), warnings.catch_warnings():
         # MONAI's networks only check sizes of tensors, which is safe to trace
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         size = (2, 2 * synthesis.multiple, 3 * synthesis.multiple)
         seen = len(MODALITIES) * (2 * chain.synthesis_neighbours + 1)
         slices, noise = (torch.rand(size[0], channels, *size[1:]) for channels in (seen, 1))
-        chain.synthesizer = torch.jit.trace(chain.synthesizer, (slices, noise, chain.task.expand(size[0], -1)))
+        chain.synthesizer = torch.jit.trace(chain.synthesizer, (slices, noise, chain.tasks[T1CE].expand(size[0], -1)))
         size = (2, 2 * segmentation.multiple, 3 * segmentation.multiple)
         slices = torch.rand(size[0], len(chain.channels) * (2 * chain.neighbours + 1), *size[1:])
         chain.segmenter = torch.jit.trace(chain.segmenter, slices)
@@ -109,6 +111,7 @@ class Chain(nn.Module):
         synthesizer: nn.Module,
         segmentation: BrainSliceInferer,
         segmenter: nn.Module,
+        fills_flair: bool,
     ) -> None:
         super().__init__()
         low, high = scaling.percentiles
@@ -122,8 +125,10 @@ class Chain(nn.Module):
         self.synthesis_neighbours = synthesis.neighbours
         self.synthesis_views = views_of(synthesis)
         self.mean_of_condition, self.unit_of_condition = MEAN, UNIT
-        target = torch.tensor([MODALITIES.index("t1ce")])
-        self.task: Any = task_of(target, FLAIR_T1_T2[None])
+        # each modality from the other three
+        self.tasks: Any = task_of(torch.arange(len(MODALITIES)), 1 - torch.eye(len(MODALITIES)))
+        self.fills_flair = fills_flair
+        self.flair, self.anchor, self.t1ce = FLAIR, T1, T1CE
         self.smoothing: Any = gaussian_1d(torch.tensor(SIGMA), approx="sampled")
         self.uptake_top = UPTAKE_TOP
         self.segmenter: Any = Segmenter(segmentation, segmenter)
@@ -139,8 +144,11 @@ class Chain(nn.Module):
         """Return logits (1, C, H, W, D), a channel for each region, for a study (1, 4, H, W, D)."""
         image, brain = self.scale(study[0])
         synthetic, residual, uptake = (torch.zeros_like(image[3:]) for _ in range(3))
-        if bool(image[:3].flatten(1).any(dim=1).all()):
-            synthetic = self.synthesize(image)
+        there = image.flatten(1).any(dim=1)
+        if bool(there[:3].all()):
+            synthetic = self.synthesize(image, self.t1ce)
+        elif self.fills_flair and bool(there[1:].all()):
+            image = torch.cat([self.synthesize(image, self.flair), image[1:]])
         if not bool(image[3].any()):
             image = torch.cat([image[:3], synthetic])
         elif bool(synthetic.any()):
@@ -164,22 +172,27 @@ class Chain(nn.Module):
                 scaled[channel] = ((study[channel] - low) / unit).clamp(0, 1) * brain
         return scaled, brain
 
-    def synthesize(self, image: torch.Tensor) -> torch.Tensor:
-        """Return T1ce (1, H, W, D) for an image (4, H, W, D) whose T1ce is not looked at, as `AnchoredInferer` does."""
-        known = torch.cat([image[:3], torch.zeros_like(image[3:])])
+    def synthesize(self, image: torch.Tensor, target: int) -> torch.Tensor:
+        """Return a modality (1, H, W, D) anchored on T1 of an image (4, H, W, D), as `AnchoredInferer` does.
+
+        The image's own ``target`` is not looked at.
+        """
+        known = image.clone()
+        known[target] = 0
         found: list[torch.Tensor] = []
         for axes in self.synthesis_views:
-            found.append(self.synthesize_slices(known.permute(axes)).permute(axes))
+            found.append(self.synthesize_slices(known.permute(axes), target).permute(axes))
         brain = (known != 0).any(dim=0, keepdim=True)
-        return (known[1:2] + torch.stack(found).mean(dim=0)).clamp(0, 1) * brain
+        anchor = known[self.anchor : self.anchor + 1]
+        return (anchor + torch.stack(found).mean(dim=0)).clamp(0, 1) * brain
 
-    def synthesize_slices(self, image: torch.Tensor) -> torch.Tensor:
-        """Return T1ce minus T1, (1, H, W, D), for a volume (4, H, W, D), processed in slices (H, W)."""
+    def synthesize_slices(self, image: torch.Tensor, target: int) -> torch.Tensor:
+        """Return the target minus T1, (1, H, W, D), for a volume (4, H, W, D), processed in slices (H, W)."""
         slices, box = cut_to_brain(image, self.synthesis_multiple)
         brain = with_neighbours(slices, self.synthesis_neighbours)
         inside = (brain != 0).any(dim=2, keepdim=True)
         condition = (brain - self.mean_of_condition) / self.unit_of_condition * inside
-        condition[:, :, 3] = 0
+        condition[:, :, target] = 0
         condition = condition.flatten(1, 2)
         generator = torch.Generator(device="cpu")
         generator.manual_seed(self.seed)
@@ -188,7 +201,7 @@ class Chain(nn.Module):
         for start in range(0, len(brain), self.synthesis_batch):
             stop = start + self.synthesis_batch
             part = condition[start:stop]
-            parts.append(self.synthesizer(part, noise[start:stop], self.task.expand(len(part), -1)))
+            parts.append(self.synthesizer(part, noise[start:stop], self.tasks[target].expand(len(part), -1)))
         return put_back(torch.cat(parts), slices, box, image, 0.0)
 
     def uptake_map(self, t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""T1ce synthesis within the segmenter's bundle, with the synthesizer's bundle beside it."""
+"""Synthesis within the segmenter's bundle, with the synthesizer's bundle beside it: of T1ce, and of a missing FLAIR."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
+from monai.inferers import Inferer
 from monai.transforms import MapTransform
 
 import custom
+from custom.common.cli_flags import as_flag
 from custom.common.code_hash import code_hash
 from custom.common.errors import BadInput
+from custom.common.modalities import MODALITIES
 from custom.common.precision import AUTO, check_amp
 from custom.common.weights import load_weights
 from custom.segmentation.cross_fitting import read_records, unseen_weights
 from custom.sharing.check_config import check_config
+
+FLAIR, T1CE = (MODALITIES.index(name) for name in ("flair", "t1ce"))
 
 
 class SynthesizeT1ced(MapTransform):
@@ -28,6 +33,10 @@ class SynthesizeT1ced(MapTransform):
 
     Network and noise schedule are those of the synthesizer's own ``inference.json``. The T1ce in ``image`` is not
     looked at, except with ``consistency``.
+
+    With ``fill_flair``, a FLAIR that is the only missing modality is synthesized from the other three instead: it takes
+    its place in ``image`` and is also returned as ``flair_synthetic``. A synthetic T1 or T2 does not help the
+    segmenter.
 
     Args:
         synth_bundle_root: folder of the synthesizer's bundle.
@@ -37,6 +46,7 @@ class SynthesizeT1ced(MapTransform):
         seed: seed of the noise, see `custom.synthesis.anchored_inferer.AnchoredInferer`.
         device: device of the network.
         amp: whether to autocast, see `custom.common.precision.autocast_dtype`.
+        fill_flair: whether a missing FLAIR is synthesized; the variant ``direct`` cannot.
         variants: names of the synthesizer's ``configs/variants`` that are laid over its config.
         consistency: only for its variant ``direct``, see `custom.synthesis.inferer.SynthesisInferer`; not used if T1ce
             is missing.
@@ -70,6 +80,7 @@ class SynthesizeT1ced(MapTransform):
         seed: int = 0,
         device: str | torch.device = "cpu",
         amp: bool | str = AUTO,
+        fill_flair: bool | str = False,
         variants: Sequence[str] = (),
         consistency: int = 0,
         cross_fitted: Sequence[str] = (),
@@ -98,6 +109,10 @@ class SynthesizeT1ced(MapTransform):
             parser.update({"checkpoint": str(Path(checkpoint).resolve())})
         self.network = parser.get_parsed_content("network")
         self.inferer = parser.get_parsed_content("inferer")
+        self.flair_inferer = None
+        if as_flag(fill_flair, "synthesis#fill_flair"):
+            parser.update({"target": "flair"})
+            self.flair_inferer = parser.get_parsed_content("inferer")
         self.records = read_records(cross_fitted)
         self.others = {path: load_weights(copy.deepcopy(self.network), path) for path in self.records}
 
@@ -108,14 +123,25 @@ class SynthesizeT1ced(MapTransform):
         `custom.segmentation.modality_dropout.without`.
         """
         image = data["image"]
-        if not image[:3].flatten(1).any(dim=1).all():
-            return {**data, "t1ce_synthetic": torch.zeros_like(image[:1])}
+        missing = [channel for channel, volume in enumerate(image) if not volume.any()]
+        data = {**data, "t1ce_synthetic": torch.zeros_like(image[:1])}
+        if missing == [FLAIR] and self.flair_inferer is not None:
+            data["flair_synthetic"] = self.synthesize(data, self.flair_inferer)
+            data["image"] = image.clone()
+            data["image"][FLAIR] = data["flair_synthetic"][0]
+        elif missing in ([], [T1CE]):
+            data["t1ce_synthetic"] = self.synthesize(data, self.inferer)
+        return data
+
+    def synthesize(self, data: Mapping[Hashable, Any], inferer: Inferer) -> torch.Tensor:
+        """Return what ``inferer`` synthesizes of the study, (1, H, W, D), with the metadata of ``image``."""
+        image = data["image"]
         unseen = unseen_weights(self.records, data["id"]) if self.records else None
         network = self.network if unseen is None else self.others[unseen]
         with torch.no_grad():
             # the second channel, which the default has, is the deviation to expect
-            synthetic = self.inferer(image[None].to(self.device), network)[0, :1].to(image.device)
-        return {**data, "t1ce_synthetic": torch.zeros_like(image[:1]).copy_(synthetic)}
+            synthetic = inferer(image[None].to(self.device), network)[0, :1].to(image.device)
+        return torch.zeros_like(image[:1]).copy_(synthetic)
 
 
 def _whole(value: object, option: str) -> int:

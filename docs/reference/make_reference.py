@@ -189,7 +189,8 @@ VARIANTS: dict[str, dict[str, str]] = {
         "one_step": "After `direct`: trains only on pure noise and samples in one step: a regression.",
         "fast_ddpm": "After `direct`: trains on only ten time steps and samples at those.",
         "velocity": "After `direct`: predicts the velocity, a combination of image and noise.",
-        "epsilon_ancestral": "After `direct`: predicts the noise, in 1000 ancestral steps: the original DDPM.",
+        "paper": "After `direct`: the paper's diffusion model, the original DDPM: predicts the noise, in 1000 "
+        "ancestral steps.",
         "flow_from_noise": "After `direct`: a rectified flow from noise to T1ce.",
         "flow_from_mean": "After `direct`: a rectified flow from the mean of the inputs to T1ce.",
         "haar": "After `direct`: Haar wavelet coefficients instead of pixels.",
@@ -210,6 +211,8 @@ VARIANTS: dict[str, dict[str, str]] = {
         "variant `direct`.",
         "recoseg_pp": "The inputs of ReCoSeg++: without T1ce itself, trained only on slices with tumour.",
         "mean_teacher": "Also learns from studies without masks. Training only.",
+        "paper": "ReCoSeg as the paper states it: a light U-Net segments the whole tumour in single axial slices of "
+        "the modalities and the residual of the synthesizer's variant `direct`.",
         "parts": "Trains the network of core and enhancing tumour further, in and around the whole tumour, whose own "
         "network stays as it is. Training only.",
         "fine_tune": "Continues from the weights in `checkpoint`, at a lower learning rate. Training only.",

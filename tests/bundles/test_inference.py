@@ -251,7 +251,8 @@ def test_the_variant_for_the_whole_tumour_writes_one_region(bundles, mixed_datas
 
 def test_a_study_that_lacks_modalities_is_segmented_and_its_report_says_so(bundles, mixed_dataset, tmp_path, caplog):
     source = mixed_dataset / "phantom_0"
-    for name, modalities in (("without", ("flair", "t1", "t2")), ("alone", ("flair",))):
+    studies = {"without": ("flair", "t1", "t2"), "alone": ("flair",), "no_flair": ("t1", "t2", "t1ce")}
+    for name, modalities in studies.items():
         (tmp_path / "data" / name).mkdir(parents=True)
         for modality in modalities:
             shutil.copy(source / f"phantom_0_{modality}.nii.gz", tmp_path / "data" / name / f"{name}_{modality}.nii.gz")
@@ -267,6 +268,9 @@ def test_a_study_that_lacks_modalities_is_segmented_and_its_report_says_so(bundl
         assert "uptake" not in report(results, name)["outputs"]
         assert result(results, name, "t1ce_synthetic").any() == (name == "without")
         assert image(results / name / f"{name}_seg.nii.gz").shape == image(source / "phantom_0_flair.nii.gz").shape
+    expected = {"flair": "synthesized", "t1": "found", "t2": "found", "t1ce": "found"}
+    assert report(results, "no_flair")["modalities"] == expected
+    assert "no_flair: flair is synthesized" in caplog.messages
 
 
 # ---- a batch

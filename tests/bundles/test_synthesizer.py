@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 SMALL = {"network_def#channels": [16, 16, 16]}
 # what is laid over direct; the others over the default network
 DIRECT = (
-    *("epsilon_ancestral", "fast_ddpm", "flow_from_mean", "flow_from_noise", "full_resolution", "haar", "one_step"),
+    *("fast_ddpm", "flow_from_mean", "flow_from_noise", "full_resolution", "haar", "one_step", "paper"),
     *("plain_loss", "velocity", "x0"),
 )
 

@@ -45,7 +45,10 @@ class Ordinary:
         self.synthesizer = ModalityUNet(13, (16, 16, 16)).eval()
         for weights in self.synthesizer.parameters():
             torch.nn.init.normal_(weights, std=0.1)
-        self.synthesis = AnchoredInferer(SCHEDULE, partial(sample, steps=steps, eta=0.0), seed=3, amp=amp)
+        self.synthesis, self.flair = (
+            AnchoredInferer(SCHEDULE, partial(sample, steps=steps, eta=0.0), target, seed=3, amp=amp)
+            for target in ("t1ce", "flair")
+        )
         self.segmenter = DynUNet(
             2, 3 * len(CHANNELS), 3, [3] * 5, [1, 2, 2, 2, 2], [2] * 4, filters=[4, 8, 8, 8, 8]
         ).eval()
@@ -57,14 +60,18 @@ class Ordinary:
     def __call__(self, image):
         data = self.scaling({"image": MetaTensor(image)})
         data["t1ce_synthetic"] = torch.zeros_like(data["image"][:1])
-        if data["image"][:3].flatten(1).any(dim=1).all():
+        there = data["image"].flatten(1).any(dim=1)
+        if there[:3].all():
             data["t1ce_synthetic"].copy_(self.synthesis(data["image"][None], self.synthesizer)[0, :1])
+        elif there[1:].all():
+            data["image"][:1] = self.flair(data["image"][None], self.synthesizer)[0, :1]
         for step in (Uptaked(), Residuald(), StackChannelsd()):
             data = step(data)
         return torch.as_tensor(self.segmentation(data["image"][None], self.segmenter))
 
     def program(self):
-        return chain_program(self.scaling, self.synthesis, self.synthesizer, self.segmentation, self.segmenter)
+        networks = (self.synthesis, self.synthesizer, self.segmentation, self.segmenter)
+        return chain_program(self.scaling, *networks, fills_flair=True)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +94,7 @@ def program(ordinary, tmp_path_factory):
         ((40, 120, 1), ()),
         ((64, 64, 5), (3,)),  # no T1ce: the synthetic one takes its place
         ((64, 64, 5), (1,)),  # no T1: nothing is synthesized
+        ((64, 64, 5), (0,)),  # no FLAIR: it is synthesized, and T1ce is not
         ((64, 64, 5), (0, 3)),
     ],
 )

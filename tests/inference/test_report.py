@@ -377,7 +377,7 @@ def test_without_t1ce_the_mask_is_outlined_on_flair(tmp_path):
     names = {name: ending for name, ending in BRATS_2021.items() if name != "t1ce"}
     page = report(tmp_path, write_study(tmp_path, "study1", names=names))
     assert layers(page) == ["seg", "t1ce_synthetic", "flair"]
-    assert "missing; the synthetic one took its place" in page.text
+    assert "missing; a synthetic one took its place" in page.text
     assert "outlined on FLAIR" in page.text
 
 

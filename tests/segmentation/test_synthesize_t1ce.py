@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 import custom
 from custom.common.errors import BadInput
@@ -66,6 +67,16 @@ def synthesis(root, **changes):
     return SynthesizeT1ced(str(root), **options)
 
 
+def parse_inferer(root, target):
+    """The inferer of the synthesizer's own bundle for a target."""
+    parser = ConfigParser()
+    parser.read_config(root / "configs" / "inference.json")
+    parser.update(
+        {"bundle_root": str(root), "device": torch.device("cpu"), "amp": False, "target": target, "sampler": sample}
+    )
+    return parser.get_parsed_content("inferer")
+
+
 def test_the_network_and_the_inferer_are_those_of_the_bundle(whole_bundle):
     transform = synthesis(whole_bundle, seed=3)
     assert type(transform.network).__name__ == "ModalityUNet"
@@ -104,6 +115,29 @@ def test_nothing_is_made_without_flair_t1_or_t2(whole_bundle, missing):
     image = torch.rand(4, 32, 32, 3) + 0.1
     image[missing] = 0
     assert not synthesis(whole_bundle)({"image": image})["t1ce_synthetic"].any()
+
+
+def test_a_flair_that_alone_is_missing_is_made_from_the_other_three(whole_bundle):
+    transform = synthesis(whole_bundle, fill_flair=True)
+    image = torch.rand(4, 32, 32, 3, generator=torch.Generator().manual_seed(0)) + 0.1
+    image[0] = 0
+    found = transform({"image": image})
+    assert not image[0].any()  # the study that was given is left alone
+    assert torch.equal(found["image"][1:], image[1:])
+    assert torch.equal(found["image"][:1], found["flair_synthetic"])
+    assert found["flair_synthetic"].std() > 0.01
+    assert not found["t1ce_synthetic"].any()
+    alone = parse_inferer(whole_bundle, "flair")(image[None], transform.network)[0, :1]
+    assert torch.equal(found["flair_synthetic"], alone)
+
+
+@pytest.mark.parametrize("missing", [(1,), (2,), (3,), (0, 1), (0, 3)])
+def test_nothing_else_takes_a_place_in_the_image(whole_bundle, missing):
+    image = torch.rand(4, 32, 32, 3) + 0.1
+    image[list(missing)] = 0
+    found = synthesis(whole_bundle, fill_flair=True)({"image": image})
+    assert torch.equal(found["image"], image)
+    assert "flair_synthetic" not in found
 
 
 @pytest.mark.parametrize(
