@@ -12,6 +12,7 @@ from custom.common.errors import BadInput
 from custom.data.study import Study
 
 VOLUMES = "volume_ml"  # in a run report: region -> its volume
+STATISTICS = "statistics"  # in a run report: region -> its measures
 
 
 def read_run(folder: Path, study_id: str) -> dict[str, Any] | None:
