@@ -59,6 +59,11 @@ class Segmentation(Result):
         """Region (``wt``, ``tc``, ``et``) -> its volume in ml."""
         return dict(self.provenance["volume_ml"])
 
+    @property
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Region -> its measures: volume, centre, side, lesions and diameters, see the how-to of inference."""
+        return {region: dict(found) for region, found in self.provenance["statistics"].items()}
+
 
 @dataclass(frozen=True)
 class Synthesis(Result):

@@ -53,11 +53,6 @@ def voxel_mm3(affine: Any) -> float:
     return abs(float(np.linalg.det(np.asarray(_on_cpu(affine), dtype=np.float64)[:3, :3])))
 
 
-def volume_ml(mask: Any) -> float:
-    """Return the volume of a mask (1, H, W, D), a `MetaTensor`, in millilitres."""
-    return float(mask.sum()) * voxel_mm3(mask.affine) / 1000
-
-
 def _on_cpu(affine: Any) -> Any:
     # MONAI's `convert_to_numpy` does the same, but importing MONAI takes seconds, which reading headers avoids
     return affine.detach().cpu() if hasattr(affine, "detach") else affine

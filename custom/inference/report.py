@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import gzip
 import importlib.resources
-import json
-import tempfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import itk
 import nibabel as nib
 import numpy as np
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template  # torch pulls it in
+from monai.data import MetaTensor
 from monai.transforms import CropForegroundd, LoadImage, Orientationd
-from scipy import ndimage
 
 from custom.common.atomic_files import written_beside
 from custom.common.brain import brain_of, is_brain
@@ -26,14 +21,16 @@ from custom.common.errors import BadInput
 from custom.common.grid import grid_of, voxel_mm3
 from custom.common.labels import COLOURS, NAMES
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
-from custom.common.pictures import fullest_section, in_window, radiological
+from custom.common.pictures import fullest_section, in_window
 from custom.common.regions import TITLES, check_regions, for_each_region
 from custom.data.find import ImageSpec, find_study
 from custom.data.headers import read_header
-from custom.data.label_scheme import check_scheme, read_labels
+from custom.data.label_scheme import read_labels
 from custom.data.load import LoadStudyd
 from custom.data.regions import PARTS, regions_of
-from custom.inference.results_folder import VOLUMES, edited
+from custom.data.study import Study
+from custom.inference.pages import as_png, enlarged, in_colour, outline, template
+from custom.inference.results_folder import VOLUMES, edited, read_segmentation
 from custom.preparation.to_scanner import scanner_images
 from custom.preprocessing.uptake import UPTAKE_TOP
 
@@ -47,7 +44,6 @@ HEAT = {
     "B": [0, 130, 150, 255],
     "A": [0, 255, 255, 255],
 }
-PIXELS_PER_MM = 3  # of the pictures
 
 
 class Cut(NamedTuple):
@@ -81,21 +77,15 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
             that its label scheme lacks, or the study cannot be read.
     """
     folder = Path(results_dir)
-    run = _read_run(folder)
+    run = read_segmentation(folder)
     study = find_study(image, channel_order=channel_order, modalities=(), optional=MODALITIES)
     # names of DICOM files are not informative
     sources = {name: study.dicom.series[name].name if study.dicom else file.name for name, file in study.images.items()}
     names = [name for name in ("flair", "t1ce") if name in study.images] or list(study.images)[:1]
-    preparation = run.get("preparation", {})
-    if preparation.get("raw"):
-        brain: Any = LoadImage("NibabelReader", ensure_channel_first=True)(folder / run["outputs"]["brain"])
-        loaded = scanner_images(study, names, preparation, brain)
-    else:
-        load: Any = LoadStudyd(channel_order=channel_order, modalities=names)
-        loaded = load({"image": study})["image"]
+    images = images_of(study, names, folder, run, channel_order)
     names_of_regions = run["regions"]
     maps = {name: folder / run["outputs"][name] for name in MAPS if name in run["outputs"]}
-    cut = _add_maps(dict(zip(names, loaded.split(1), strict=True)), maps, names_of_regions)
+    cut = _add_maps(images, maps, names_of_regions)
     voxel_ml = voxel_mm3(cut.affine) / 1000
 
     labels = read_labels(cut.volumes["seg"], run["settings"]["label_scheme"], str(maps["seg"]))
@@ -128,7 +118,7 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
     ]
     shown = _to_uint8(cut.volumes)
     start = largest_sections(labels)
-    page = _template().render(
+    page = template("report.html").render(
         run=run,
         sources=sources,
         regions=regions,
@@ -152,6 +142,28 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
     with written_beside(path) as file:
         file.write_text(page, encoding="utf-8")
     return path
+
+
+def images_of(
+    study: Study, names: Sequence[str], folder: Path, run: Mapping[str, Any], channel_order: Sequence[str]
+) -> dict[str, MetaTensor]:
+    """Return modality -> (1, H, W, D) float32 on the grid of a study's results.
+
+    Args:
+        study: the study.
+        names: which of its modalities.
+        folder: its results.
+        run: their run report.
+        channel_order: modality of each channel of a 4-D file.
+    """
+    preparation = run.get("preparation", {})
+    if preparation.get("raw"):
+        brain: Any = LoadImage("NibabelReader", ensure_channel_first=True)(folder / run["outputs"]["brain"])
+        loaded = scanner_images(study, names, preparation, brain)
+    else:
+        load: Any = LoadStudyd(channel_order=channel_order, modalities=names)
+        loaded = load({"image": study})["image"]
+    return dict(zip(names, loaded.split(1), strict=True))
 
 
 def levels_reached(probability: np.ndarray, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -182,30 +194,6 @@ def viewer_script() -> str:
         return (importlib.resources.files("nilearn") / "_assets/js/niivue.umd.js").read_text(encoding="utf-8")
     except ModuleNotFoundError as error:
         raise BadInput("A report needs the viewer in nilearn, found no nilearn, expected it installed.") from error
-
-
-def _read_run(folder: Path) -> dict[str, Any]:
-    """Return the run report in a study's folder of results."""
-    found = list(folder.glob("*_run.json"))
-    if len(found) != 1:
-        raise BadInput(f"{folder} has {len(found)} files *_run.json, expected the results of one study.")
-    try:
-        run = json.loads(found[0].read_text(encoding="utf-8"))
-        outputs = dict(run["outputs"])
-        said = (run["id"], *outputs.values())  # names of files in this folder, and of no other
-        complete = all(isinstance(name, str) and name == Path(name).name for name in said)
-        regions = check_regions(run["regions"])
-        thresholds = for_each_region(run["settings"]["threshold"], regions, "threshold")
-        complete = complete and all(0 < threshold < 1 for threshold in thresholds)
-        complete = complete and {region: float(ml) for region, ml in run[VOLUMES].items()}.keys() == set(regions)
-        check_scheme(run["settings"]["label_scheme"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BadInput):
-        complete = False
-    if not complete:
-        raise BadInput(f"{found[0]} cannot be read as a run report, expected the one that inference has written.")
-    if not {"seg", "prob"} <= set(run["outputs"]):
-        raise BadInput(f"{found[0]} names the maps {', '.join(run['outputs'])}, expected seg and prob among them.")
-    return run
 
 
 def _table(regions: Sequence[Mapping[str, Any]], is_edited: bool) -> list[tuple[str, list[float]]]:
@@ -314,42 +302,11 @@ def _pictures(volumes: Mapping[str, np.ndarray], depth: int, spacing: np.ndarray
     The patient's right is on the left and the front is up. "seg" shows the outlines of the tumour's parts on T1ce, or
     on the first image.
     """
-    zoom = PIXELS_PER_MM * spacing[1::-1]
-    slices = {
-        name: ndimage.zoom(radiological(volume[..., depth]), zoom, order=1, mode="nearest", grid_mode=True)
-        for name, volume in volumes.items()
-        if not _is_result(name)
-    }
-    pictures = {name: np.repeat(picture[..., None], 3, axis=-1) for name, picture in slices.items()}
-    if "uptake" in slices:
-        colours = [np.interp(slices["uptake"], HEAT["I"], HEAT[channel]) for channel in "RGB"]
+    sections = {name: enlarged(volume[..., depth], spacing) for name, volume in volumes.items() if not _is_result(name)}
+    pictures = {name: in_colour(section) for name, section in sections.items()}
+    if "uptake" in sections:
+        colours = [np.interp(sections["uptake"], HEAT["I"], HEAT[channel]) for channel in "RGB"]
         pictures["uptake"] = np.stack(colours, axis=-1).astype(np.uint8)
     pictures["seg"] = pictures.get("t1ce", next(iter(pictures.values()))).copy()
-    labels = radiological(volumes["seg"][..., depth])
-    for part in np.unique(labels[labels > 0]):
-        share = ndimage.zoom((labels == part).astype(np.float32), zoom, order=1, mode="nearest", grid_mode=True)
-        mask = share > 0.5
-        pictures["seg"][mask & ~ndimage.binary_erosion(mask, iterations=3)] = COLOURS[int(part)]
-    return {name: _png(picture) for name, picture in pictures.items()}
-
-
-def _png(picture: np.ndarray) -> str:
-    """Return a picture (rows, columns, 3), uint8, as PNG in base64."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "picture.png"
-        itk.imwrite(itk.image_from_array(np.ascontiguousarray(picture), is_vector=True), file)
-        return b64encode(file.read_bytes()).decode()
-
-
-def _template() -> Template:
-    """Return the page's template: values are escaped, and a missing value is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # hashes of the scripts and styles that the content security policy permits
-    environment.filters["csp_hash"] = lambda text: f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
-    return environment.get_template("report.html")
+    outline(pictures["seg"], volumes["seg"][..., depth], spacing, COLOURS)
+    return {name: as_png(picture) for name, picture in pictures.items()}

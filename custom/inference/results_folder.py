@@ -9,9 +9,12 @@ from typing import Any
 
 from custom.common.atomic_files import TEMPORARY, sha256
 from custom.common.errors import BadInput
+from custom.common.regions import check_regions, for_each_region
+from custom.data.label_scheme import check_scheme
 from custom.data.study import Study
 
 VOLUMES = "volume_ml"  # in a run report: region -> its volume
+STATISTICS = "statistics"  # in a run report: region -> its measures
 
 
 def read_run(folder: Path, study_id: str) -> dict[str, Any] | None:
@@ -24,6 +27,34 @@ def read_run(folder: Path, study_id: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return run if isinstance(run, dict) else None
+
+
+def read_segmentation(folder: Path) -> dict[str, Any]:
+    """Return the run report in a study's folder of results, of a segmentation.
+
+    Raises:
+        BadInput: there is none, or it is not one that inference has written.
+    """
+    found = list(folder.glob("*_run.json"))
+    if len(found) != 1:
+        raise BadInput(f"{folder} has {len(found)} files *_run.json, expected the results of one study.")
+    try:
+        run = json.loads(found[0].read_text(encoding="utf-8"))
+        outputs = dict(run["outputs"])
+        said = (run["id"], *outputs.values())  # names of files in this folder, and of no other
+        complete = all(isinstance(name, str) and name == Path(name).name for name in said)
+        regions = check_regions(run["regions"])
+        thresholds = for_each_region(run["settings"]["threshold"], regions, "threshold")
+        complete = complete and all(0 < threshold < 1 for threshold in thresholds)
+        complete = complete and {region: float(ml) for region, ml in run[VOLUMES].items()}.keys() == set(regions)
+        check_scheme(run["settings"]["label_scheme"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BadInput):
+        complete = False
+    if not complete:
+        raise BadInput(f"{found[0]} cannot be read as a run report, expected the one that inference has written.")
+    if not {"seg", "prob"} <= set(run["outputs"]):
+        raise BadInput(f"{found[0]} names the maps {', '.join(run['outputs'])}, expected seg and prob among them.")
+    return run
 
 
 def edited(folder: Path, run: Mapping[str, Any]) -> list[Path]:

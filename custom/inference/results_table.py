@@ -1,4 +1,4 @@
-"""Status of each study of a run: results.csv, and a table on the screen."""
+"""Status and measures of each study of a run: results.csv, statistics.json, and a table on the screen."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ from custom.common.cli_flags import as_flag
 from custom.common.errors import BadInput
 from custom.common.regions import REGIONS
 from custom.inference.batch import DONE, FAILED, SKIPPED
-from custom.inference.results_folder import VOLUMES, read_run
+from custom.inference.results_folder import STATISTICS, VOLUMES, read_run
 from custom.inference.results_writer import ResultsWriter
 
 logger = logging.getLogger(__name__)
 
-FILE = "results.csv"
+FILE, STATISTICS_FILE = "results.csv", "statistics.json"
 COLUMNS = ("id", "status", "reason", "modalities", "seconds", "warnings")
 VOLUME_COLUMNS = tuple(f"{region}_ml" for region in REGIONS)  # of a segmenter's regions
+# The other measures that have a column for each region; statistics.json has all of them.
+MEASURES = ("lesions", "product_mm2")
+MEASURE_COLUMNS = ("side", *(f"{region}_{name}" for region in REGIONS for name in MEASURES))
 
 
 class ResultsTable:
-    """Keep a row for each study: id, status, reason, modalities, volumes, seconds and warnings.
+    """Keep a row for each study: id, status, reason, modalities, volumes and other measures, seconds and warnings.
 
-    They are written to ``<output_dir>/results.csv`` after each study, so that an interrupted run keeps its rows. A run
-    with one study writes no table: its run report contains everything.
+    They are written to ``<output_dir>/results.csv`` after each study, so that an interrupted run keeps its rows; a
+    segmenter's measures and flags of every study also to ``statistics.json``, see
+    `custom.inference.measures.measure`. A run with one study writes neither: its run report contains everything.
 
     Args:
         results: the writer, which knows the results folder and the studies.
@@ -64,7 +68,8 @@ class ResultsTable:
             output = {"id": vars(engine.state)["batch"][0]["id"]}
         row = {"id": output["id"], "status": output.get("status", DONE), "reason": output.get("reason", "")}
         if row["status"] != FAILED:
-            row |= figures_of(read_run(self.output_dir / row["id"], row["id"]) or {})
+            run = read_run(self.output_dir / row["id"], row["id"]) or {}
+            row |= {**figures_of(run), **statistics_of(run)}
         row["warnings"] = "; ".join(self.warnings.taken(prefix=f"{row['id']}: "))
         self.rows.append(row)
         if not dist.is_initialized():  # of several processes, only the first writes, after gathering all rows
@@ -76,8 +81,12 @@ class ResultsTable:
             return
         self.output_dir.mkdir(parents=True, exist_ok=True)
         with folder_beside(self.output_dir) as temporary:
-            (temporary / FILE).write_text(as_csv(self.rows), encoding="utf-8")
-            (temporary / FILE).replace(self.output_dir / FILE)
+            texts = {FILE: as_csv(self.rows)}
+            if statistics := {row["id"]: row[STATISTICS] for row in self.rows if STATISTICS in row}:
+                texts[STATISTICS_FILE] = json.dumps(statistics, indent=2) + "\n"
+            for name, text in texts.items():
+                (temporary / name).write_text(text, encoding="utf-8")
+                (temporary / name).replace(self.output_dir / name)
 
     def gather(self) -> bool:
         """Gather the rows of all processes, in the order of the dataset, and leave the process group.
@@ -143,29 +152,44 @@ def figures_of(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return modalities, volumes and time from a study's run report."""
     found = [name for name, origin in run.get("modalities", {}).items() if origin == "found"]
     volumes = {f"{region}_ml": value for region, value in run.get(VOLUMES, {}).items()}
-    return {"modalities": " ".join(found), **volumes, "seconds": round(sum(run.get("seconds", {}).values()), 1)}
+    seconds = round(sum(run.get("seconds", {}).values()), 1)
+    return {"modalities": " ".join(found), **volumes, **_measures_of(run.get(STATISTICS, {})), "seconds": seconds}
+
+
+def statistics_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what statistics.json has of a study, from its run report; nothing where nothing was segmented."""
+    return {STATISTICS: {"regions": run[STATISTICS], "flags": run["flags"]}} if STATISTICS in run else {}
+
+
+def _measures_of(statistics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the measures that have a column; the side is that of the whole tumour."""
+    if not statistics:
+        return {}
+    of_regions = {f"{region}_{name}": found[name] for region, found in statistics.items() for name in MEASURES}
+    return {"side": statistics["wt"]["side"], **of_regions}
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the columns of a table, with all volumes that occur in any row."""
-    volumes = [name for name in VOLUME_COLUMNS if any(name in row for row in rows)]
-    return [*COLUMNS[:4], *volumes, *COLUMNS[4:]]
+    """Return the columns of a table, with all measures that occur in any row."""
+    found = [name for name in (*VOLUME_COLUMNS, *MEASURE_COLUMNS) if any(name in row for row in rows)]
+    return [*COLUMNS[:4], *found, *COLUMNS[4:]]
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows as CSV, in a form that Python's csv module reads."""
     stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, columns_of(rows), restval="", lineterminator="\n")
+    writer = csv.DictWriter(stream, columns_of(rows), restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as a text table: one line per study, with the reason at the end."""
-    columns = [name for name in columns_of(rows) if name not in ("reason", "warnings")]
+    """Return the rows as a text table: one line per study, with volumes, and reason and warnings as a note."""
+    columns = [name for name in columns_of(rows) if name not in ("reason", "warnings", *MEASURE_COLUMNS)]
     cells = [columns, *([str(row.get(name, "")) for name in columns] for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(columns))]
-    notes = ["", *("; ".join(filter(None, (row["reason"], row["warnings"]))) for row in rows)]
+    notes = ["; ".join(filter(None, (row["reason"], row["warnings"]))) for row in rows]
+    notes = ["note" if any(notes) else "", *notes]
     lines = ["  ".join([*map(str.ljust, line, widths), note]) for line, note in zip(cells, notes, strict=True)]
     return "\n".join(line.rstrip() for line in lines)

@@ -15,8 +15,9 @@ from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
 from custom.common.atomic_files import folder_beside, require_writable, sha256
+from custom.common.brain import is_brain
 from custom.common.cli_flags import as_flag, as_path
-from custom.common.grid import volume_ml
+from custom.common.grid import grid_of
 from custom.common.labels import NAMES
 from custom.common.modalities import MODALITIES
 from custom.common.provenance import origin_of
@@ -25,8 +26,9 @@ from custom.data.label_scheme import values_of
 from custom.data.regions import PARTS
 from custom.data.study import Study
 from custom.dicom.registration import MOVES
+from custom.inference.measures import measure_regions
 from custom.inference.nifti import save_map
-from custom.inference.results_folder import VOLUMES, is_finished, relative_names, require_free
+from custom.inference.results_folder import STATISTICS, VOLUMES, is_finished, relative_names, require_free
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +39,8 @@ class ResultsWriter:
     """Write ``<output_dir>/<id>/<id>_<map>.nii.gz`` for each map of a study, and ``<id>_run.json``.
 
     A DICOM study also gets ``<id>_seg.dcm``, and its report lists the series used. A map with several channels is
-    written as a 4-D file. The run report contains the volume of each region in ml and the meaning of the values of the
-    label map ``seg``.
+    written as a 4-D file. The run report contains the measures of each region (`custom.inference.measures.measure`),
+    flags, and the meaning of the values of the label map ``seg``.
 
     MONAI's `SaveImaged` writes directly to the final name and changes the header. Here all files of a study are written
     to a temporary folder and then renamed, the run report last; the affine is that of the study's file, bit for bit. A
@@ -130,11 +132,15 @@ class ResultsWriter:
             "modalities": _origin_of_modalities(data),
             "outputs": {name: f"{study_id}_{name}.nii.gz" for name in maps},
         }
+        report["flags"] = [f"{name} is {origin}" for name, origin in report["modalities"].items() if origin != "found"]
         if self.regions:
-            masks = zip(self.regions, data["masks"].split(1), strict=True)
+            masks = data["masks"]
             report["regions"] = list(self.regions)
             report["labels"] = {str(value): NAMES[part] for part, value in self.parts.items()}
-            report[VOLUMES] = {region: round(volume_ml(mask), 3) for region, mask in masks}
+            inside = masks.cpu().numpy() > 0
+            report[STATISTICS] = measure_regions(inside, self.regions, grid_of(masks).affine, _brain_of(data))
+            report[VOLUMES] = {region: found["volume_ml"] for region, found in report[STATISTICS].items()}
+            report["flags"] += _flags_of(inside[0])
         preparation = json.loads(data.get("preparation", "{}"))
         if preparation:
             report["preparation"] = preparation
@@ -176,11 +182,25 @@ class ResultsWriter:
         if source.dicom:
             for line in source.dicom.lines(data["image"].meta.get(MOVES)):
                 logger.info("%s: %s", study_id, line)
-        for modality, origin in report["modalities"].items():
-            if origin != "found":
-                logger.warning("%s: %s is %s", study_id, modality, origin)
+        for flag in report["flags"]:
+            logger.warning("%s: %s", study_id, flag)
         for file in written:
             logger.info("%s: %s", study_id, folder / file)
+
+
+def _brain_of(data: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the brain on the grid of the maps, (H, W, D) bool, of a study that has been processed."""
+    if "brain_mask" in data:  # of a raw study
+        return data["brain_mask"][0].cpu().numpy() > 0
+    return is_brain(data["original"]).any(dim=0).cpu().numpy() if "original" in data else None
+
+
+def _flags_of(tumour: np.ndarray) -> list[str]:
+    """Return what a reader of the numbers should know of a mask of the whole tumour, (H, W, D) bool."""
+    if not tumour.any():
+        return ["no tumour was found"]
+    edges = [face for axis in range(3) for face in (tumour.take(0, axis), tumour.take(-1, axis))]
+    return ["the tumour reaches the edge of the image"] if any(face.any() for face in edges) else []
 
 
 def _origin_of_modalities(data: Mapping[str, Any]) -> dict[str, str]:

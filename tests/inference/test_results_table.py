@@ -6,7 +6,10 @@ import json
 import logging
 from types import SimpleNamespace
 
-from custom.inference.results_table import ResultsTable, as_text, figures_of
+import numpy as np
+
+from custom.inference.measures import measure_regions
+from custom.inference.results_table import ResultsTable, as_text, figures_of, statistics_of
 from tests.inference.engines import rows_in
 
 ROWS = [
@@ -32,7 +35,25 @@ def test_studies_stand_in_the_order_of_the_dataset_and_values_as_they_are(tmp_pa
     assert rows["a"]["wt_ml"] == ""
     columns = ["id", "status", "reason", "modalities", "wt_ml", "seconds", "warnings"]
     assert list(rows["a"]) == columns
-    assert [file.name for file in (tmp_path / "new").iterdir()] == ["results.csv"]
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["results.csv"]  # nothing was measured
+
+
+def test_measures_have_columns_and_a_file_for_the_batch(tmp_path):
+    masks = np.zeros((3, 9, 9, 9), bool)
+    masks[:, 1:4, 1:5, 1:5] = np.array([1, 1, 0], bool)[:, None, None, None]
+    statistics = measure_regions(masks, ("wt", "tc", "et"), np.diag([2, 2, 2, 1]), np.ones((9, 9, 9), bool))
+    run = {"volume_ml": {"wt": 0.512, "tc": 0.512, "et": 0.0}, "statistics": statistics, "flags": ["t2 is missing"]}
+    rows = [{"id": name, "status": "done", "reason": "", "warnings": ""} for name in "ab"]
+    rows[0] |= {**figures_of(run), **statistics_of(run)}
+    table_of(tmp_path, rows, "ab").write()
+    written = rows_in(tmp_path)
+    assert (written["a"]["side"], written["b"]["side"]) == ("left", "")
+    assert [written["a"][f"{region}_lesions"] for region in ("wt", "tc", "et")] == ["1", "1", "0"]
+    assert float(written["a"]["wt_product_mm2"]) == statistics["wt"]["product_mm2"]
+    assert written["a"]["et_product_mm2"] == ""
+    kept = json.loads((tmp_path / "statistics.json").read_text())
+    assert kept == {"a": {"regions": statistics, "flags": ["t2 is missing"]}}
+    assert "side" not in as_text(rows)  # the screen has room for the volumes
 
 
 def test_each_region_has_a_column(tmp_path):
@@ -62,7 +83,7 @@ def test_a_program_gets_the_rows_as_json(tmp_path, capsys):
 
 def test_the_screen_s_table_lines_up():
     assert as_text(ROWS[::-1]).splitlines() == [
-        "id       status  modalities  wt_ml  seconds",
+        "id       status  modalities  wt_ml  seconds  note",
         "a        failed                              no brain",
         'study_b  done    t1          3.25   1.5      a "quoted", one',
     ]

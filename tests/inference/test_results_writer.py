@@ -12,7 +12,7 @@ import torch
 from monai.transforms import LoadImage
 
 from custom.common.atomic_files import TEMPORARY, sha256
-from custom.common.grid import volume_ml
+from custom.common.grid import grid_of, voxel_mm3
 from custom.common.regions import TITLES
 from custom.data.find import find_study
 from custom.data.study import Study
@@ -66,7 +66,7 @@ def test_a_label_map_and_the_probabilities_of_three_regions_are_one_file_each(so
     assert report["outputs"] == names
     assert report["regions"] == ["wt", "tc", "et"]
     assert report["labels"] == {"1": "necrotic and non-enhancing core", "2": "oedema", "4": "enhancing tumour"}
-    voxel_ml = volume_ml(image * 0 + 1) / image.numel()
+    voxel_ml = voxel_mm3(grid_of(image).affine) / 1000
     volumes = {"wt": 16 * voxel_ml, "tc": 12 * voxel_ml, "et": 4 * voxel_ml}
     assert report["volume_ml"] == pytest.approx(volumes, abs=1e-3)
     said = [f"{name} {ml:.1f} ml" for name, ml in zip(TITLES.values(), volumes.values(), strict=True)]
