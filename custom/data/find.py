@@ -115,10 +115,20 @@ def image_files(folder: Path) -> list[Path]:
     Raises:
         BadInput: the folder may not be read, or an image is a broken link.
     """
-    images = [entry for entry in entries_of(folder) if entry.name.lower().endswith(FILE_SUFFIXES)]
+    images = named_images(folder)
     for image in images:
         require_target(image)
-    return [image for image in images if image.is_file()]
+    return images
+
+
+def named_images(folder: Path) -> list[Path]:
+    """Return the same as `image_files`, with those behind broken links.
+
+    Raises:
+        BadInput: the folder may not be read.
+    """
+    images = (entry for entry in entries_of(folder) if entry.name.lower().endswith(FILE_SUFFIXES))
+    return [image for image in images if image.is_file() or (image.is_symlink() and not image.exists())]
 
 
 def _image_path(value: FilePath, option: str) -> Path:
