@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from custom.common.folders import Broken, require_target
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.datalist import SECTIONS, Listed, read_datalist
 from custom.data.find import FilePath, ImageSpec, find_study, named_images
-from custom.data.folds import Entry, require_distinct, select, told_apart
+from custom.data.folds import Entry, require_distinct, require_own_images, select, told_apart
 from custom.data.names import folder_name, study_name
 from custom.data.patients import patient_of
 from custom.data.study import Study, check_study
@@ -53,7 +54,7 @@ def find_studies(
         section: "training", "validation", "testing" or "all".
         datalist: a MONAI datalist (JSON) with paths inside ``dataset_dir``; an image is a study's folder, a 4-D
             file, a list of files named after their modalities, or {modality: file}. An entry's "id" names the study,
-            and its "patient" the patient, if that cannot be derived from the id.
+            and its "patient" the patient, if that cannot be derived from the id or the names of files and folders.
         fold: the fold for validation, from 0; with None all studies are for training and validation is empty.
         folds: number of folds, if they are not in the datalist.
         channel_order: modality of each channel of a 4-D file.
@@ -70,15 +71,15 @@ def find_studies(
         study that cannot be used has "id" and "error", a sentence.
 
     Raises:
-        BadInput: no study is found, the datalist or a study cannot be used, two studies have one id, a patient is in
-            two parts of the split, or the section is empty.
+        BadInput: no study is found, the datalist or a study cannot be used, two studies have one id or one image, a
+            patient is in two parts of the split, or the section is empty.
     """
     if section not in (*SECTIONS, "all"):
         raise BadInput(f"The section {section!r} is not known, expected one of {', '.join((*SECTIONS, 'all'))}.")
     if masks not in MASKS:
         raise BadInput(f"The masks {masks!r} are not known, expected one of {', '.join(MASKS)}.")
     origin = dataset_dir if datalist is None else datalist
-    entries = []
+    found: list[tuple[Listed, Study]] = []
     for listed in _list_studies(dataset_dir, datalist):
         try:
             if listed.error:
@@ -90,11 +91,17 @@ def find_studies(
             if not keep_broken:
                 raise
             study = _broken(listed, error)
-        patient = listed.patient or study.patient or patient_of(study.id)
-        entries.append(Entry(replace(study, patient=patient), listed.section, listed.fold))
+        found.append((listed, study))
+    patients = _patients(found)
+    entries = [
+        Entry(replace(study, patient=patient), listed.section, listed.fold)
+        for (listed, study), patient in zip(found, patients, strict=True)
+    ]
     entries.sort(key=lambda entry: entry.study.id)
     if keep_broken:
         entries = told_apart(entries, origin)
+    else:
+        require_own_images(entries, origin)
     require_distinct(entries, origin)
     if datalist is None and section == "testing":
         section = "all"
@@ -103,6 +110,25 @@ def find_studies(
         raise BadInput(f"{origin} has no studies in its section {section}, expected at least one.")
     one_grid = as_choice(raw, "raw", ("auto", "true", "false")) == "false"
     return [_checked_item(study, masks, keep_broken and len(chosen) > 1, one_grid) for study in chosen]
+
+
+def _patients(found: Sequence[tuple[Listed, Study]]) -> list[str]:
+    """Return the patient of each study: the one that is listed, or else that of its files; its id may not tell it."""
+    own_names = [study.id if study.dicom or study.error else study_name(study.reference) for _, study in found]
+    counts = Counter(own_names)
+    patients = []
+    for (listed, study), name in zip(found, own_names, strict=True):
+        if patient := listed.patient or study.patient or (study.dicom.patient if study.dicom else ""):
+            patients.append(patient)
+            continue
+        if listed.id is None or study.dicom or study.error:
+            patients.append(patient_of(study.id))
+            continue
+        folders = [folder.name for folder in study.reference.parents]
+        patient = patient_of(listed.id, name, *folders)
+        # of files of several studies that have one name, such as scan.nii.gz, the id says more
+        patients.append(name if patient == listed.id and counts[name] == 1 else patient)
+    return patients
 
 
 def _broken(listed: Listed, error: Exception) -> Study:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
+from pathlib import Path
 
 from custom.common.errors import BadInput
 from custom.data.datalist import SECTIONS
@@ -47,6 +48,20 @@ def require_distinct(entries: Sequence[Entry], origin: object) -> None:
                 f"{origin} has {before.study.id} in {before.section} (fold {before.fold}) and {study.id} in "
                 f"{entry.section} (fold {entry.fold}), expected all studies of a patient in one section and fold."
             )
+
+
+def require_own_images(entries: Sequence[Entry], origin: object) -> None:
+    """Raise `BadInput` if an image belongs to two studies: one could be trained on and the other tested on."""
+    owners: dict[Path, Study] = {}
+    for entry in entries:
+        study = entry.study
+        for file in () if study.error else study.images.values():
+            other = owners.setdefault(file.resolve(), study)
+            if other is not study and other.id != study.id:  # of one id, `require_distinct` says so
+                raise BadInput(
+                    f"{origin} has the image {file} in two studies, {other.id} and {study.id}, expected every image "
+                    "once."
+                )
 
 
 def told_apart(entries: Sequence[Entry], origin: object) -> list[Entry]:

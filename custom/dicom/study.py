@@ -41,11 +41,14 @@ class DicomStudy:
         id: name of the study; it does not identify the patient.
         series: modality -> its series.
         left_out: optional modalities that are missing, and series and files that are not used, with the reason.
+        patient: a name for the patient, the same for each of the patient's studies, that is not the patient's; it is
+            for splits and is never written.
     """
 
     id: str
     series: dict[str, Series]
     left_out: tuple[str, ...]
+    patient: str = ""
 
     @property
     def reference(self) -> Series:
@@ -179,7 +182,13 @@ def find_dicom(
             *(f"series {name_of(headers)}: {why}" for headers, why in left),
             *damaged,
         ),
+        patient=_patient(next(iter(chosen.values()))[0][0]),
     )
+
+
+def _patient(header: Dataset) -> str:
+    who = text(header, "PatientID") or text(header, "PatientName")
+    return f"patient_{hashlib.sha256(who.encode()).hexdigest()[:12]}" if who else ""
 
 
 def _choose(

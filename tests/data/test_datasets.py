@@ -20,6 +20,7 @@ from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.datasets import find_studies
 from custom.data.load import LoadStudyd
 from custom.data.study import Study
+from tests.dicom.write_dicom import uid_of, write_dicom_study
 from tests.studies import BRATS_2021, BRATS_2023, BRATS_AFFINE, SHAPE, bad_input, tiny_volumes, write_study
 
 
@@ -569,3 +570,68 @@ def test_an_error_of_the_operating_system_is_the_study_s(dataset, monkeypatch):
     items = {item["id"]: item for item in find_studies(dataset, keep_broken=True)}
     assert [name for name, item in items.items() if "error" in item] == ["BraTS2021_00002"]
     assert items["BraTS2021_00002"]["error"] == "OSError: [Errno 5] Input/output error"
+
+
+# An id does not hide the patient
+
+
+@pytest.mark.parametrize(
+    "scans",
+    [
+        ("UPENN-GBM-00001_11", "UPENN-GBM-00001_21"),
+        ("UCSF-PDGM-0429", "UCSF-PDGM-0429_FU003d"),
+        ("Patient-001/week-000", "Patient-001/week-044"),
+        ("sub-01_ses-01", "sub-01_ses-02"),
+    ],
+)
+def test_scans_of_a_patient_under_other_ids_stay_in_one_fold(tmp_path, scans):
+    entries = []
+    for number, scan in enumerate((*scans, "other1", "other2")):
+        folder = write_study(tmp_path, scan.replace("/", "_"))
+        if "/" in scan:  # the files are named after their modalities alone
+            (tmp_path / scan).parent.mkdir(exist_ok=True)
+            folder = folder.rename(tmp_path / scan)
+            for file in folder.iterdir():
+                file.rename(folder / file.name.rsplit("_", 1)[1])
+        entries.append({"image": scan, "id": f"s{number}"})
+    datalist = write_datalist(tmp_path, training=entries)
+    for fold in range(3):
+        held_out = set(ids(find_studies(tmp_path, "validation", datalist, fold=fold, folds=3)))
+        assert held_out >= {"s0", "s1"} or not held_out & {"s0", "s1"}
+
+
+def test_names_that_share_a_stem_are_told_under_other_ids(dataset, caplog):
+    entries = [{"image": write_study(dataset, f"p07_{visit}").name, "id": f"s{visit}"} for visit in (1, 2)]
+    entries.append({"image": "BraTS2021_00003", "id": "s3"})
+    datalist = write_datalist(dataset, training=entries[1:], validation=entries[:1])
+    find_studies(dataset, "training", datalist)
+    assert "p07_2 in training and p07_1 in validation" in caplog.text
+
+
+def test_files_of_one_name_are_not_of_one_patient(tmp_path):
+    for name in ("a", "b"):
+        write_msd(tmp_path / name, 1)
+        (tmp_path / name / "imagesTr" / "BRATS_000.nii.gz").rename(tmp_path / name / "scan.nii.gz")
+    entries = [{"image": f"{name}/scan.nii.gz", "id": f"s{name}"} for name in "ab"]
+    items = find_studies(tmp_path, "training", write_datalist(tmp_path, training=entries), fold=None, masks="none")
+    assert [item["image"].patient for item in items] == ["sa", "sb"]
+
+
+def test_one_image_under_two_ids_is_refused(dataset):
+    (dataset / "copy").symlink_to(dataset / "BraTS2021_00000")
+    entries = [{"image": "BraTS2021_00000", "id": "s1"}, {"image": "copy", "id": "s2"}]
+    for sections in ({"training": entries}, {"training": entries[:1], "testing": entries[1:]}):
+        with bad_input("in two studies, s1 and s2", "BraTS2021_00000_flair.nii.gz", "expected every image once"):
+            find_studies(dataset, "training", write_datalist(dataset, **sections), fold=None)
+
+
+def test_a_dicom_study_s_patient_is_known_and_not_named(tmp_path):
+    volumes = {modality: tiny_volumes("x")[modality] for modality in MODALITIES}
+    for visit, patient in (("v1", "HH1"), ("v2", "HH1"), ("v3", "HH2")):
+        headers = {"StudyInstanceUID": uid_of(visit), "PatientID": patient}
+        write_dicom_study(tmp_path / visit, volumes, BRATS_AFFINE, **headers)
+    entries = [{"image": name} for name in ("v1", "v2", "v3")]
+    items = find_studies(tmp_path, "all", write_datalist(tmp_path, training=entries), masks="none")
+    patients = sorted(item["image"].patient for item in items)
+    assert len(set(patients)) == 2
+    assert "HH1" not in str(patients)
