@@ -74,5 +74,5 @@ def require_target(path: Path) -> None:
     """Raise `BadInput` if ``path`` is a broken link, which a user would take for an existing file."""
     if path.is_symlink() and not path.exists():
         raise BadInput(
-            f"{path} is a link to {os.readlink(path)}, which does not exist, expected a link to what it stands for."
+            f"{path} is a link to '{os.readlink(path)}', which does not exist, expected a link to what it stands for."
         )

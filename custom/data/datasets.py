@@ -68,7 +68,7 @@ def find_studies(
 
     Returns:
         Items for `LoadStudyd`, sorted by id: "id", "image" (a `Study`) and "label" (a path, absent without a mask). A
-        study that cannot be used has "id" and "error", a sentence.
+        study that cannot be used has "id" and "error", a sentence; and "hidden", its path, if results must not tell it.
 
     Raises:
         BadInput: no study is found, the datalist or a study cannot be used, two studies have one id or one image, a
@@ -214,7 +214,10 @@ def _checked_item(study: Study, masks: str, keep_broken: bool, one_grid: bool) -
         study = check_study(study, one_grid)
     except Exception as error:
         if keep_broken:
-            return {"id": study.id, "error": reason_of(error)}
+            path = study.images.get("", None)
+            # a path whose name is not in the id may tell the patient
+            hidden = {} if path is None or path.name.split(".")[0] in study.id else {"hidden": str(path)}
+            return {"id": study.id, "error": reason_of(error), **hidden}
         raise
     item = {"id": study.id, "image": study}
     return item if study.label is None else {**item, "label": str(study.label)}
