@@ -7,7 +7,20 @@ from types import TracebackType
 
 
 class BadInput(ValueError):
-    """Invalid input. The message is one sentence with the file, what was found and what was expected."""
+    """Invalid input. The message is one sentence with the file, what was found and what was expected.
+
+    Characters that cannot be printed become blanks: in the name of a folder they could forge lines of a log.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(in_one_line(message))
+
+
+def in_one_line(text: str) -> str:
+    """Return a text without line breaks, escape sequences and other characters that cannot be printed."""
+    # bytes of a file name that are not UTF-8 are kept: they name the file
+    kept = (letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else " " for letter in str(text))
+    return " ".join("".join(kept).split())
 
 
 def find_bad_input(error: BaseException | None) -> BadInput | None:
@@ -19,6 +32,16 @@ def find_bad_input(error: BaseException | None) -> BadInput | None:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something failed, in one line: the message of the `BadInput`, or the type and message of the cause."""
+    bad_input = find_bad_input(error)
+    if bad_input is not None:
+        return str(bad_input)
+    while error.__cause__:  # MONAI's own error names only the transform that failed
+        error = error.__cause__
+    return in_one_line(f"{type(error).__name__}: {error}")
 
 
 def _print_bad_input(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

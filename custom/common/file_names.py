@@ -28,6 +28,12 @@ def require_file_name(name: object, what: str) -> str:
     return name
 
 
+def as_file_name(name: str) -> str:
+    """Return ``name`` with ``_`` for whatever is not valid in the name of a file or folder."""
+    valid = "".join(letter if _may_be_in_name(letter) else "_" for letter in name.strip())
+    return valid.lstrip("~.") or "_"
+
+
 def _may_be_in_name(letter: str) -> bool:
     # bytes of a file name that are not UTF-8 are not printable, but are allowed
     return letter not in "/\\" and (letter.isprintable() or "\udc80" <= letter <= "\udcff")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from custom.common.errors import BadInput
 
+Broken = tuple[Path, BadInput]  # an entry that cannot be read, and why
+
 
 def entries_of(folder: Path) -> list[Path]:
     """Return the entries of ``folder``, sorted by name, without hidden files such as macOS's ``._x.nii.gz``.
@@ -26,22 +28,40 @@ def entries_of(folder: Path) -> list[Path]:
         ) from error
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path, broken: list[Broken] | None = None) -> Iterator[Path]:
     """Yield every file in ``folder``, at any depth, sorted by name; a folder behind several links is entered once.
 
     `Path.rglob` does not follow links to folders, and silently skips what it may not read.
+
+    Args:
+        folder: the folder.
+        broken: a list to which broken links and folders that may not be read are added, instead of an error.
 
     Raises:
         BadInput: a folder may not be read, or a link is broken.
     """
     entered: set[Path] = set()
 
+    def keep(path: Path, error: BadInput) -> None:
+        if broken is None:
+            raise error
+        broken.append((path, error))
+
     def walk(folder: Path) -> Iterator[Path]:
         if folder.resolve() in entered:
             return
         entered.add(folder.resolve())
-        for entry in entries_of(folder):
-            require_target(entry)
+        try:
+            entries = entries_of(folder)
+        except BadInput as error:
+            keep(folder, error)
+            return
+        for entry in entries:
+            try:
+                require_target(entry)
+            except BadInput as error:
+                keep(entry, error)
+                continue
             if entry.is_dir():
                 yield from walk(entry)
             elif entry.is_file():
@@ -54,5 +74,5 @@ def require_target(path: Path) -> None:
     """Raise `BadInput` if ``path`` is a broken link, which a user would take for an existing file."""
     if path.is_symlink() and not path.exists():
         raise BadInput(
-            f"{path} is a link to {os.readlink(path)}, which does not exist, expected a link to what it stands for."
+            f"{path} is a link to '{os.readlink(path)}', which does not exist, expected a link to what it stands for."
         )

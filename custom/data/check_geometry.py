@@ -7,6 +7,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
 from custom.common.errors import BadInput
 from custom.common.grid import Grid
@@ -26,11 +27,14 @@ def nifti_affine(image: Any, path: Path) -> np.ndarray:
     the qform if the voxel sizes differ by rounding, even if the qform is not set.
 
     Raises:
-        BadInput: the voxel sizes of the affine and of pixdim differ.
+        BadInput: the affine is not finite, or its voxel sizes and those of pixdim differ.
     """
     scale = MILLIMETRES.get(int(image.header["xyzt_units"]) & 7, 1.0)
+    if not np.isfinite(image.affine).all():
+        source = "sform" if image.header["sform_code"] else "qform and pixdim"
+        raise BadInput(f"{path} has NaN or infinity in its {source}, expected finite numbers.")
     sides, stated = nib.affines.voxel_sizes(image.affine), np.abs(image.header.get_zooms()[:3])
-    if np.abs(sides - stated).max() > SIZES_WITHIN * sides.min() > 0:
+    if sides.min() > 0 and not np.abs(sides - stated).max() <= SIZES_WITHIN * sides.min():
         raise BadInput(
             f"{path} has voxels of {_by(stated * scale)} mm by its pixdim but of {_by(sides * scale)} mm by its sform, "
             "expected one size; check with the program that wrote the file which one is correct."
@@ -48,7 +52,13 @@ def nifti_doubts(image: Any) -> str:
     axes = "".join(nib.aff2axcodes(image.affine))
     if codes == (0, 0):
         return f"neither an sform nor a qform: its axes are assumed to run to {axes}, and left and right may be swapped"
-    if all(codes) and axes != (other := "".join(nib.aff2axcodes(image.get_qform()))):
+    if not all(codes):
+        return ""
+    try:
+        other = "".join(nib.aff2axcodes(image.get_qform()))
+    except (ValueError, np.linalg.LinAlgError, HeaderDataError):
+        return f"an sform whose axes run to {axes} and a qform that is no rotation: the sform is used"
+    if axes != other:
         return f"an sform whose axes run to {axes} and a qform whose axes run to {other}: the sform is used"
     return ""
 

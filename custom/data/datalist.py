@@ -33,6 +33,7 @@ class Listed:
         patient: its patient, None to derive it from the id.
         id: its name, None to derive it from its folder or file.
         visit: the StudyInstanceUID of the one to look at, of several DICOM studies in a folder.
+        error: why it cannot be used, if that is already known.
     """
 
     image: ImageSpec
@@ -42,6 +43,7 @@ class Listed:
     patient: str | None = None
     id: str | None = None
     visit: str | None = None
+    error: BadInput | None = None
 
 
 def read_datalist(path: Path, folder: Path, sections: Sequence[str] = SECTIONS) -> Iterator[Listed]:

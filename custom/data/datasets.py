@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from custom.common.cli_flags import as_choice, as_path
-from custom.common.errors import BadInput
-from custom.common.folders import entries_of, require_target
+from custom.common.errors import BadInput, find_bad_input, reason_of
+from custom.common.file_names import as_file_name
+from custom.common.folders import Broken, require_target
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
-from custom.data.bids import NOT_RAW
 from custom.data.datalist import SECTIONS, Listed, read_datalist
-from custom.data.find import FilePath, ImageSpec, find_study, image_files
-from custom.data.folds import Entry, require_distinct, select
-from custom.data.headers import read_header
-from custom.data.names import modality_of
+from custom.data.find import FilePath, ImageSpec, find_study, named_images
+from custom.data.folds import Entry, require_distinct, require_own_images, select, told_apart
+from custom.data.names import folder_name, study_name
 from custom.data.patients import patient_of
 from custom.data.study import Study, check_study
+from custom.data.study_folders import is_study, study_folders
 from custom.dicom.series import holds_dicom
 from custom.dicom.study import name_of_visit, visits_in
 
-logger = logging.getLogger(__name__)
-
 MASKS = ("required", "optional", "none")
-FOLDER_LEVELS = 3  # <dataset>/<id>, <dataset>/HGG/<id> as in BraTS 2018, <dataset>/sub-01/ses-01/anat as in BIDS
 
 
 def find_studies(
@@ -57,7 +54,7 @@ def find_studies(
         section: "training", "validation", "testing" or "all".
         datalist: a MONAI datalist (JSON) with paths inside ``dataset_dir``; an image is a study's folder, a 4-D
             file, a list of files named after their modalities, or {modality: file}. An entry's "id" names the study,
-            and its "patient" the patient, if that cannot be derived from the id.
+            and its "patient" the patient, if that cannot be derived from the id or the names of files and folders.
         fold: the fold for validation, from 0; with None all studies are for training and validation is empty.
         folds: number of folds, if they are not in the datalist.
         channel_order: modality of each channel of a 4-D file.
@@ -65,35 +62,46 @@ def find_studies(
         optional: modalities that a study may have, by default all if none is required.
         masks: "required" for every study, "optional", or "none" to ignore them.
         dicom_ids: name of a DICOM study, see `custom.dicom.study.find_dicom`.
-        keep_broken: if there are several studies, also list those that cannot be used, with the reason under "error".
+        keep_broken: if there are several studies, also list those that cannot be used, with the reason under "error",
+            two of one id and broken links among them.
         raw: unless it is "false", the images of a study may be on different grids: `custom.preparation` registers them.
 
     Returns:
         Items for `LoadStudyd`, sorted by id: "id", "image" (a `Study`) and "label" (a path, absent without a mask). A
-        study that cannot be used has "id" and "error", a sentence.
+        study that cannot be used has "id" and "error", a sentence; and "hidden", its path, if results must not tell it.
 
     Raises:
-        BadInput: no study is found, the datalist or a study cannot be used, two studies have one id, a patient is in
-            two parts of the split, or the section is empty.
+        BadInput: no study is found, the datalist or a study cannot be used, two studies have one id or one image, a
+            patient is in two parts of the split, or the section is empty.
     """
     if section not in (*SECTIONS, "all"):
         raise BadInput(f"The section {section!r} is not known, expected one of {', '.join((*SECTIONS, 'all'))}.")
     if masks not in MASKS:
         raise BadInput(f"The masks {masks!r} are not known, expected one of {', '.join(MASKS)}.")
     origin = dataset_dir if datalist is None else datalist
-    entries = []
+    found: list[tuple[Listed, Study]] = []
     for listed in _list_studies(dataset_dir, datalist):
         try:
+            if listed.error:
+                raise listed.error
             study = find_study(
                 listed.image, listed.label, channel_order, listed.id, modalities, optional, dicom_ids, listed.visit
             )
-        except BadInput as error:
+        except Exception as error:  # an operating system's too, such as that of a disk that is gone
             if not keep_broken:
                 raise
             study = _broken(listed, error)
-        patient = listed.patient or study.patient or patient_of(study.id)
-        entries.append(Entry(replace(study, patient=patient), listed.section, listed.fold))
+        found.append((listed, study))
+    patients = _patients(found)
+    entries = [
+        Entry(replace(study, patient=patient), listed.section, listed.fold)
+        for (listed, study), patient in zip(found, patients, strict=True)
+    ]
     entries.sort(key=lambda entry: entry.study.id)
+    if keep_broken:
+        entries = told_apart(entries, origin)
+    else:
+        require_own_images(entries, origin)
     require_distinct(entries, origin)
     if datalist is None and section == "testing":
         section = "all"
@@ -104,21 +112,53 @@ def find_studies(
     return [_checked_item(study, masks, keep_broken and len(chosen) > 1, one_grid) for study in chosen]
 
 
-def _broken(listed: Listed, error: BadInput) -> Study:
-    """Return a study that cannot be used, with the reason; a DICOM folder's name is hashed: it may name the patient."""
+def _patients(found: Sequence[tuple[Listed, Study]]) -> list[str]:
+    """Return the patient of each study: the one that is listed, or else that of its files; its id may not tell it."""
+    own_names = [study.id if study.dicom or study.error else study_name(study.reference) for _, study in found]
+    counts = Counter(own_names)
+    patients = []
+    for (listed, study), name in zip(found, own_names, strict=True):
+        if patient := listed.patient or study.patient or (study.dicom.patient if study.dicom else ""):
+            patients.append(patient)
+            continue
+        if listed.id is None or study.dicom or study.error:
+            patients.append(patient_of(study.id))
+            continue
+        folders = [folder.name for folder in study.reference.parents]
+        patient = patient_of(listed.id, name, *folders)
+        # of files of several studies that have one name, such as scan.nii.gz, the id says more
+        patients.append(name if patient == listed.id and counts[name] == 1 else patient)
+    return patients
+
+
+def _broken(listed: Listed, error: Exception) -> Study:
+    """Return a study that cannot be used, with the reason."""
     image = next(iter(listed.image.values()), "") if isinstance(listed.image, Mapping) else listed.image
     path = Path(str(image))
-    name = listed.id or path.name.split(".")[0]
-    if listed.id is None and path.exists() and holds_dicom(path):
-        name = hashlib.sha256(path.name.encode()).hexdigest()[:12]
-    return Study(id=name, images={"": path}, channels=None, label=None, error=error)
+    reason = find_bad_input(error) or BadInput(reason_of(error))
+    return Study(listed.id or _name_of_broken(path), {"": path}, channels=None, label=None, error=reason)
+
+
+def _name_of_broken(path: Path) -> str:
+    """Return a name for a study from its path; that of a DICOM folder is hashed: it may name the patient."""
+    try:
+        if path.is_dir() and not named_images(path) and holds_dicom(path):
+            return hashlib.sha256(path.name.encode()).hexdigest()[:12]
+        folder = path.parent if path.name == "anat" else path  # of BIDS
+        name = folder_name(folder) if path.is_dir() else study_name(path)
+    except Exception:  # it is what the study's error is about
+        name = path.name
+    return as_file_name(name)
 
 
 def _list_studies(dataset_dir: ImageSpec | list[ImageSpec], datalist: FilePath | None) -> Iterator[Listed]:
     """Yield every study of a dataset; without a datalist, all are in "training" without a fold."""
     if isinstance(dataset_dir, list) and datalist is None:  # a tuple is what fire makes of a name with a comma
         for each in dataset_dir:
-            yield from _list_studies(each, None)
+            try:
+                yield from list(_list_studies(each, None))
+            except BadInput as error:
+                yield Listed(each, error=error)
         return
     if isinstance(dataset_dir, Mapping | Study):
         yield Listed(dataset_dir)
@@ -136,68 +176,28 @@ def _list_studies(dataset_dir: ImageSpec | list[ImageSpec], datalist: FilePath |
     elif (folder / "dataset.json").is_file():  # MSD, whose test images have no masks
         yield from read_datalist(folder / "dataset.json", folder, ("training",))
     else:
-        for image in _study_folders(folder) if folder.is_dir() else [folder]:
-            visits = visits_in(image) if image.is_dir() and not _is_study(image) and holds_dicom(image) else []
-            if len(visits) > 1:
-                yield from (Listed(image, id=name_of_visit(visit), visit=visit) for visit in visits)
-            else:
-                yield Listed(image)
+        for image in study_folders(folder) if folder.is_dir() else [folder]:
+            yield from _visits(image)
 
 
-def _study_folders(dataset_dir: Path) -> list[Path]:
-    """Return the folders of the studies in a dataset's folder, which may itself be a study's folder."""
-    folders = [dataset_dir]
-    found: list[Path] = []
-    others: list[Path] = []
-    for _ in range(FOLDER_LEVELS + 1):
-        below = []
-        for folder in folders:
-            if _is_study(folder):
-                found.append(folder)
-                continue
-            others += _unknown_images(folder)
-            for child in entries_of(folder):
-                require_target(child)
-                leads_up = child.is_symlink() and folder.resolve().is_relative_to(child.resolve())
-                if child.is_dir() and child.name not in NOT_RAW and not leads_up:
-                    below.append(child)
-        folders = below
-    if not found and holds_dicom(dataset_dir):
-        return [dataset_dir]
-    if not found:
-        there = f" but {_some(others)}" if others else ""
-        raise BadInput(
-            f"{dataset_dir} contains no study{there}, expected folders with one file per modality such as "
-            "<id>/<id>_t1ce.nii.gz (BraTS), folders with one 4-D image each, a dataset.json that lists 4-D images "
-            "(MSD), or DICOM files."
-        )
-    if others:
-        logger.warning("%s: not part of a study and ignored: %s", dataset_dir, _some(others))
-    return found
-
-
-def _is_study(folder: Path) -> bool:
-    """Return whether a folder contains a file of a modality, or one 4-D image; masks do not count."""
-    images = [file for file in image_files(folder) if modality_of(file) != "seg"]
-    if any(map(modality_of, images)):
-        return True
+def _visits(image: Path) -> Iterator[Listed]:
+    """Yield a study; of a folder with several DICOM studies each of them, and what there cannot be read."""
+    visits: list[str] = []
+    strays: list[Broken] = []
     try:
-        return len(images) == 1 and read_header(images[0]).channels > 1
-    except BadInput:  # reported when this study is checked
-        return True
-
-
-def _unknown_images(folder: Path) -> list[Path]:
-    """Return the images in a folder, except masks and results of this project."""
-    if any(entry.name.endswith("_run.json") for entry in entries_of(folder)):
-        return []
-    return [file for file in image_files(folder) if modality_of(file) != "seg"]
-
-
-def _some(files: Sequence[Path], most: int = 10) -> str:
-    """Return the first ``most`` files and the number of the others, as text."""
-    rest = [f"{len(files) - most} more"] if len(files) > most else []
-    return ", ".join([*map(str, files[:most]), *rest])
+        if image.is_dir() and not is_study(image) and holds_dicom(image):
+            visits, strays = visits_in(image)
+    except OSError:  # `find_study` says it again
+        pass
+    except BadInput as error:
+        yield Listed(image, error=error)
+        return
+    if len(visits) + len(strays) < 2 or not visits:
+        yield Listed(image)
+        return
+    yield from (Listed(image, id=name_of_visit(visit), visit=visit) for visit in visits)
+    for path, error in strays:
+        yield Listed(path, id=hashlib.sha256(path.name.encode()).hexdigest()[:12], error=error)
 
 
 def _checked_item(study: Study, masks: str, keep_broken: bool, one_grid: bool) -> dict[str, Any]:
@@ -212,9 +212,12 @@ def _checked_item(study: Study, masks: str, keep_broken: bool, one_grid: bool) -
                 f"The study {study.id} at {study.reference.parent} has no mask, expected a file whose name ends in seg."
             )
         study = check_study(study, one_grid)
-    except BadInput as error:
+    except Exception as error:
         if keep_broken:
-            return {"id": study.id, "error": str(error)}
+            path = study.images.get("", None)
+            # a path whose name is not in the id may tell the patient
+            hidden = {} if path is None or path.name.split(".")[0] in study.id else {"hidden": str(path)}
+            return {"id": study.id, "error": reason_of(error), **hidden}
         raise
     item = {"id": study.id, "image": study}
     return item if study.label is None else {**item, "label": str(study.label)}

@@ -91,6 +91,8 @@ def find_study(
             found = dict.fromkeys(channel_order, volume)
         unused = [file.name for file in files if file not in found.values() and modality_of(file) != "seg"]
 
+    if not volume and dicom is None and not isinstance(image, Mapping):
+        _require_clear_names(files, found, wanted, origin)
     images = _chosen(found, modalities, optional, origin, unused)
     missing = [modality for modality in optional if modality not in images]
     if missing and unused:
@@ -115,10 +117,20 @@ def image_files(folder: Path) -> list[Path]:
     Raises:
         BadInput: the folder may not be read, or an image is a broken link.
     """
-    images = [entry for entry in entries_of(folder) if entry.name.lower().endswith(FILE_SUFFIXES)]
+    images = named_images(folder)
     for image in images:
         require_target(image)
-    return [image for image in images if image.is_file()]
+    return images
+
+
+def named_images(folder: Path) -> list[Path]:
+    """Return the same as `image_files`, with those behind broken links.
+
+    Raises:
+        BadInput: the folder may not be read.
+    """
+    images = (entry for entry in entries_of(folder) if entry.name.lower().endswith(FILE_SUFFIXES))
+    return [image for image in images if image.is_file() or (image.is_symlink() and not image.exists())]
 
 
 def _image_path(value: FilePath, option: str) -> Path:
@@ -191,6 +203,19 @@ def _files_by_modality(files: Sequence[Path], wanted: set[str], origin: str) -> 
         if modality in wanted:
             candidates.setdefault(str(modality), []).append(file)
     return {modality: _furthest(alike, modality, origin) for modality, alike in candidates.items()}
+
+
+def _require_clear_names(files: Sequence[Path], found: Mapping[str, Path], wanted: set[str], origin: str) -> None:
+    """Warn of names with another possible meaning; raise `BadInput` for one that may be a missing modality."""
+    for file in files:
+        name = read_name(file)
+        if file in found.values() and name.doubt:
+            logger.warning("%s: %s is %s", origin, file.name, name.doubt)
+        if set(name.contradiction) & (wanted - set(found)):
+            raise BadInput(
+                f"{origin} has {file.name}, whose name contains {' and '.join(name.contradiction)}, expected one "
+                "modality in each name, or four named files."
+            )
 
 
 def _furthest(alike: Sequence[Path], modality: str, origin: str) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, count
+from pathlib import Path
 
 from custom.common.errors import BadInput
 from custom.data.datalist import SECTIONS
@@ -35,22 +37,70 @@ def require_distinct(entries: Sequence[Entry], origin: object) -> None:
 
     Scans of one patient are alike: testing on one after training on another would be too optimistic.
     """
-    studies: dict[str, Study] = {}
+    for _, error in _of_one_id(entries, origin):
+        raise error
     first: dict[str, Entry] = {}
     for entry in entries:
         study = entry.study
-        # on macOS and Windows, results of ids that differ only in case would overwrite each other
-        other = studies.setdefault(study.id.casefold(), study)
-        if other is not study:
-            raise BadInput(
-                f"{origin} has two studies with the id {study.id}, {other.reference} and {study.reference}, "
-                "expected every study once."
-            )
         before = first.setdefault(entry.patient, entry)
         if (before.section, before.fold) != (entry.section, entry.fold):
             raise BadInput(
                 f"{origin} has {before.study.id} in {before.section} (fold {before.fold}) and {study.id} in "
                 f"{entry.section} (fold {entry.fold}), expected all studies of a patient in one section and fold."
+            )
+
+
+def require_own_images(entries: Sequence[Entry], origin: object) -> None:
+    """Raise `BadInput` if an image belongs to two studies: one could be trained on and the other tested on."""
+    owners: dict[Path, Study] = {}
+    for entry in entries:
+        study = entry.study
+        for file in () if study.error else study.images.values():
+            other = owners.setdefault(file.resolve(), study)
+            if other is not study and other.id != study.id:  # of one id, `require_distinct` says so
+                raise BadInput(
+                    f"{origin} has the image {file} in two studies, {other.id} and {study.id}, expected every image "
+                    "once."
+                )
+
+
+def told_apart(entries: Sequence[Entry], origin: object) -> list[Entry]:
+    """Return entries of distinct ids, for a batch in which every study is accounted for.
+
+    A study that is listed twice is kept once. Different studies with one id get an error, and a number each: their
+    results would overwrite each other. A broken study, which has no results, gets a number if its id is taken.
+    """
+    once = {(entry.study.id, *entry.study.images.values(), entry.study.label): entry for entry in entries}.values()
+    usable = [entry for entry in once if not entry.study.error]
+    errors = {id(entry): error for alike, error in _of_one_id(usable, origin) for entry in alike}
+    taken = {entry.study.id.casefold() for entry in usable if id(entry) not in errors}
+    told = []
+    for entry in once:
+        study = entry.study
+        if study.error or id(entry) in errors:
+            numbered = (f"{study.id}_{number}" for number in count(2))
+            name = next(name for name in chain([study.id], numbered) if name.casefold() not in taken)
+            taken.add(name.casefold())
+            study = replace(study, id=name, error=study.error or errors[id(entry)])
+        told.append(replace(entry, study=study))
+    return told
+
+
+def _of_one_id(entries: Sequence[Entry], origin: object) -> Iterator[tuple[list[Entry], BadInput]]:
+    """Yield the entries that share an id, with the error."""
+    by_id: dict[str, list[Entry]] = {}
+    for entry in entries:
+        # on macOS and Windows, results of ids that differ only in case would overwrite each other
+        by_id.setdefault(entry.study.id.casefold(), []).append(entry)
+    for alike in by_id.values():
+        if len(alike) > 1:
+            first, second, *_ = (entry.study for entry in alike)
+            yield (
+                alike,
+                BadInput(
+                    f"{origin} has two studies with the id {second.id}, {first.reference} and {second.reference}, "
+                    "expected every study once."
+                ),
             )
 
 

@@ -51,7 +51,8 @@ def read_header(path: Path) -> Header:
     try:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             _require_compression_of_name(path)
-            shape, affine, doubts = _nifti_header(path)
+            with np.errstate(invalid="ignore"):  # of NaN in a header, which is refused
+                shape, affine, doubts = _nifti_header(path)
         else:
             shape, affine = _itk_header(path)
     except BadInput:

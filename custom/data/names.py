@@ -36,6 +36,10 @@ _DONE = {
     "registered": r"reg|registered|co_*reg(?:istered)?|r2s",
 }
 _END = re.compile(rf"(?:_+(?:{'|'.join(_DONE.values())}))*$", re.IGNORECASE)
+# What an image was registered to: T1ce_to_T2, t1ce_reg_t2 and T1ce2T2 are T1ce, on the grid of T2.
+_IMAGES = ("flair", "t1ce", "t1", "t2")
+_TARGET = "|".join(_PATTERNS[modality] for modality in _IMAGES) + r"|(?:mni|sri|atlas|template|standard|std)\w*"
+_REGISTERED = re.compile(rf"(?:_+(?:(?:co_*)?reg(?:istered)?_+)?(?:to|2|reg)_*|2)(?:{_TARGET})$", re.IGNORECASE)
 
 # Usual names of a patient's sessions, in folder names and at the end of ids.
 SESSION = (
@@ -51,11 +55,15 @@ class ImageName(NamedTuple):
         study: the study's name, empty if the name contains none.
         modality: flair, t1, t2, t1ce, or "seg" for a mask; None if the name contains none of them.
         done: processing steps, of "stripped", "bias corrected" and "registered".
+        contradiction: two modalities that the name contains, as in T1_FLAIR; ``modality`` is then None.
+        doubt: another possible meaning of the name, as the end of a sentence; empty if there is none.
     """
 
     study: str
     modality: str | None
     done: frozenset[str]
+    contradiction: tuple[str, ...] = ()
+    doubt: str = ""
 
 
 def read_name(file: Path) -> ImageName:
@@ -64,18 +72,35 @@ def read_name(file: Path) -> ImageName:
     plain = re.sub(r"[-.\s+]", "_", stem)  # of the same length as the stem
     end = _END.search(plain)
     rest = plain[: end.start()] if end else plain
+    words = plain[len(rest) :]
+    done = {what for what, pattern in _DONE.items() if re.search(rf"_(?:{pattern})(?=_|$)", words, re.IGNORECASE)}
+    registered = _REGISTERED.search(rest)
+    if registered and _last_modality(rest[: registered.start()])[0] in _IMAGES:
+        rest = rest[: registered.start()]
+        done.add("registered")
+    modality, start = _last_modality(rest)
+    if modality is None:
+        return ImageName(stem, None, frozenset())
+    if modality == "t1" and has_contrast_agent(stem):
+        modality = "t1ce"
+    study = study_id_in(stem) or stem[:start].rstrip("_.- ")
+    doubt = ""
+    if modality in _IMAGES:
+        other, start_of_other = _last_modality(rest[: max(start, 0)].rstrip("_"))
+        # in BIDS, the T1w of space-T1w_FLAIR is the value of an entity
+        if other in _IMAGES and not (study_id_in(stem) and stem[start_of_other : start_of_other + 1] == "-"):
+            return ImageName(study, None, frozenset(done), (str(other), modality))
+    if modality == "t1" and re.search(r"(?:^|_)post_*$", rest[: max(start, 0)], re.IGNORECASE):
+        doubt = "read as T1 of a session named post; if it is T1 after a contrast agent, its name must end in t1ce"
+    return ImageName(study, modality, frozenset(done), (), doubt)
+
+
+def _last_modality(plain: str) -> tuple[str | None, int]:
+    """Return the modality or "seg" at the end of a name with ``_`` for every separator, and where it starts."""
     for modality, pattern in _PATTERNS.items():
-        match = re.search(rf"(?:^|_)(?:{pattern})$", rest, re.IGNORECASE)
-        if match is None:
-            continue
-        if modality is None:
-            break
-        if modality == "t1" and has_contrast_agent(stem):
-            modality = "t1ce"
-        words = plain[len(rest) :]
-        done = {what for what, pattern in _DONE.items() if re.search(rf"_(?:{pattern})(?=_|$)", words, re.IGNORECASE)}
-        return ImageName(study_id_in(stem) or stem[: match.start()].rstrip("_.- "), modality, frozenset(done))
-    return ImageName(stem, None, frozenset())
+        if match := re.search(rf"(?:^|_)(?:{pattern})$", plain, re.IGNORECASE):
+            return modality, match.start()
+    return None, len(plain)
 
 
 def modality_of(file: Path) -> str | None:

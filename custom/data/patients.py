@@ -20,11 +20,18 @@ SCHEMES = (
 )
 
 
-def patient_of(study_id: str) -> str:
-    """Return the patient in a study's id, by the id schemes of public datasets, or else the id itself."""
-    for scheme in SCHEMES:
-        if match := re.fullmatch(scheme, study_id, re.IGNORECASE):
-            return match[1]
+def patient_of(study_id: str, *other_names: str) -> str:
+    """Return the patient in a study's id, by the id schemes of public datasets, or else the id itself.
+
+    Args:
+        study_id: the id.
+        other_names: other names of the study, such as those of its files and folders; of the id and these, the first
+            one that follows a scheme names the patient.
+    """
+    for name in (study_id, *other_names):
+        for scheme in SCHEMES:
+            if match := re.fullmatch(scheme, name, re.IGNORECASE):
+                return match[1]
     return study_id
 
 

@@ -13,6 +13,7 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.misc import is_dicom
 from pydicom.tag import Tag
+from pydicom.uid import ImplicitVRLittleEndian
 
 from custom.common.errors import BadInput
 
@@ -56,6 +57,34 @@ def read_header(file: Path, keywords: list[str] | None = None) -> Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return dcmread(file, stop_before_pixels=True, specific_tags=keywords, force=True)
+
+
+def require_pixels(file: Path) -> None:
+    """Raise `BadInput` unless a DICOM file has as many bytes of pixels as its headers state, if not compressed.
+
+    ITK reads a file with other Rows than those of its pixels without an error.
+    """
+    keywords = ["Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "PixelData"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        header = dcmread(file, specific_tags=keywords, force=True)
+        pixels: Any = header.get_item("PixelData")
+    if pixels is None:
+        raise BadInput(f"{file} has no PixelData, expected an image.")
+    syntax = getattr(header, "file_meta", {}).get("TransferSyntaxUID", ImplicitVRLittleEndian)
+    if syntax.is_compressed:
+        return
+    sizes = [number(header, keyword) for keyword in keywords[:3]]
+    if None in sizes:  # of the others, `custom.dicom.series.stack` says so
+        return
+    rows, columns, bits = (int(size or 0) for size in sizes)
+    expected = rows * columns * bits // 8 * int(number(header, "SamplesPerPixel") or 1)
+    found = len(pixels.value or b"")
+    if found not in (expected, expected + 1):  # of even length
+        raise BadInput(
+            f"{file} has {found} bytes of PixelData and may be truncated or damaged, expected {expected} for {rows} "
+            f"Rows, {columns} Columns and {bits} BitsAllocated."
+        )
 
 
 def text(header: Dataset, keyword: str) -> str:

@@ -18,7 +18,7 @@ from custom.common.background import with_zero_background
 from custom.common.brain import brain_of
 from custom.common.errors import BadInput
 from custom.common.rigid import maximize_mutual_information
-from custom.dicom.headers import lacks_preamble
+from custom.dicom.headers import lacks_preamble, require_pixels
 from custom.dicom.series import Series
 from custom.dicom.study import DicomStudy
 
@@ -108,9 +108,13 @@ def _read(series: Series) -> Any:
     MONAI's `ITKReader` reads a folder of DICOM, not the files of one series in several folders.
     """
     try:
+        for file in series.files:
+            require_pixels(file)
         with tempfile.TemporaryDirectory() as folder:
             return itk.imread([str(_with_preamble(file, Path(folder))) for file in series.files], itk.F)
-    except (RuntimeError, OSError) as error:
+    except BadInput as error:
+        raise BadInput(f"Series {series.name}: {error}") from error
+    except Exception as error:  # pydicom and ITK raise many unrelated types, such as UnboundLocalError
         raise BadInput(
             f"Series {series.name} at {series.files[0].parent} cannot be read and may be truncated or damaged, "
             "expected complete DICOM files."

@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from custom.common.errors import BadInput
-from custom.common.folders import files_below
+from custom.common.folders import Broken, files_below
 from custom.common.grid import Grid
 from custom.dicom.headers import looks_like_dicom, number, numbers, read_header, text, unusable
 
@@ -24,8 +24,9 @@ KEYWORDS = (  # the headers that are read: identity, modality, geometry
     *("SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName", "Modality", "ImageType", "NumberOfFrames"),
     *("ScanningSequence", "EchoTime", "RepetitionTime", "InversionTime", "DiffusionBValue", "ContrastBolusAgent"),
     *("Rows", "Columns", "PixelSpacing", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient"),
-    "FrameOfReferenceUID",
+    *("FrameOfReferenceUID", "RescaleSlope", "RescaleIntercept"),
 )
+RESCALE = KEYWORDS[-2:]
 # Headers that must agree between slices: count of numbers, and the tolerance for rounding.
 SAME_IN_EVERY_SLICE = {
     **{"Rows": (1, 0), "Columns": (1, 0)},
@@ -68,25 +69,52 @@ class Series:
 
 
 def holds_dicom(path: Path) -> bool:
-    """Return whether ``path`` is a DICOM file, or a folder with one at any depth; file names do not matter."""
-    if path.is_dir():
-        return any(map(looks_like_dicom, files_below(path)))
-    return path.is_file() and looks_like_dicom(path)
+    """Return whether ``path`` is a DICOM file, or a folder with one at any depth; file names do not matter.
+
+    Raises:
+        BadInput: an entry cannot be read, and no other one is DICOM.
+    """
+    if not path.is_dir():
+        return path.is_file() and looks_like_dicom(path)
+    broken: list[Broken] = []
+    if any(_looks_like_dicom(file, broken) for file in files_below(path, broken)):
+        return True
+    if broken:
+        raise broken[0][1]
+    return False
 
 
-def series_in(folder: Path) -> tuple[list[Headers], list[str]]:
+def _looks_like_dicom(file: Path, broken: list[Broken] | None) -> bool:
+    """Return whether a file is DICOM; a file that may not be read is added to ``broken`` if that is a list."""
+    try:
+        return looks_like_dicom(file)
+    except BadInput as error:
+        if broken is None:
+            raise
+        broken.append((file, error))
+        return False
+
+
+def series_in(folder: Path, broken: list[Broken] | None = None) -> tuple[list[Headers], list[str]]:
     """Return the headers of each series in a folder, at any depth, sorted by series number; and the damaged files.
 
     Copies of a file count once. A file that is truncated within its headers is skipped, with a warning. ITK's
     `GDCMSeriesFileNames` cannot combine the files of several folders.
 
+    Args:
+        folder: the folder.
+        broken: a list to which broken links and what may not be read are added, instead of an error.
+
     Returns:
         The series, and one line for each skipped file.
+
+    Raises:
+        BadInput: a link is broken, or a file or folder may not be read.
     """
     series: dict[str, dict[str, Dataset]] = {}
     damaged = []
-    for file in files_below(folder):
-        if not looks_like_dicom(file):
+    for file in files_below(folder, broken):
+        if not _looks_like_dicom(file, broken):
             continue
         try:
             header = read_header(file, list(KEYWORDS))
@@ -136,6 +164,7 @@ def stack(headers: Headers, why: str) -> Series:
     if "" in frames:
         lacking = headers[frames.index("")]
         raise BadInput(f"{lacking.filename} lacks FrameOfReferenceUID, expected it in every slice of {where(headers)}.")
+    _require_one_scale(headers)
     differing = [
         keyword
         for keyword, (_, tolerance) in SAME_IN_EVERY_SLICE.items()
@@ -184,6 +213,18 @@ def _of_every_slice(headers: Headers, keyword: str, count: int) -> np.ndarray:
             raise BadInput(f"{header.filename} has {unusable(header, keyword)}, expected {what}.")
         rows.append(found)
     return np.array(rows, float)
+
+
+def _require_one_scale(headers: Headers) -> None:
+    """Warn of a scale of the intensities that is not a number; raise `BadInput` if it is one in other slices."""
+    for keyword in RESCALE:
+        wrong = [header for header in headers if text(header, keyword) and number(header, keyword) is None]
+        if not wrong:
+            continue
+        found = f"{wrong[0].filename} has {unusable(wrong[0], keyword)}"
+        if len({text(header, keyword) for header in headers}) > 1:
+            raise BadInput(f"{found}, expected a number as in other slices of {where(headers)}.")
+        logger.warning("%s, which is not a number and is ignored", found)
 
 
 def _require_even(headers: Headers, heights: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from pydicom import Dataset
 
 from custom.common.errors import BadInput
+from custom.common.folders import Broken
 from custom.dicom.headers import number, text, unusable
 from custom.dicom.modality import tell_modality
 from custom.dicom.series import MIN_SLICES, Headers, Series, holds_dicom, name_of, series_in, stack, where
@@ -40,11 +41,14 @@ class DicomStudy:
         id: name of the study; it does not identify the patient.
         series: modality -> its series.
         left_out: optional modalities that are missing, and series and files that are not used, with the reason.
+        patient: a name for the patient, the same for each of the patient's studies, that is not the patient's; it is
+            for splits and is never written.
     """
 
     id: str
     series: dict[str, Series]
     left_out: tuple[str, ...]
+    patient: str = ""
 
     @property
     def reference(self) -> Series:
@@ -82,14 +86,41 @@ class DicomStudy:
         return [*taken, *(f"not used: {reason}" for reason in report["left_out"])]
 
 
-def visits_in(folder: Path) -> list[str]:
+def visits_in(folder: Path) -> tuple[list[str], list[Broken]]:
     """Return the StudyInstanceUIDs of a folder's MR studies, such as a patient's visits, in the order of their series.
 
     A study whose series all have too few slices, such as a localizer that was repeated later, is none.
+
+    Returns:
+        The UIDs; and of what cannot be read and lies in the folder of no single study, the first one of each folder.
     """
-    every, _ = series_in(folder)
-    scans = [headers for headers in every if text(headers[0], "Modality") == "MR" and _slices(headers) >= MIN_SLICES]
-    return list(dict.fromkeys(text(headers[0], "StudyInstanceUID") for headers in scans))
+    broken: list[Broken] = []
+    every, _ = series_in(folder, broken)
+    visits = list(dict.fromkeys(text(headers[0], "StudyInstanceUID") for headers in every if _is_scan(headers)))
+    homes = _homes(every)
+    strays = {path.parent: (path, error) for path, error in reversed(broken) if _owner(path, homes) not in visits}
+    return visits, list(strays.values())
+
+
+def _is_scan(headers: Headers) -> bool:
+    return text(headers[0], "Modality") == "MR" and _slices(headers) >= MIN_SLICES
+
+
+def _homes(series: Iterable[Headers]) -> dict[str, Path]:
+    """Return StudyInstanceUID -> the smallest folder that contains all its files."""
+    folders: dict[str, list[Path]] = {}
+    for headers in series:
+        files = (Path(str(header.filename)) for header in headers)
+        folders.setdefault(text(headers[0], "StudyInstanceUID"), []).extend(file.parent for file in files)
+    return {uid: Path(os.path.commonpath(all_of_it)) for uid, all_of_it in folders.items()}
+
+
+def _owner(path: Path, homes: Mapping[str, Path]) -> str | None:
+    """Return the study in whose folder ``path`` lies; None if there is none, or several share that folder."""
+    around = sorted((len(home.parts), uid) for uid, home in homes.items() if path.is_relative_to(home))
+    if not around or [depth for depth, _ in around].count(around[-1][0]) > 1:
+        return None
+    return around[-1][1]
 
 
 def find_dicom(
@@ -113,8 +144,9 @@ def find_dicom(
         visit: the StudyInstanceUID of the one study to look at in a folder with several; it is named by its hash.
 
     Raises:
-        BadInput: a modality is missing or ambiguous, the series are not MR or of several patients or studies, or a
-            selected series is not one regular stack of slices.
+        BadInput: a modality is missing or ambiguous, the series are not MR or of several patients or studies, a
+            selected series is not one regular stack of slices, or a link is broken; of several studies in a folder,
+            one in the folder of this study.
     """
     if ids not in IDS:
         raise BadInput(f"--dicom_ids has the value {ids!r}, expected {' or '.join(IDS)}.")
@@ -131,8 +163,12 @@ def find_dicom(
             raise BadInput(f"{origin} names one series twice ({_listed(map(where, named))}), expected each once.")
     else:
         origin, folder = f"The DICOM folder {image}", image
-        every, damaged = series_in(image)
+        broken: list[Broken] | None = None if visit is None else []
+        every, damaged = series_in(image, broken)
         if visit is not None:
+            homes = _homes(every)
+            for _, error in (each for each in broken or () if _owner(each[0], homes) == visit):
+                raise error
             origin, ids = f"The study {name_of_visit(visit)} in the DICOM folder {image}", "hash"
             every = [headers for headers in every if text(headers[0], "StudyInstanceUID") == visit]
         chosen, left = _choose(every, wanted, origin)
@@ -146,7 +182,13 @@ def find_dicom(
             *(f"series {name_of(headers)}: {why}" for headers, why in left),
             *damaged,
         ),
+        patient=_patient(next(iter(chosen.values()))[0][0]),
     )
+
+
+def _patient(header: Dataset) -> str:
+    who = text(header, "PatientID") or text(header, "PatientName")
+    return f"patient_{hashlib.sha256(who.encode()).hexdigest()[:12]}" if who else ""
 
 
 def _choose(

@@ -9,7 +9,7 @@ from typing import Any
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
-from custom.common.errors import BadInput, find_bad_input
+from custom.common.errors import BadInput, find_bad_input, reason_of
 from custom.inference.results_writer import ResultsWriter
 
 logger = logging.getLogger(__name__)
@@ -81,10 +81,6 @@ class StudyEvaluator(SupervisedEvaluator):
 
 def failed(study_id: str, error: Exception) -> dict[str, str]:
     """Return the item of a failed study and log the reason, with a traceback except for `BadInput`."""
-    bad_input = find_bad_input(error)
-    cause: BaseException = error
-    while cause.__cause__:  # MONAI's own error names only the transform that failed
-        cause = cause.__cause__
-    reason = str(bad_input) if bad_input else f"{type(cause).__name__}: {cause}"
-    logger.error("%s: %s", study_id, reason, exc_info=None if bad_input else error)
-    return {"id": study_id, "status": FAILED, "reason": " ".join(reason.split())}
+    reason = reason_of(error)
+    logger.error("%s: %s", study_id, reason, exc_info=None if find_bad_input(error) else error)
+    return {"id": study_id, "status": FAILED, "reason": reason}

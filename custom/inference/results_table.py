@@ -16,6 +16,7 @@ from custom.common.atomic_files import folder_beside
 from custom.common.cli_flags import as_flag
 from custom.common.errors import BadInput
 from custom.common.regions import REGIONS
+from custom.data.private_paths import without_paths
 from custom.inference.batch import DONE, FAILED, SKIPPED
 from custom.inference.results_folder import STATISTICS, VOLUMES, read_run
 from custom.inference.results_writer import ResultsWriter
@@ -45,7 +46,9 @@ class ResultsTable:
     def __init__(self, results: ResultsWriter, as_json: bool | str = False) -> None:
         self.as_json = as_flag(as_json, "table#as_json")
         self.output_dir = results.output_dir
-        self.order = list(results.studies)
+        self.studies = results.studies
+        self.order = list(self.studies)
+        self.places = [results.dataset_dir, self.output_dir]
         self.rows: list[dict[str, Any]] = []
         self.warnings = WarningsKept()
 
@@ -66,11 +69,14 @@ class ResultsTable:
         output = vars(engine.state)["output"][0]
         if "status" not in output:  # the maps of a completed study
             output = {"id": vars(engine.state)["batch"][0]["id"]}
-        row = {"id": output["id"], "status": output.get("status", DONE), "reason": output.get("reason", "")}
+        item = self.studies[output["id"]]
+        reason = without_paths(output.get("reason", ""), item, self.places)
+        row = {"id": output["id"], "status": output.get("status", DONE), "reason": reason}
         if row["status"] != FAILED:
             run = read_run(self.output_dir / row["id"], row["id"]) or {}
             row |= {**figures_of(run), **statistics_of(run)}
-        row["warnings"] = "; ".join(self.warnings.taken(prefix=f"{row['id']}: "))
+        warnings = "; ".join(self.warnings.taken(prefix=f"{row['id']}: "))
+        row["warnings"] = without_paths(warnings, item, self.places)
         self.rows.append(row)
         if not dist.is_initialized():  # of several processes, only the first writes, after gathering all rows
             self.write()

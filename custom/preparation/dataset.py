@@ -26,6 +26,7 @@ from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.datasets import find_studies
 from custom.data.find import ImageSpec
 from custom.data.load import load_each_modality, load_mask
+from custom.data.private_paths import without_paths
 from custom.data.study import Study
 from custom.preparation.picture import save_picture
 from custom.preparation.prepare import Prepared, prepare
@@ -104,10 +105,9 @@ def prepare_dataset(
             except Exception as error:  # one study must not stop the others
                 rows[study_id] = {"id": study_id, "status": REFUSED, "reason": f"{type(error).__name__}: {error}"}
             logger.info("%d of %d: %s %s", done, len(waiting), study_id, rows[study_id]["status"])
-            _write_overview(output_dir, [rows[item["id"]] for item in items if item["id"] in rows])
-    ordered = [rows[item["id"]] for item in items]
-    _write_overview(output_dir, ordered)
-    return ordered
+            _write_overview(output_dir, rows, items, dataset_dir)
+    _write_overview(output_dir, rows, items, dataset_dir)
+    return [rows[item["id"]] for item in items]
 
 
 def _require_no_input(output_dir: Path, items: Sequence[Mapping[str, Any]]) -> None:
@@ -185,8 +185,14 @@ def _write(
             file.rename(folder / file.name)
 
 
-def _write_overview(output_dir: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the table, and a page with a picture of each study."""
+def _write_overview(
+    output_dir: Path, by_id: Mapping[str, Mapping[str, Any]], items: Sequence[Mapping[str, Any]], dataset_dir: object
+) -> None:
+    """Write the table, and a page with a picture of each study that has a row."""
+    rows = []
+    for item in items:
+        if row := by_id.get(item["id"]):
+            rows.append({**row, "reason": without_paths(row["reason"], item, [dataset_dir, output_dir])})
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="")
     writer.writeheader()

@@ -154,3 +154,31 @@ def test_colours_in_another_format_are_refused(tmp_path):
     itk.imwrite(image, str(path))
     with bad_input(path, "colours"):
         read_header(path)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("header", "source"),
+    [
+        ({"srow_x": np.nan}, "sform"),
+        ({"srow_x": np.inf}, "sform"),
+        ({"sform_code": 0, "qform_code": 1, "quatern_b": np.nan}, "qform and pixdim"),
+        ({"sform_code": 0, "qform_code": 1, "qoffset_x": np.inf}, "qform and pixdim"),
+    ],
+)
+def test_an_affine_that_is_not_finite_is_called_that(tmp_path, header, source):
+    path = write(tmp_path / "x.nii", **header)
+    with bad_input(path, f"NaN or infinity in its {source}", "expected finite numbers"):
+        read_header(path)
+
+
+def test_a_size_that_is_not_a_number_contradicts_the_sform(tmp_path):
+    path = write(tmp_path / "x.nii", pixdim=[1, np.nan, 6, 6, 1, 1, 1, 1])
+    with bad_input(path, "nan x 6 x 6 mm by its pixdim", "6 x 6 x 6 mm by its sform"):
+        read_header(path)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_qform_that_is_not_finite_beside_an_sform_is_told(tmp_path):
+    path = write(tmp_path / "x.nii", qform_code=1, quatern_b=np.nan)
+    assert read_header(path).doubts.endswith("a qform that is no rotation: the sform is used")

@@ -20,6 +20,7 @@ from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.datasets import find_studies
 from custom.data.load import LoadStudyd
 from custom.data.study import Study
+from tests.dicom.write_dicom import uid_of, write_dicom_study
 from tests.studies import BRATS_2021, BRATS_2023, BRATS_AFFINE, SHAPE, bad_input, tiny_volumes, write_study
 
 
@@ -442,3 +443,195 @@ def test_scans_of_a_patient_of_a_public_set_stay_in_one_fold(tmp_path, scans):
     for fold in range(3):
         held_out = set(ids(find_studies(tmp_path, "validation", fold=fold, folds=3)))
         assert held_out >= set(scans) or not held_out & set(scans)
+
+
+# A broken study of several never stops the others
+
+
+def with_broken_modality(dataset, nowhere):
+    file = dataset / "BraTS2021_00001" / "BraTS2021_00001_t2.nii.gz"
+    file.unlink()
+    file.symlink_to(nowhere)
+    return {"BraTS2021_00001": file}
+
+
+def with_broken_sibling(dataset, nowhere):
+    (dataset / "zz").symlink_to(nowhere)
+    return {"zz": dataset / "zz"}
+
+
+def with_broken_images_beside_the_studies(dataset, nowhere):
+    links = {name: dataset / f"{name}_t1.nii.gz" for name in ("a", "b")}
+    for link in links.values():
+        link.symlink_to(nowhere)
+    return links
+
+
+def with_broken_images_and_nothing_else(dataset, nowhere):
+    links = {}
+    for name in ("Patient-001", "Patient-002"):  # the scans of both have one name
+        link = dataset / name / "week-000" / "CT1.nii.gz"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(nowhere)
+        links[f"{name}_week-000"] = link
+    return links
+
+
+def with_a_broken_session(dataset, nowhere):
+    links = {}
+    for name in ("sub-01", "sub-02"):
+        link = dataset / name / "anat" / f"{name}_T1w.nii.gz"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(nowhere)
+        links[name] = link
+    return links
+
+
+def with_a_loop(dataset, nowhere):
+    (dataset / "round").symlink_to(dataset / "round")
+    return {"round": dataset / "round"}
+
+
+def with_a_name_that_no_result_can_have(dataset, nowhere):
+    (dataset / "BraTS2021_00005").rename(dataset / "x\n\x1b[2Jy")
+    for file in (dataset / "x\n\x1b[2Jy").iterdir():
+        file.rename(file.with_name(file.name.removeprefix("BraTS2021_00005_")))
+    return {"x__[2Jy": "expected a name that a file can have"}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        *(with_broken_modality, with_broken_sibling, with_broken_images_beside_the_studies, with_a_broken_session),
+        *(with_broken_images_and_nothing_else, with_a_loop, with_a_name_that_no_result_can_have),
+    ],
+)
+def test_one_broken_study_is_listed_with_its_reason_and_the_others_are_there(dataset, tmp_path, spoil):
+    whole = find_studies(dataset)
+    broken = spoil(dataset, tmp_path / "gone")
+    items = {item["id"]: item for item in find_studies(dataset, masks="none", modalities=(), keep_broken=True)}
+    assert {name for name, item in items.items() if "error" in item} == set(broken)
+    for name, part in broken.items():
+        assert str(part) in items[name]["error"]
+        assert items[name]["error"].isprintable()
+    assert set(ids(whole)) - set(items) <= {"BraTS2021_00005"}  # which one of them renames
+    with bad_input():
+        find_studies(dataset)
+
+
+def test_studies_of_one_id_do_not_stop_the_others(dataset):
+    for grade in ("HGG", "LGG"):
+        write_study(dataset / grade, "twice")
+    items = {item["id"]: item for item in find_studies(dataset, keep_broken=True)}
+    assert len(items) == 8
+    assert {name for name, item in items.items() if "error" in item} == {"twice", "twice_2"}
+    for grade in ("HGG", "LGG"):
+        assert str(dataset / grade / "twice") in items["twice_2"]["error"]
+
+
+def test_a_broken_study_does_not_take_the_id_of_one_that_can_be_used(dataset):
+    whole, broken = (write_study(dataset / name, "twice") for name in ("second", "first"))
+    for file in broken.iterdir():
+        file.unlink()
+    (broken / "twice_t1.nii.gz").symlink_to("gone")
+    items = {item["id"]: item for item in find_studies(dataset, keep_broken=True)}
+    assert items["twice"]["image"].reference.parent == whole
+    assert str(broken) in items["twice_2"]["error"]
+
+
+def test_a_study_behind_a_second_link_is_one_study(dataset):
+    (dataset / "AAA_latest").symlink_to(dataset / "BraTS2021_00003")
+    items = find_studies(dataset)
+    assert len(items) == 6
+    assert items[3]["image"].reference.parent == dataset / "BraTS2021_00003"
+
+
+def test_of_several_places_one_that_is_not_there_does_not_stop_the_others(dataset, tmp_path):
+    study = dataset / "BraTS2021_00003"
+    (tmp_path / "notes.txt").write_text("")
+    places = [study, study, tmp_path / "gone", tmp_path / "notes.txt"]
+    items = {item["id"]: item for item in find_studies(places, keep_broken=True)}
+    assert {name: "error" in item for name, item in items.items()} == {
+        "BraTS2021_00003": False,
+        "gone": True,
+        "notes.txt": True,
+    }
+
+
+def test_an_error_of_the_operating_system_is_the_study_s(dataset, monkeypatch):
+    read = Path.is_file
+
+    def is_file(self):
+        if self.name == "BraTS2021_00002_t1.nii.gz":
+            raise OSError(5, "Input/output error")
+        return read(self)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    items = {item["id"]: item for item in find_studies(dataset, keep_broken=True)}
+    assert [name for name, item in items.items() if "error" in item] == ["BraTS2021_00002"]
+    assert items["BraTS2021_00002"]["error"] == "OSError: [Errno 5] Input/output error"
+
+
+# An id does not hide the patient
+
+
+@pytest.mark.parametrize(
+    "scans",
+    [
+        ("UPENN-GBM-00001_11", "UPENN-GBM-00001_21"),
+        ("UCSF-PDGM-0429", "UCSF-PDGM-0429_FU003d"),
+        ("Patient-001/week-000", "Patient-001/week-044"),
+        ("sub-01_ses-01", "sub-01_ses-02"),
+    ],
+)
+def test_scans_of_a_patient_under_other_ids_stay_in_one_fold(tmp_path, scans):
+    entries = []
+    for number, scan in enumerate((*scans, "other1", "other2")):
+        folder = write_study(tmp_path, scan.replace("/", "_"))
+        if "/" in scan:  # the files are named after their modalities alone
+            (tmp_path / scan).parent.mkdir(exist_ok=True)
+            folder = folder.rename(tmp_path / scan)
+            for file in folder.iterdir():
+                file.rename(folder / file.name.rsplit("_", 1)[1])
+        entries.append({"image": scan, "id": f"s{number}"})
+    datalist = write_datalist(tmp_path, training=entries)
+    for fold in range(3):
+        held_out = set(ids(find_studies(tmp_path, "validation", datalist, fold=fold, folds=3)))
+        assert held_out >= {"s0", "s1"} or not held_out & {"s0", "s1"}
+
+
+def test_names_that_share_a_stem_are_told_under_other_ids(dataset, caplog):
+    entries = [{"image": write_study(dataset, f"p07_{visit}").name, "id": f"s{visit}"} for visit in (1, 2)]
+    entries.append({"image": "BraTS2021_00003", "id": "s3"})
+    datalist = write_datalist(dataset, training=entries[1:], validation=entries[:1])
+    find_studies(dataset, "training", datalist)
+    assert "p07_2 in training and p07_1 in validation" in caplog.text
+
+
+def test_files_of_one_name_are_not_of_one_patient(tmp_path):
+    for name in ("a", "b"):
+        write_msd(tmp_path / name, 1)
+        (tmp_path / name / "imagesTr" / "BRATS_000.nii.gz").rename(tmp_path / name / "scan.nii.gz")
+    entries = [{"image": f"{name}/scan.nii.gz", "id": f"s{name}"} for name in "ab"]
+    items = find_studies(tmp_path, "training", write_datalist(tmp_path, training=entries), fold=None, masks="none")
+    assert [item["image"].patient for item in items] == ["sa", "sb"]
+
+
+def test_one_image_under_two_ids_is_refused(dataset):
+    (dataset / "copy").symlink_to(dataset / "BraTS2021_00000")
+    entries = [{"image": "BraTS2021_00000", "id": "s1"}, {"image": "copy", "id": "s2"}]
+    for sections in ({"training": entries}, {"training": entries[:1], "testing": entries[1:]}):
+        with bad_input("in two studies, s1 and s2", "BraTS2021_00000_flair.nii.gz", "expected every image once"):
+            find_studies(dataset, "training", write_datalist(dataset, **sections), fold=None)
+
+
+def test_a_dicom_study_s_patient_is_known_and_not_named(tmp_path):
+    volumes = {modality: tiny_volumes("x")[modality] for modality in MODALITIES}
+    for visit, patient in (("v1", "HH1"), ("v2", "HH1"), ("v3", "HH2")):
+        headers = {"StudyInstanceUID": uid_of(visit), "PatientID": patient}
+        write_dicom_study(tmp_path / visit, volumes, BRATS_AFFINE, **headers)
+    entries = [{"image": name} for name in ("v1", "v2", "v3")]
+    items = find_studies(tmp_path, "all", write_datalist(tmp_path, training=entries), masks="none")
+    patients = sorted(item["image"].patient for item in items)
+    assert len(set(patients)) == 2
+    assert "HH1" not in str(patients)

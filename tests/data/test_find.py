@@ -259,3 +259,23 @@ def test_a_name_that_is_a_number_stays_a_name(tmp_path, monkeypatch):
 def test_an_id_that_no_file_can_have_is_refused(study_folder, name):
     with bad_input("its id is", "expected a name that a file can have"):
         find_study(study_folder, study_id=name)
+
+
+@pytest.mark.parametrize("name", ["study1_T1_FLAIR", "study1_T1ce_FLAIR"])
+def test_a_name_with_two_modalities_is_refused_if_one_is_missing(study_folder, name):
+    before = find_study(study_folder)
+    copy(study_folder, "flair", name)
+    assert find_study(study_folder) == before
+    file_of(study_folder, "flair").unlink()
+    with bad_input(study_folder, f"{name}.nii.gz", "contains t1", "and flair", "expected one modality"):
+        find_study(study_folder, modalities=(), optional=MODALITIES)
+
+
+def test_t1_after_the_word_post_gets_a_warning_with_both_meanings(study_folder, caplog):
+    file_of(study_folder, "t1").rename(study_folder / "study1_post_T1.nii.gz")
+    for modality in MODALITIES:
+        if modality != "t1":
+            file_of(study_folder, modality).rename(study_folder / f"study1_post_{modality}.nii.gz")
+    assert find_study(study_folder, modalities=("t1",)).images["t1"].name == "study1_post_T1.nii.gz"
+    assert "study1_post_T1.nii.gz is read as T1 of a session named post" in caplog.text
+    assert "after a contrast agent, its name must end in t1ce" in caplog.text

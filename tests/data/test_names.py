@@ -70,3 +70,41 @@ def test_a_folder_names_the_study_where_its_files_do_not(tmp_path):
     assert study_name(tmp_path / "Patient-001" / "week-000-2" / "CT1.nii.gz") == "Patient-001_week-000-2"
     assert folder_name(tmp_path / "BraTS2021_00000") == "BraTS2021_00000"
     assert folder_name(tmp_path / "p1" / "baseline") == "p1_baseline"
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"),
+    [
+        *(("x_T1ce_to_T2", "t1ce"), ("x_t1ce_reg_t2", "t1ce"), ("x_T1ce2T2", "t1ce"), ("x_T1_to_t1ce_bet", "t1")),
+        *(("FLAIR_to_T1c", "flair"), ("x_t2_to_MNI152", "t2"), ("x_T1-Gd-to-T2-FLAIR", "t1ce"), ("x_t1_2_t2w", "t1")),
+        *(("x_flair_registered_to_t1", "flair"), ("t1ce_coreg_to_sri24_brain", "t1ce")),
+    ],
+)
+def test_what_an_image_was_registered_to_is_not_its_modality(name, modality):
+    told = read_name(Path(f"{name}.nii.gz"))
+    assert (told.modality, "registered" in told.done) == (modality, True)
+    assert told.study in ("x", "")
+
+
+@pytest.mark.parametrize("name", ["way_to_T1", "scan2_t2", "reg_t2"])
+def test_other_names_with_such_words_keep_their_modality(name):
+    assert modality_of(Path(f"{name}.nii.gz")) == name[-2:].lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "both"),
+    [
+        ("x_T1_FLAIR", ("t1", "flair")),
+        ("x-T1ce-FLAIR_bet", ("t1ce", "flair")),
+        ("T2_t1ce", ("t2", "t1ce")),
+        ("sub-01_T1w_FLAIR", ("t1", "flair")),
+    ],
+)
+def test_a_name_with_two_modalities_is_neither(name, both):
+    told = read_name(Path(f"{name}.nii.gz"))
+    assert (told.modality, told.contradiction) == (None, both)
+
+
+@pytest.mark.parametrize("name", ["x_T2_FLAIR", "sub-01_space-T1w_FLAIR", "sub-01_acq-T1_FLAIR", "T2w-FLAIR"])
+def test_usual_names_of_flair_are_no_contradiction(name):
+    assert modality_of(Path(f"{name}.nii.gz")) == "flair"

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
 
-from custom.dicom.headers import lacks_preamble, looks_like_dicom, number, numbers, read_header, text, unusable
+from custom.dicom.headers import (
+    lacks_preamble,
+    looks_like_dicom,
+    number,
+    numbers,
+    read_header,
+    require_pixels,
+    text,
+    unusable,
+)
 from tests.dicom.write_dicom import OBLIQUE, write_series
 from tests.studies import bad_input
 
@@ -87,3 +96,18 @@ def test_a_file_that_may_not_be_read_is_named(file, monkeypatch):
     monkeypatch.setattr("custom.dicom.headers.is_dicom", refuse)  # root may read everything
     with bad_input(file, "cannot be read (PermissionError)"):
         looks_like_dicom(file)
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(None, None), (3, "for 3 Rows"), (400, "for 400 Rows")])
+def test_rows_that_contradict_the_pixels_are_refused(file, rows, expected):
+    require_pixels(file)
+    dataset = dcmread(file)
+    dataset.Rows = rows or dataset.Rows
+    dataset.save_as(file)
+    if expected is None:
+        require_pixels(file)
+        del dataset.PixelData
+        dataset.save_as(file)
+        expected = "has no PixelData"
+    with bad_input(file, expected):
+        require_pixels(file)

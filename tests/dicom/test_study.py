@@ -322,3 +322,72 @@ def test_a_folder_of_broken_links_is_not_empty(folder, tmp_path):
     (links / "IM0001").symlink_to(folder / "gone")
     with bad_input(links / "IM0001", folder / "gone"):
         find_studies(links, masks="none")
+
+
+# Of several studies, one that is broken does not stop the others
+
+
+def test_what_cannot_be_read_is_the_study_s_in_whose_folder_it_lies(tmp_path):
+    for name in "abc":
+        headers = {"StudyInstanceUID": uid_of(name), "PatientID": name}
+        write_dicom_study(tmp_path / f"Meier_{name}", VOLUMES, BRATS_AFFINE, **headers)
+        for file in (tmp_path / f"Meier_{name}").rglob("IM*"):
+            dataset = dcmread(file)
+            dataset.SeriesInstanceUID += uid_of(name)[-4:]
+            dataset.SOPInstanceUID += uid_of(name)[-4:]
+            dataset.save_as(file)
+    for file in (tmp_path / "Meier_b" / "S4").iterdir():
+        file.unlink()
+        file.symlink_to("gone")
+    (tmp_path / "Meier_d").symlink_to("gone")
+    items = {item["id"]: item for item in find_studies(tmp_path, masks="none", modalities=(), keep_broken=True)}
+    assert len(items) == 4
+    assert {name for name, item in items.items() if "error" not in item} == {name_of_visit(uid_of(n)) for n in "ac"}
+    assert str(tmp_path / "Meier_b" / "S4" / "IM0001") in items.pop(name_of_visit(uid_of("b")))["error"]
+    (stray,) = (item for item in items.values() if "error" in item)
+    assert "Meier" not in stray["id"]
+    assert str(tmp_path / "Meier_d") in stray["error"]
+
+
+def test_the_only_study_that_is_left_is_done_too(tmp_path, folder):
+    (folder.parent / "other").symlink_to("gone")
+    whole, broken = find_studies(folder.parent, masks="none", keep_broken=True)[::-1]
+    if "error" in whole:
+        whole, broken = broken, whole
+    assert whole["id"] == find_dicom(folder, MODALITIES).id
+    assert "other is a link to 'gone'" in broken["error"]
+
+
+# Files without pixels, or with numbers that contradict them
+
+
+def test_a_series_without_pixels_does_not_end_a_check(folder, tmp_path, capsys):
+    study = folder.parent
+    write_dicom_study(study / "other", VOLUMES, BRATS_AFFINE, StudyInstanceUID=uid_of("other"))
+    for file in (study / "other").rglob("IM*"):
+        dataset = dcmread(file)
+        dataset.SeriesInstanceUID += "1"
+        dataset.SOPInstanceUID += "1"
+        del dataset.PixelData
+        dataset.save_as(file)
+    with bad_input("1 of 2 studies cannot be used"):
+        check(str(study), masks="none")
+    assert "has no PixelData, expected an image" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_scale_of_the_intensities_that_is_no_number_is_told(folder, caplog, everywhere):
+    write_series(
+        folder / "S4", VOLUMES["t2"], BRATS_AFFINE, SeriesNumber=4, SeriesDescription="T2 TSE ax", RescaleSlope=1.5
+    )
+    start = b"DS\x04\x00"
+    for file in sorted((folder / "S4").iterdir())[: None if everywhere else 3]:
+        content = file.read_bytes()
+        assert start + b"1.5 " in content
+        file.write_bytes(content.replace(start + b"1.5 ", start + b"1,5 "))
+    if everywhere:
+        find_dicom(folder, MODALITIES)
+        assert "RescaleSlope (0028,1053) with the value '1,5', which is not a number and is ignored" in caplog.text
+    else:
+        with bad_input("RescaleSlope (0028,1053) with the value '1,5'", "expected a number as in other slices"):
+            find_dicom(folder, MODALITIES)

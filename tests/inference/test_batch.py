@@ -22,6 +22,7 @@ class Writer:
 
     def __init__(self, folder, studies, finished=(), fails=()):
         self.output_dir, self.finished, self.fails = folder, set(finished), fails
+        self.dataset_dir = folder / "data"
         self.studies = {study["id"]: study for study in studies}
 
     def attach(self, engine):
@@ -77,7 +78,7 @@ def run(folder, studies, writer=None):
 
 BATCH = [
     {"id": "a", "image": 1},
-    {"id": "b", "error": "b has no T1ce, expected one."},
+    {"id": "b", "error": "/somewhere/b has no T1ce, expected one."},
     {"id": "c", "image": "c is cut short,\nexpected a whole file."},
     {"id": "d", "image": -1},
     {"id": "e", "image": None},

@@ -20,7 +20,7 @@ ROWS = [
 
 
 def table_of(folder, rows, order):
-    table = ResultsTable(SimpleNamespace(output_dir=folder, studies=dict.fromkeys(order)))
+    table = ResultsTable(SimpleNamespace(output_dir=folder, dataset_dir=None, studies=dict.fromkeys(order)))
     table.rows = [dict(row) for row in rows]
     return table
 
@@ -75,7 +75,7 @@ def test_all_done_ends_well_and_says_where_the_results_are(tmp_path, caplog):
 
 def test_a_program_gets_the_rows_as_json(tmp_path, capsys):
     for as_json in (True, "true"):
-        table = ResultsTable(SimpleNamespace(output_dir=tmp_path, studies={"study_b": None}), as_json)
+        table = ResultsTable(SimpleNamespace(output_dir=tmp_path, dataset_dir=None, studies={"study_b": None}), as_json)
         table.rows = [dict(ROWS[0])]
         table.finish()
         assert json.loads(capsys.readouterr().out) == [ROWS[0]]
