@@ -1,6 +1,6 @@
 """What the preparation of raw studies costs and how far off it is: complete studies made raw by known transforms.
 
-    python benchmarks/preparation.py DATASET DATALIST --output_dir DIR [--studies 4] [--segment true]
+    PYTHONPATH=. python benchmarks/preparation.py DATASET DATALIST --output_dir DIR [--studies 4] [--segment true]
 
 Each study gets a simulated skull and scalp, noise, a pose, motion between its series, and slices of up to 5 mm (see
 `custom.preparation.raw_phantom`). Then it is prepared as inference does it. Printed for each study, as JSON at the end:
@@ -11,8 +11,10 @@ Each study gets a simulated skull and scalp, noise, a pose, motion between its s
 - the Dice of the brain mask with the study's own;
 - the figures of quality control, and the reason if the study was refused;
 - CPU seconds of preparation and of each step, and the process's peak memory;
-- with ``--segment true``, the Dice of whole tumour of the shipped segmenter, on the prepared study as it came and on
-  the raw one, there on the T1ce's own grid. Four times the time.
+- with ``--segment true``, the Dice of each region of the shipped segmenter, on the prepared study as it came and on
+  the raw one, there on the T1ce's own grid; and the seconds, CPU seconds and peak memory of both. Four times the time.
+
+Each study's row is kept as ``DIR/<id>.json``; what is there is not measured again.
 """
 
 from __future__ import annotations
@@ -28,24 +30,28 @@ from pathlib import Path
 from typing import Any
 
 import fire
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from nibabel.affines import apply_affine
 
+from custom.common.atomic_files import written_beside
 from custom.common.cli_flags import as_flag
 from custom.common.errors import BadInput
 from custom.common.grid import grid_of
+from custom.common.regions import REGIONS
 from custom.data.datasets import find_studies
 from custom.data.load import load_each_modality, load_mask
+from custom.evaluation.overlap import dice_score
 from custom.preparation.prepare import Prepared, prepare
+from custom.preparation.prepare_study import save_image
 from custom.preparation.quality import check, dice, measure
 from custom.preparation.raw_phantom import make_raw
 from custom.preparation.resample import resample
 from custom.preparation.template import ATLAS
 
 STEPS = ("prepare", "brain_in", "register", "align", "resample")
+MOST_MM = 3  # a study with a larger error must be refused, and one without must not
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "recoseg_seg"
 
 
@@ -60,24 +66,36 @@ def run(
     segment: bool | str = False,
 ) -> str:
     """Measure ``studies`` studies of a section after the first ``skip`` ones; return the JSON."""
-    rows = []
+    rows, folder = [], Path(output_dir)
     items = find_studies(dataset_dir, section, datalist, fold=None)[skip : skip + studies]
     for number, item in enumerate(items, start=skip):
-        row = {"id": item["id"], **_one(item, seed + number, Path(output_dir), as_flag(segment, "segment"))}
+        file = folder / f"{item['id']}.json"
+        if file.is_file():
+            row = json.loads(file.read_text())
+        else:
+            row = {"id": item["id"], **_one(item, seed + number, folder)}
+        if as_flag(segment, "segment") and "refused" not in row and "dice" not in row:
+            row |= _segment(item, seed + number, folder)
+        with written_beside(file) as unfinished:
+            unfinished.write_text(json.dumps(row))
         print(json.dumps(row), flush=True)
         rows.append(row)
     return json.dumps({"studies": rows, "summary": _summary(rows)}, indent=1)
 
 
-def _one(item: dict[str, Any], seed: int, output_dir: Path, segment: bool) -> dict[str, Any]:
-    study = item["image"]
-    own = {name: in_place(image) for name, image in load_each_modality(study).items()}
-    raw, truth = make_raw(own, seed)
-    folder = output_dir / "raw" / study.id
+def _raw(item: dict[str, Any], seed: int) -> tuple[dict[str, MetaTensor], dict[str, MetaTensor], dict[str, np.ndarray]]:
+    """Return a study's images in the atlas, the same made raw, and the transform of each."""
+    own = {name: in_place(image) for name, image in load_each_modality(item["image"]).items()}
+    raw, transforms = make_raw(own, seed)
+    return own, raw, transforms
+
+
+def _one(item: dict[str, Any], seed: int, output_dir: Path) -> dict[str, Any]:
+    own, raw, truth = _raw(item, seed)
+    folder = output_dir / "raw" / item["id"]
     folder.mkdir(parents=True, exist_ok=True)
     for name, image in raw.items():
-        nifti = nib.Nifti1Image(image[0].numpy(), np.asarray(image.affine))
-        nib.save(nifti, folder / f"{study.id}_{name}.nii.gz")
+        save_image(image, folder / f"{item['id']}_{name}.nii.gz")
     profile = cProfile.Profile(time.process_time)
     try:
         prepared = profile.runcall(prepare, raw)
@@ -98,8 +116,6 @@ def _one(item: dict[str, Any], seed: int, output_dir: Path, segment: bool) -> di
         check(figures, prepared.reference)
     except BadInput as error:
         row["refused"] = str(error)
-    if segment and "refused" not in row:
-        row["dice"] = _segment(item, folder, raw["t1ce"], truth["t1ce"], output_dir)
     return row
 
 
@@ -136,41 +152,70 @@ def _errors(prepared: Prepared, truth: dict[str, np.ndarray], own: dict[str, Met
     return {name: [round(float(each.max()), 2), round(float(each.mean()), 2)] for name, each in errors.items()}
 
 
-def _segment(item: dict[str, Any], folder: Path, t1ce: MetaTensor, transform: np.ndarray, output_dir: Path) -> Any:
-    """Return the Dice of the shipped segmenter on a study as it came, and on the raw one."""
-    study = item["image"]
-    mask = in_place((load_mask(Path(item["label"])) > 0).float())
-    on_t1ce = resample(mask, grid_of(t1ce), np.linalg.inv(transform))[0].numpy() > 0.5
-    found = {}
-    for name, source, truth, raw in (
-        ("prepared", study.reference.parent, (load_mask(Path(item["label"])) > 0)[0].numpy(), "false"),
-        ("raw", folder, on_t1ce, "true"),
-    ):
+def _segment(item: dict[str, Any], seed: int, output_dir: Path) -> dict[str, Any]:
+    """Return what the shipped segmenter makes of a study as it came, and of the raw one."""
+    _, raw, truth = _raw(item, seed)
+    as_it_came = load_mask(Path(item["label"]))
+    labels = in_place(as_it_came)
+    to_t1ce = np.linalg.inv(truth["t1ce"])
+    masks = {
+        # each region by itself, so that an edge between labels does not become a third one
+        "raw": [resample(_region(labels, each), grid_of(raw["t1ce"]), to_t1ce) > 0.5 for each in REGIONS],
+        "prepared": [_region(as_it_came, each) > 0.5 for each in REGIONS],
+    }
+    row: dict[str, Any] = {"dice": {}, "whole_run": {}}
+    sources = {"prepared": item["image"].reference.parent, "raw": output_dir / "raw" / item["id"]}
+    for name, source in sources.items():
         results = output_dir / name
-        command = ["-m", "monai.bundle", "run", "--config_file", str(BUNDLE / "configs" / "inference.json")]
-        command += ["--bundle_root", str(BUNDLE), "--dataset_dir", str(source), "--output_dir", str(results)]
-        started = time.perf_counter()
-        subprocess.run([sys.executable, *command, "--raw", raw], check=True, capture_output=True)
-        found[f"{name}_seconds"] = round(time.perf_counter() - started, 1)
-        result = nib.load(results / study.id / f"{study.id}_seg.nii.gz")
-        found[name] = round(dice(np.asarray(result.dataobj) > 0, truth), 4)
-    return found
+        command = [sys.executable, "-m", "monai.bundle", "run"]
+        command += ["--config_file", str(BUNDLE / "configs" / "inference.json"), "--bundle_root", str(BUNDLE)]
+        command += ["--dataset_dir", str(source), "--output_dir", str(results), "--report", "true"]
+        command += ["--raw", "true" if name == "raw" else "false"]
+        started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        row["whole_run"][name] = {
+            "seconds": round(time.perf_counter() - started, 1),
+            "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+            "peak_gb": round(after.ru_maxrss / 1e6, 2),  # the largest so far
+        }
+        found = load_mask(results / item["id"] / f"{item['id']}_seg.nii.gz")
+        row["dice"][name] = {
+            region: round(dice_score((_region(found, region) > 0.5).numpy(), mask.numpy(), np.eye(4)), 4)
+            for region, mask in zip(REGIONS, masks[name], strict=True)
+        }
+    return row
+
+
+def _region(labels: MetaTensor, region: str) -> MetaTensor:
+    """Return a region of a label map, (1, H, W, D) float32."""
+    found: Any = labels > 0 if region == "wt" else (labels == 4) | ((labels == 1) & (region == "tc"))
+    return found.float()
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    kept = [row for row in rows if "refused" not in row]
-    errors = {name: [row["errors"][name] for row in kept] for name in ("flair", "t1", "t2", "atlas")}
-    between = [worst for name in ("flair", "t1", "t2") for worst, _ in errors[name]]
+    measured = [row for row in rows if "errors" in row]
+    worst = {row["id"]: max(row["errors"][name][0] for name in row["errors"] if name != "atlas") for row in measured}
+    between = [row["errors"][name][0] for row in measured for name in row["errors"] if name != "atlas"]
+    refused = {row["id"] for row in rows if "refused" in row}
+    accepted = [error for study, error in worst.items() if study not in refused]
     summary: dict[str, Any] = {
         "studies": len(rows),
-        "refused": len(rows) - len(kept),
-        "share_of_series_under_1_mm": round(float(np.mean(np.array(between) < 1)), 3) if between else None,
-        "largest_error_mm": max(between, default=None),
-        "largest_atlas_error_mm": max((worst for worst, _ in errors["atlas"]), default=None),
+        "refused": sorted(refused),
+        "refused_within_3_mm": sorted(study for study in refused & worst.keys() if worst[study] <= MOST_MM),
+        "series": len(between),
+        "share_of_series_under_1_mm": round(float(np.mean(np.array(between) < 1)), 3),
+        "share_of_studies_under_1_mm": round(float(np.mean(np.array([*worst.values()]) < 1)), 3),
+        "largest_error_mm": max(between),
+        "largest_error_not_refused_mm": max(accepted, default=None),
+        "largest_atlas_error_mm": max(row["errors"]["atlas"][0] for row in measured),
+        "mean_dice_of_brain": round(float(np.mean([row["dice_of_brain"] for row in measured])), 3),
     }
-    segmented = [row["dice"] for row in kept if "dice" in row]
-    if segmented:
-        summary |= {name: round(float(np.mean([each[name] for each in segmented])), 4) for name in ("prepared", "raw")}
+    for name in ("prepared", "raw"):
+        for region in REGIONS:
+            values = [row["dice"][name][region] for row in rows if "dice" in row]
+            if values:
+                summary[f"{region}_{name}"] = round(float(np.mean(values)), 4)
     return summary
 
 
