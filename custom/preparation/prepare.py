@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from nibabel.affines import from_matvec, voxel_sizes
 from scipy import ndimage
 
 from custom.common.errors import BadInput
@@ -89,11 +90,13 @@ def prepare(images: Mapping[str, MetaTensor]) -> Prepared:
     # beyond the last slice of a mask interpolation leaves crumbs
     inside = largest_piece(ndimage.binary_dilation(probability[0].numpy() > 0.5, iterations=DILATION_VOXELS))
     mask = torch.from_numpy(inside)[None]
+    box = ndimage.find_objects(inside)[0]  # of the atlas, three fifths are outside
+    part = Grid(inside[box].shape, ATLAS.affine @ from_matvec(np.eye(3), [side.start for side in box]))
     prepared = {}
     for name, image in images.items():
-        placed: Any = resample(image, ATLAS, transforms[name])
-        placed *= mask
-        prepared[name] = placed
+        placed = torch.zeros(mask.shape)
+        placed[(..., *box)] = resample(image, part, transforms[name]).as_tensor() * mask[(..., *box)]
+        prepared[name] = MetaTensor(placed, affine=torch.from_numpy(ATLAS.affine), meta={"space": "RAS"})
     return Prepared(
         images=prepared,
         brain=MetaTensor(mask.to(torch.uint8), affine=torch.from_numpy(ATLAS.affine), meta={"space": "RAS"}),
@@ -128,6 +131,14 @@ def _centre_of_head(image: MetaTensor, mask: MetaTensor | None) -> np.ndarray:
 
 def _dilated(mask: MetaTensor, margin_mm: float) -> MetaTensor:
     """Return a mask with a margin, uint8."""
-    spacing = np.linalg.norm(np.asarray(mask.affine)[:3, :3], axis=0)
-    far = ndimage.distance_transform_edt(~mask.as_tensor()[0].bool().numpy(), sampling=spacing)
-    return MetaTensor(torch.from_numpy((far <= margin_mm).astype(np.uint8))[None], meta=mask.meta)
+    spacing = voxel_sizes(np.asarray(mask.affine))
+    inside = mask.as_tensor()[0].bool().numpy()
+    # distances are only needed near the mask, and take seconds for a whole head
+    margin = np.ceil(margin_mm / spacing).astype(int)
+    box = tuple(
+        slice(max(0, side.start - more), side.stop + more)
+        for side, more in zip(ndimage.find_objects(inside)[0], margin, strict=True)
+    )
+    dilated = np.zeros(inside.shape, np.uint8)
+    dilated[box] = ndimage.distance_transform_edt(~inside[box], sampling=spacing) <= margin_mm
+    return MetaTensor(torch.from_numpy(dilated)[None], meta=mask.meta)

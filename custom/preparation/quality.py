@@ -11,6 +11,7 @@ from nibabel.affines import apply_affine
 from custom.common.errors import BadInput
 from custom.common.grid import Grid
 from custom.preparation.agreement import agreement
+from custom.preparation.align import fit_to_atlas
 from custom.preparation.prepare import Prepared
 from custom.preparation.resample import resample
 from custom.preparation.template import ATLAS, load_template
@@ -24,7 +25,7 @@ LEAST_INFORMATION = 0.008  # of two modalities inside the brain, see `custom.pre
 MOST_ELSEWHERE = 0.85
 MOST_MIRRORED = 0.9
 LEAST_OF_ATLAS = 0.7  # Dice of the brain and that of the template
-MOST_TILT = 45  # degrees against the atlas: a head with a part cut away overlaps well where it does not belong
+LEAST_FIT = 0.05  # to the atlas, see `custom.preparation.align.fit_to_atlas`
 STEP = 2  # every second voxel is looked at
 
 
@@ -39,10 +40,12 @@ def measure(study: Prepared) -> dict[str, Any]:
         "brain_ml": round(float(brain.sum()) / 1000, 1),
         "brain_at_edge": round(at_edge(study.masks[study.reference]), 3),
         "overlap_with_atlas": round(dice(coarse, template > 0), 3),
+        "fit_to_atlas": round(fit_to_atlas(study.images[study.reference], np.eye(4)), 3),
         "tilt_degrees": round(turn_degrees(study.transforms[study.reference]), 1),
     }
     if len(study.masks) > 1:
-        found = [resample(mask, ATLAS, study.transforms[name])[0].numpy() > 0.5 for name, mask in study.masks.items()]
+        grid = Grid(coarse.shape, ATLAS.affine @ np.diag([STEP, STEP, STEP, 1]))
+        found = [resample(mask, grid, study.transforms[name])[0].numpy() > 0.5 for name, mask in study.masks.items()]
         figures["overlap_of_masks"] = round(dice(*found), 3)
     points = apply_affine(ATLAS.affine, STEP * np.argwhere(coarse))
     for name, image in study.images.items():
@@ -80,10 +83,10 @@ def check(figures: dict[str, Any], reference: str) -> None:
             f"The brain overlaps with that of the atlas by {figures['overlap_with_atlas']:.2f} (Dice), expected "
             f"{LEAST_OF_ATLAS} or more: much of it is missing, or the header has its axes the wrong way round."
         )
-    if figures["tilt_degrees"] > MOST_TILT:
+    if figures["fit_to_atlas"] < LEAST_FIT:
         raise BadInput(
-            f"The head is turned by {figures['tilt_degrees']:.0f} degrees against the atlas, expected {MOST_TILT} or "
-            "less: a part of the brain is missing, or the alignment failed."
+            f"The brain does not fit that of the atlas: their mutual information is {figures['fit_to_atlas']:.3f}, "
+            f"expected {LEAST_FIT} or more; it is no brain, much of it is missing, or the alignment failed."
         )
 
 
