@@ -32,10 +32,15 @@ BUNDLE = Path(__file__).parents[1] / "bundles" / "recoseg_seg"
 SUBSETS = sorted(product((1, 0), repeat=len(MODALITIES)), key=sum, reverse=True)[:-1]
 
 
+def postprocessed(study: dict, predicted: torch.Tensor, post: Any) -> dict[str, Any]:
+    """Return what postprocessing makes of the logits of a preprocessed study, on the study's own grid."""
+    data = {**study, "pred": torch.zeros_like(study["image"][: len(predicted)]).copy_(predicted)}
+    return post(decollate_batch(list_data_collate([data]))[0])
+
+
 def regions_of(study: dict, predicted: torch.Tensor, post: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return mask and truth of each region on the study's own grid, for the logits of a preprocessed study."""
-    data = {**study, "pred": torch.zeros_like(study["image"][: len(predicted)]).copy_(predicted)}
-    data = post(decollate_batch(list_data_collate([data]))[0])
+    data = postprocessed(study, predicted, post)
     return list(zip(data["masks"].numpy() > 0, data["label"].numpy() > 0, strict=True))
 
 

@@ -30,7 +30,7 @@ from custom.data.load import LoadStudyd
 from custom.data.regions import PARTS, regions_of
 from custom.data.study import Study
 from custom.inference.pages import as_png, enlarged, in_colour, outline, template
-from custom.inference.results_folder import VOLUMES, edited, read_segmentation
+from custom.inference.results_folder import STATISTICS, VOLUMES, edited, read_segmentation
 from custom.preparation.to_scanner import scanner_images
 from custom.preprocessing.uptake import UPTAKE_TOP
 
@@ -95,6 +95,7 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
     masks = regions_of(labels[None], names_of_regions).numpy() > 0
     regions = []
     for name, mask, threshold in zip(names_of_regions, masks, thresholds, strict=True):
+        measures = run.get(STATISTICS, {}).get(name, {})
         volume = _probability(name)
         levels = sorted({threshold, *(percent / 100 for percent in range(1, 100))})
         cut.volumes[volume], counts = levels_reached(cut.volumes[volume], levels)
@@ -107,6 +108,8 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
                 "mask_ml": float(np.count_nonzero(mask) * voxel_ml),  # of the mask itself, whatever made it
                 "edited_from_ml": run[VOLUMES][name] if is_edited else None,
                 "volume_ml": volume_ml,
+                "expected_dice": measures.get("expected_dice"),
+                "interval": None if is_edited else measures.get("volume_ml_90"),
                 "undecided_ml": volume_ml[0.1] - volume_ml[0.9],
                 "undecided_share": 1 - volume_ml[0.9] / volume_ml[0.1] if volume_ml[0.1] else 0.0,
             }

@@ -26,6 +26,7 @@ from custom.data.label_scheme import values_of
 from custom.data.regions import PARTS
 from custom.data.study import Study
 from custom.dicom.registration import MOVES
+from custom.inference.confidence import Confidence
 from custom.inference.measures import measure_regions
 from custom.inference.nifti import save_map
 from custom.inference.results_folder import STATISTICS, VOLUMES, is_finished, relative_names, require_free
@@ -58,6 +59,8 @@ class ResultsWriter:
         dataset_dir: the dataset, as given; images are reported relative to it.
         skip_existing: skip studies whose results exist with the same weights and settings, see ``finished``.
         enabled: whether results are written: a bool, or "true" or "false" from a command line.
+        confidence: says how far the masks can be trusted, from the map ``prob`` and the weights ``recoseg_seg``; None
+            if nothing is segmented.
 
     Attributes:
         finished: ids of the studies that are skipped.
@@ -78,6 +81,7 @@ class ResultsWriter:
         dataset_dir: object = None,
         skip_existing: bool | str = False,
         enabled: bool | str = True,
+        confidence: Confidence | None = None,
     ) -> None:
         self.output_dir = as_path(output_dir, "output_dir")
         self.maps = maps
@@ -91,6 +95,7 @@ class ResultsWriter:
         self.finished = {study for study in self.studies if skip_existing and self._is_finished(study)}
         if self.enabled:
             self._require_free()
+        self.confidence = confidence
         self.started = self.read = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -141,6 +146,13 @@ class ResultsWriter:
             report[STATISTICS] = measure_regions(inside, self.regions, grid_of(masks).affine, _brain_of(data))
             report[VOLUMES] = {region: found["volume_ml"] for region, found in report[STATISTICS].items()}
             report["flags"] += _flags_of(inside[0])
+            if self.confidence is not None:
+                complete = all(origin == "found" for origin in report["modalities"].values())
+                weights = self.origin["weights"]["recoseg_seg"]["sha256"]
+                found, flags = self.confidence(data["prob"].cpu().numpy(), inside, report[VOLUMES], weights, complete)
+                for region, measures in found.items():
+                    report[STATISTICS][region] |= measures
+                report["flags"] += flags
         preparation = json.loads(data.get("preparation", "{}"))
         if preparation:
             report["preparation"] = preparation

@@ -133,6 +133,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "regions": "The network's outputs: `wt` (whole tumour), `tc` (tumour core) and `et` (enhancing tumour), or "
         "`wt` alone.",
         "threshold": "Voxels with at least this probability are in the region; one number, or one for each region.",
+        "confidence": "What the intervals of the volumes and the flags of likely poor masks rest on: the weights that "
+        "it was measured with, the spread of each region and the expected Dice to flag below.",
         "min_volume_mm3": "Components of a region below this volume are removed, but stay in the probability; 0 keeps "
         "all. One number, or one for each region.",
         "label_scheme": "What the values of the written mask mean: `brats2021` (1, 2, 4), `brats2023` (1, 2, 3), "

@@ -365,6 +365,17 @@ def test_pictures_are_to_scale_whatever_the_voxels(tmp_path):
 # ---- studies that lack something
 
 
+def test_how_far_the_mask_can_be_trusted_is_told_above_the_pictures(study, tmp_path):
+    measures = {"expected_dice": 0.671, "volume_ml_90": [40.02, 60.0]}
+    flags = ["t1 is missing", "the mask of tumour core is likely poor: it expects a Dice of 0.67"]
+    results = write_results(tmp_path, study)
+    change_run(results, lambda run: run.update(statistics={"wt": measures}, flags=flags))
+    page = Page(write_report(results, study))
+    assert "90 % interval: 40.0 to 60.0 ml" in page.text
+    assert "Note: t1 is missing; the mask of tumour core is likely poor: it expects a Dice of 0.67." in page.text
+    assert "Dice that the probabilities promise0.67--" in page.text
+
+
 def layers(page):
     return [a["id"].removesuffix("-show") for a, _ in page.all("input") if a.get("type") == "checkbox"]
 
