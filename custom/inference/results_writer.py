@@ -26,7 +26,7 @@ from custom.data.regions import PARTS
 from custom.data.study import Study
 from custom.dicom.registration import MOVES
 from custom.inference.nifti import save_map
-from custom.inference.results_folder import VOLUMES, is_finished, relative_names, require_free
+from custom.inference.results_folder import MOVING, VOLUMES, is_finished, moving, relative_names, require_free
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +158,7 @@ class ResultsWriter:
                 write_segmentation(
                     maps["seg"], self.parts, slices, temporary / report["dicom_seg"], self.origin["weights"]
                 )
+                report["outputs_sha256"]["dicom_seg"] = sha256(temporary / report["dicom_seg"])
             report["seconds"] = {
                 "read_and_prepare": round(self.read - self.started, 2),
                 "network_and_back": round(computed - self.read, 2),
@@ -167,6 +168,7 @@ class ResultsWriter:
             written = sorted(file.name for file in temporary.iterdir())
             run = f"{study_id}_run.json"
             (temporary / run).write_text(json.dumps(report, indent=2) + "\n")
+            (temporary / MOVING).write_text(moving(folder, temporary, [*written, run], report), encoding="utf-8")
             (folder / run).unlink(missing_ok=True)  # it states that all other files exist, which is briefly not true
             for name in (*written, run):
                 os.replace(temporary / name, folder / name)
