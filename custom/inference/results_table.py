@@ -82,7 +82,8 @@ class ResultsTable:
             return
         self.output_dir.mkdir(parents=True, exist_ok=True)
         with folder_beside(self.output_dir) as temporary:
-            (temporary / FILE).write_text(as_csv(self.rows), encoding="utf-8")
+            # bytes of a name that are not UTF-8 are written as \xff
+            (temporary / FILE).write_text(as_csv(self.rows), encoding="utf-8", errors="backslashreplace")
             (temporary / FILE).replace(self.output_dir / FILE)
 
     def gather(self) -> bool:
