@@ -20,13 +20,21 @@ import torch
 from monai.bundle import ConfigComponent, ConfigParser, ConfigWorkflow, ReferenceResolver
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
+from custom.common.cli_flags import as_choice
 from custom.common.errors import BadInput
+from custom.common.precision import AUTO
 
 # options of MONAI's command itself
 OF_MONAI = {name for taker in (monai.bundle.run, ConfigWorkflow) for name in inspect.signature(taker).parameters}
 OF_MONAI.remove("override")  # collects all other options
 OF_TRACKING: Any = DEFAULT_EXP_MGMT_SETTINGS["mlflow"]["configs"]
 HELP = ("help", "h")
+FLAG = ("true", "false")
+# Values that are checked before anything is read; a wrong flag would count as false.
+VALUES = {
+    **{"amp": (AUTO, *FLAG), "raw": (AUTO, *FLAG), "dicom_ids": ("hash", "folder")},
+    **dict.fromkeys(("flip", "report", "save_maps", "skip_existing", "keep_prepared"), FLAG),
+}
 
 
 def check_options(arguments: Sequence[str] | None = None) -> None:
@@ -40,7 +48,7 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
         arguments: the command line, by default `sys.argv`.
 
     Raises:
-        BadInput: an option is unknown, or the device cannot be used.
+        BadInput: an option is unknown or has a value that it cannot have, or the device cannot be used.
         SystemExit: with status 0, after ``--help``.
     """
     program, *words = sys.argv if arguments is None else arguments
@@ -62,7 +70,7 @@ def require_known(parser: ConfigParser, options: Mapping[str, Any]) -> None:
     """Refuse options that the configs do not know, and set the others in ``parser``.
 
     Raises:
-        BadInput: an option is unknown, or the device cannot be used.
+        BadInput: an option is unknown or has a value that it cannot have, or the device cannot be used.
     """
     for name, value in options.items():
         if name.startswith(ConfigParser.meta_key):
@@ -71,6 +79,8 @@ def require_known(parser: ConfigParser, options: Mapping[str, Any]) -> None:
             near = nearest(parser, name)
             advice = f"the nearest that is known is --{near}, and --help lists all" if near else "--help lists all"
             raise BadInput(f"The option --{name} is not known, {advice}.")
+        if name in VALUES and not str(value).startswith(("$", "@")):
+            as_choice(value, name, VALUES[name])
         parser[name] = value  # a component that is replaced has other arguments
         if name == "device":
             _require_device(value)

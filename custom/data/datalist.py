@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,10 +16,18 @@ from custom.common.folders import require_target
 from custom.data.find import ImageSpec
 from custom.data.names import modality_of
 
+logger = logging.getLogger(__name__)
+
 SECTIONS = ("training", "validation", "testing")
 KEYS = ("image", "label", "fold", "patient", "id")
 # Frequent wrong names of sections, besides misspellings.
 MISTAKEN = {"train": "training", "val": "validation", "valid": "validation", "test": "testing"}
+# The same of keys; words of others, such as age, are only told.
+MISTAKEN_KEYS = {
+    **dict.fromkeys(("subject", "subjectid", "subjid", "sub", "case", "pid"), "patient"),
+    **dict.fromkeys(("mask", "seg", "segmentation", "truth"), "label"),
+    **{"split": "fold", "name": "id", "study": "id"},
+}
 
 
 @dataclass(frozen=True)
@@ -73,12 +82,20 @@ def read_datalist(path: Path, folder: Path, sections: Sequence[str] = SECTIONS) 
     # MSD's "test" is a list of files without masks, and is ignored on purpose
     studies = {key: value for key, value in listed.items() if isinstance(value, list) and _has_entries(value)}
     _require_known(studies, SECTIONS, f"{path} has the section")
+    _tell_unused(studies, path)
     for section in sections:
         entries = listed.get(section) or []
         if not isinstance(entries, list):
             raise BadInput(f"{path} has {entries!r} in {section!r}, expected a list of studies.")
         for entry in entries:
             yield _read_entry(entry, section, path, folder)
+
+
+def _tell_unused(studies: Mapping[str, Sequence[Any]], path: Path) -> None:
+    """Warn of the keys of entries that mean nothing here."""
+    entries = [entry for section in studies.values() for entry in section if isinstance(entry, dict)]
+    if unused := sorted({str(key) for entry in entries for key in entry} - set(KEYS)):
+        logger.warning("%s: keys of its entries that are not used: %s", path, ", ".join(map(repr, unused)))
 
 
 def _has_entries(value: Sequence[Any]) -> bool:
@@ -128,10 +145,10 @@ def _joined(image: str | list[Any] | dict[str, Any], folder: Path, path: Path, o
 
 
 def _require_known(found: Mapping[str, Any], known: Sequence[str], origin: str) -> None:
-    """Raise `BadInput` for a key that is similar to a known one; other keys, such as an age, are allowed."""
+    """Raise `BadInput` for a key that is similar to a known one or used for it; others, such as an age, are allowed."""
     for key in found:
         plain = "".join(letter for letter in key.lower() if letter.isalpha())
-        meant = MISTAKEN.get(plain, "") if known is SECTIONS else ""
+        meant = (MISTAKEN if known is SECTIONS else MISTAKEN_KEYS).get(plain, "")
         near = [meant] if meant else get_close_matches(plain, known, n=1, cutoff=0.8)
         if key not in known and near:
             raise BadInput(f"{origin} {key!r}, expected {near[0]!r}.")

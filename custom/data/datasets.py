@@ -196,8 +196,8 @@ def _visits(image: Path) -> Iterator[Listed]:
         yield Listed(image)
         return
     yield from (Listed(image, id=name_of_visit(visit), visit=visit) for visit in visits)
-    for path, error in strays:
-        yield Listed(path, id=hashlib.sha256(path.name.encode()).hexdigest()[:12], error=error)
+    for path, reason in strays:
+        yield Listed(path, id=hashlib.sha256(path.name.encode()).hexdigest()[:12], error=reason)
 
 
 def _checked_item(study: Study, masks: str, keep_broken: bool, one_grid: bool) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def without_paths(text: str, item: Mapping[str, Any], places: Iterable[object]) 
     for spelling, name in sorted(known.items(), key=lambda each: -len(each[0])):
         text = text.replace(f"{spelling}/", "")
         # not the beginning of a longer name
-        text = re.sub(rf"(?<![\w./-]){re.escape(spelling)}(?![\w/-]|\.\w)", lambda _, name=name: name, text)
+        text = name.join(re.split(rf"(?<![\w./-]){re.escape(spelling)}(?![\w/-]|\.\w)", text))
     if hidden:
         text = re.sub(rf"(?<![\w-]){re.escape(hidden.name)}/", "", text)
     return re.sub(r"(?<![\w./'])/(?:[^\s/,;:'\")]+/)*([^\s/,;:'\")]+)|'/(?:[^'/]+/)*([^'/]+)'", _last_name, text)

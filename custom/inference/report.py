@@ -143,7 +143,7 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
     )
     path = folder / f"{run['id']}_report.html"
     with written_beside(path) as file:
-        file.write_text(page, encoding="utf-8")
+        file.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 

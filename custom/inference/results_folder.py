@@ -15,6 +15,7 @@ from custom.data.study import Study
 
 VOLUMES = "volume_ml"  # in a run report: region -> its volume
 STATISTICS = "statistics"  # in a run report: region -> its measures
+MOVING = "moving.json"  # in the temporary folder of a run: name -> SHA-256 of what it moves to the results and replaces
 
 
 def read_run(folder: Path, study_id: str) -> dict[str, Any] | None:
@@ -59,7 +60,7 @@ def read_segmentation(folder: Path) -> dict[str, Any]:
 
 def edited(folder: Path, run: Mapping[str, Any]) -> list[Path]:
     """Return the files of a run that have changed since, such as a corrected mask."""
-    files = {folder / run["outputs"][name]: digest for name, digest in run.get("outputs_sha256", {}).items()}
+    files = {folder / name: digest for name, digest in hashes_of(run).items()}
     return [file for file, digest in files.items() if file.is_file() and sha256(file) != digest]
 
 
@@ -99,23 +100,58 @@ def require_free(folder: Path, study: Study, names: Iterable[str]) -> None:
             f"The results of {study.id} would be written among its images, in {folder}, expected an --output_dir "
             "elsewhere: a mask there could be overwritten, or a result be mistaken for an image."
         )
-    run = read_run(folder, study.id)
-    if run is not None:
-        if changed := edited(folder, run):
-            raise BadInput(
-                f"{changed[0]} has been edited since it was written and would be overwritten, expected an "
-                "--output_dir without it; move it elsewhere to have it made again, or set --skip_existing true."
-            )
-        return
-    if any(folder.glob(f"{TEMPORARY}*")):  # a run was killed while it wrote its results
-        return
+    run = read_run(folder, study.id) or {}
+    if changed := edited(folder, run):
+        raise BadInput(
+            f"{changed[0]} has been edited since it was written and would be overwritten, expected an "
+            "--output_dir without it; move it elsewhere to have it made again, or set --skip_existing true."
+        )
+    known = set(hashes_of(run)) | _of_a_killed_run(folder)
     results = tuple(f"{study.id}_{name}" for name in names)
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if file.name.startswith(results):
+        if file.name.startswith(results) and file.name not in known:
             raise BadInput(
-                f"{file} exists and is not listed in a run report {study.id}_run.json, "
+                f"{file} exists and is not listed with its SHA-256 in a run report {study.id}_run.json, "
                 "expected an --output_dir where nothing is overwritten."
             )
+
+
+def hashes_of(run: Mapping[str, Any]) -> dict[str, str]:
+    """Return file name -> SHA-256 of what a run wrote, the DICOM SEG included."""
+    outputs = {**run.get("outputs", {}), "dicom_seg": run.get("dicom_seg")}
+    return {outputs[name]: digest for name, digest in run.get("outputs_sha256", {}).items() if outputs.get(name)}
+
+
+def _of_a_killed_run(folder: Path) -> set[str]:
+    """Return the names of the files that a run was moving to ``folder`` when it was killed.
+
+    It lists them in its temporary folder before it moves the first one; a file of another content is not its own.
+    """
+    moved: set[str] = set()
+    for left in folder.glob(f"{TEMPORARY}*/{MOVING}"):
+        try:
+            listed = json.loads(left.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        there = {name: digests for name, digests in listed.items() if (folder / name).is_file()}
+        moved |= {name for name, digests in there.items() if sha256(folder / name) in digests}
+    return moved
+
+
+def moving(folder: Path, temporary: Path, names: Iterable[str], run: Mapping[str, Any]) -> str:
+    """Return the text of `MOVING`: which files are being moved from ``temporary``, and which they replace.
+
+    Args:
+        folder: the study's results folder.
+        temporary: the folder with the files.
+        names: their names.
+        run: their run report.
+    """
+    new, old = hashes_of(run), hashes_of(read_run(folder, run["id"]) or {})
+    hashes = {name: [new.get(name) or sha256(temporary / name)] for name in names}
+    for name, digest in old.items():
+        hashes.setdefault(name, []).append(digest)
+    return json.dumps(hashes)
 
 
 def relative_names(study: Study, dataset_dir: object) -> str | dict[str, str]:

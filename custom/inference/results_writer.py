@@ -29,7 +29,15 @@ from custom.dicom.registration import MOVES
 from custom.inference.confidence import Confidence
 from custom.inference.measures import measure_regions
 from custom.inference.nifti import save_map
-from custom.inference.results_folder import STATISTICS, VOLUMES, is_finished, relative_names, require_free
+from custom.inference.results_folder import (
+    MOVING,
+    STATISTICS,
+    VOLUMES,
+    is_finished,
+    moving,
+    relative_names,
+    require_free,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -176,6 +184,7 @@ class ResultsWriter:
                 write_segmentation(
                     maps["seg"], self.parts, slices, temporary / report["dicom_seg"], self.origin["weights"]
                 )
+                report["outputs_sha256"]["dicom_seg"] = sha256(temporary / report["dicom_seg"])
             report["seconds"] = {
                 "read_and_prepare": round(self.read - self.started, 2),
                 "network_and_back": round(computed - self.read, 2),
@@ -185,6 +194,7 @@ class ResultsWriter:
             written = sorted(file.name for file in temporary.iterdir())
             run = f"{study_id}_run.json"
             (temporary / run).write_text(json.dumps(report, indent=2) + "\n")
+            (temporary / MOVING).write_text(moving(folder, temporary, [*written, run], report), encoding="utf-8")
             (folder / run).unlink(missing_ok=True)  # it states that all other files exist, which is briefly not true
             for name in (*written, run):
                 os.replace(temporary / name, folder / name)

@@ -198,7 +198,7 @@ def _write_overview(
     writer.writeheader()
     writer.writerows(rows)
     with written_beside(output_dir / TABLE) as file:
-        file.write_text(text.getvalue(), encoding="utf-8")
+        file.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")
     parts = []
     for row in rows:
         name, said = html.escape(str(row["id"])), html.escape(f"{row['status']}: {row['reason']}".rstrip(": "))
@@ -207,7 +207,7 @@ def _write_overview(
         parts.append(f"<h2>{name}</h2><p>{said}</p>{shown if there else ''}")
     page = f"{HEAD}{''.join(parts)}</body></html>\n"
     with written_beside(output_dir / SHEET) as file:
-        file.write_text(page, encoding="utf-8")
+        file.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 HEAD = (

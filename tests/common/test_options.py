@@ -138,3 +138,21 @@ def test_parts_are_listed_without_their_entries():
     text = describe(ConfigParser({"planes": ["axial"], "network": {"_target_": "UNet", "spatial_dims": 2}}))
     assert "--planes  ['axial']" in text
     assert "spatial_dims" not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        (("--amp", "maybe"), "expected auto, true or false"),
+        (("--amp", "1"), "expected auto, true or false"),
+        (("--flip", "yes"), "expected true or false"),
+        (("--raw", "no"), "expected auto, true or false"),
+        (("--dicom_ids", "name"), "expected hash or folder"),
+    ],
+)
+def test_a_value_that_an_option_cannot_have_is_refused_with_those_it_can_have(config, options, allowed):
+    Path(config).write_text(json.dumps({**CONFIG, "amp": "auto", "raw": "auto", "dicom_ids": "hash"}))
+    with bad_input(f"{options[0]} has the value", allowed):
+        check(config, *options)
+    for value in ("auto", "True", True, "$True"):
+        check(config, "--amp", value)

@@ -40,6 +40,7 @@ def test_the_test_images_of_msd_are_left_aside(read):
     [
         *(("Fold", "fold"), ("fold:", "fold"), (" fold", "fold"), ("folds", "fold"), ("FOLD", "fold")),
         *(("Label", "label"), ("lable", "label"), ("Patient", "patient"), ("patient_id", "patient"), ("ID", "id")),
+        *(("subject", "patient"), ("Subject_ID", "patient"), ("split", "fold"), ("mask", "label")),
     ],
 )
 def test_a_key_beside_a_known_one_is_refused_and_not_ignored(read, key, meant):
@@ -105,3 +106,9 @@ def test_a_datalist_behind_a_broken_link_is_named_with_its_target(tmp_path):
     (tmp_path / "list.json").symlink_to(tmp_path / "gone.json")
     with bad_input("list.json is a link to", "gone.json"):
         list(read_datalist(tmp_path / "list.json", Path("data")))
+
+
+def test_keys_that_mean_nothing_here_are_named(read, caplog):
+    read(training=[{"image": "a", "age": 61}, {"image": "b", "site": "x"}], testing=[{"image": "c", "age": 3}])
+    (message,) = caplog.messages
+    assert message.endswith("list.json: keys of its entries that are not used: 'age', 'site'")

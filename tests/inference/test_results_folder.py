@@ -11,7 +11,7 @@ import pytest
 from custom.common.atomic_files import TEMPORARY, sha256
 from custom.data.find import find_study
 from custom.data.study import Study
-from custom.inference.results_folder import edited, is_finished, relative_names, require_free
+from custom.inference.results_folder import MOVING, edited, is_finished, moving, relative_names, require_free
 from tests.dicom.write_dicom import write_dicom_study
 from tests.studies import BRATS_AFFINE, bad_input, tiny_volumes, write_study
 
@@ -87,9 +87,48 @@ def test_an_edited_mask_is_kept_and_what_a_run_wrote_is_not(study, results):
 
 
 def test_results_that_a_killed_run_was_about_to_replace_may_be_replaced(study, results):
+    temporary = results / f"{TEMPORARY}x"
+    temporary.mkdir()
+    for name in ("p1_prob.nii.gz", "p1_seg.nii.gz"):
+        (temporary / name).write_bytes(b"new")
+    names = ["p1_prob.nii.gz", "p1_seg.nii.gz"]
+    (temporary / MOVING).write_text(moving(results, temporary, names, {"id": "p1"}))
     (results / "p1_run.json").unlink()
-    (results / f"{TEMPORARY}x").mkdir()
+    (temporary / "p1_prob.nii.gz").rename(results / "p1_prob.nii.gz")  # moved; the other one is still the former run's
+    require_free(results, study, ["seg", "prob"])
+    (results / "p1_seg.nii.gz").write_bytes(b"by hand")
+    with bad_input(results / "p1_seg.nii.gz", "nothing is overwritten"):
+        require_free(results, study, ["seg", "prob"])
+
+
+def test_a_leftover_of_a_killed_run_does_not_free_what_others_wrote(study, results):
+    (results / "p1_run.json").unlink()
+    for content in (None, "", "{}"):
+        (results / f"{TEMPORARY}{content}").mkdir()
+        if content is not None:
+            (results / f"{TEMPORARY}{content}" / MOVING).write_text(content)
+    with bad_input(results / "p1_seg.nii.gz", "nothing is overwritten"):
+        require_free(results, study, ["seg"])
+
+
+def test_a_mask_beside_a_report_without_its_hash_is_kept(study, results):
+    run = run_of(results)
+    (results / "p1_run.json").write_text(json.dumps({**run, "outputs_sha256": {}}))
+    with bad_input(results / "p1_seg.nii.gz", "not listed with its SHA-256"):
+        require_free(results, study, ["seg"])
+
+
+def test_an_edited_dicom_seg_is_kept(study, results):
+    (results / "p1_seg.dcm").write_bytes(b"segments")
+    with bad_input(results / "p1_seg.dcm", "not listed"):
+        require_free(results, study, ["seg"])
+    run = {**run_of(results), "dicom_seg": "p1_seg.dcm"}
+    run["outputs_sha256"]["dicom_seg"] = sha256(results / "p1_seg.dcm")
+    (results / "p1_run.json").write_text(json.dumps(run))
     require_free(results, study, ["seg"])
+    (results / "p1_seg.dcm").write_bytes(b"corrected")
+    with bad_input(results / "p1_seg.dcm", "edited"):
+        require_free(results, study, ["seg"])
 
 
 # ---- is it finished?

@@ -87,3 +87,10 @@ def test_the_screen_s_table_lines_up():
         "a        failed                              no brain",
         'study_b  done    t1          3.25   1.5      a "quoted", one',
     ]
+
+
+def test_a_name_that_is_not_utf_8_does_not_end_the_batch(tmp_path):
+    name = "b\udcff"
+    table = table_of(tmp_path, [{"id": name, "status": "done"}, {"id": "a", "status": "done"}], ["a", name])
+    table.finish()
+    assert list(rows_in(tmp_path)) == ["a", "b\\udcff"]

@@ -16,6 +16,7 @@ from custom.common.grid import grid_of, voxel_mm3
 from custom.common.regions import TITLES
 from custom.data.find import find_study
 from custom.data.study import Study
+from custom.inference.results_folder import MOVING, moving
 from custom.inference.results_writer import ResultsWriter
 from tests.inference.engines import run_one_study
 from tests.studies import bad_input, write_study
@@ -151,7 +152,8 @@ def test_what_a_killed_run_left_is_gone_after_the_next(source, tmp_path):
     left = tmp_path / "out" / "study" / f"{TEMPORARY}ztl844_q"
     left.mkdir(parents=True)
     (left / "study_seg.nii.gz").write_bytes(b"half")
-    (left.parent / "study_seg.nii.gz").write_bytes(b"whole, but its report is not there yet")
+    (left / MOVING).write_text(moving(left.parent, left, ["study_seg.nii.gz"], {"id": "study"}))
+    (left / "study_seg.nii.gz").rename(left.parent / "study_seg.nii.gz")  # its report is not there yet
     evaluate(ResultsWriter(tmp_path / "out", {"seg": "pred"}, items(source), {}, {}), pred=image)
     assert sorted(file.name for file in left.parent.iterdir()) == ["study_run.json", "study_seg.nii.gz"]
 
