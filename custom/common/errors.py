@@ -7,7 +7,19 @@ from types import TracebackType
 
 
 class BadInput(ValueError):
-    """Invalid input. The message is one sentence with the file, what was found and what was expected."""
+    """Invalid input. The message is one sentence with the file, what was found and what was expected.
+
+    Attributes:
+        status: the exit status of the project's own commands.
+    """
+
+    status = 2
+
+
+class StudiesFailed(BadInput):
+    """Some studies of a batch could not be used; the others are done."""
+
+    status = 1
 
 
 def find_bad_input(error: BaseException | None) -> BadInput | None:

@@ -138,3 +138,10 @@ def test_parts_are_listed_without_their_entries():
     text = describe(ConfigParser({"planes": ["axial"], "network": {"_target_": "UNet", "spatial_dims": 2}}))
     assert "--planes  ['axial']" in text
     assert "spatial_dims" not in text
+
+
+def test_an_unknown_option_is_shown_as_it_was_typed(config):
+    with bad_input("The option --sampler-stepz is not known; the nearest"):
+        check(config, "--sampler-stepz", 2)
+    with bad_input("The option --flips is not known; the nearest that is known is --flip, and --help lists all."):
+        check(config, "--flips=true")
