@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import fire
 
 from custom.common.cli_flags import as_flag, as_path
-from custom.common.errors import BadInput
+from custom.common.errors import BadInput, StudiesFailed
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Each command imports what it needs, since importing PyTorch and MONAI takes seconds.
 
-TEXT = ("str", "str | None", "ImageSpec")  # annotations of arguments that stay text
+TEXT = ("str", "str | None", "ImageSpec", "ImageSpec | None")  # annotations of arguments that stay text
 BUNDLES_DIR = Path(__file__).resolve().parents[1] / "bundles"
 
 
@@ -55,7 +55,7 @@ def check(
 ) -> None:
     """Read every study of a dataset, or one study, and print what was found or what is wrong.
 
-    Exit status 2 if a study cannot be used; the others are read all the same.
+    Exit status 1 if a study cannot be used; the others are read all the same.
 
     Example: python -m custom check BraTS2020_TrainingData --masks required
 
@@ -104,7 +104,7 @@ def check(
             content = "its intensities do not contradict" if looks == modality else f"BUT IT LOOKS LIKE {looks}"
             print(f"  {modality} is {study.name_of(modality)}{why}; {content}")
     if failed:
-        raise BadInput(f"{failed} of {len(studies)} studies cannot be used; the reason of each is above.")
+        raise StudiesFailed(f"{failed} of {len(studies)} studies cannot be used; the reason of each is above.")
     print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
 
 
@@ -118,7 +118,7 @@ def prepare(
     """Register, strip and align the raw studies of a folder: the result is a dataset in BraTS layout.
 
     Also writes preparation.csv, a row for each study, and contact_sheet.html, a picture of each. Studies that are there
-    are skipped, so that the command can be repeated after an interruption. Exit status 2 if a study was refused.
+    are skipped, so that the command can be repeated after an interruption. Exit status 1 if a study was refused.
 
     Example: python -m custom prepare scans prepared --workers 2
 
@@ -142,7 +142,7 @@ def prepare(
     for row in refused:
         print(f"  {row['id']}: {row['reason']}")
     if refused:
-        raise BadInput(f"{len(refused)} of {len(rows)} studies were refused, see {folder / 'preparation.csv'}.")
+        raise StudiesFailed(f"{len(refused)} of {len(rows)} studies were refused, see {folder / 'preparation.csv'}.")
 
 
 def dice(mask: str, truth: str, label_scheme: str = "auto") -> str:
@@ -198,6 +198,46 @@ def report(results_dir: str, study: ImageSpec, channel_order: tuple[str, ...] = 
     from custom.inference.report import write_report
 
     return str(write_report(as_path(results_dir, "results_dir"), study, channel_order))
+
+
+def compare(
+    before: str,
+    after: str,
+    output_dir: str,
+    before_study: ImageSpec | None = None,
+    after_study: ImageSpec | None = None,
+    channel_order: tuple[str, ...] = MSD_CHANNELS,
+    as_json: bool = False,
+) -> str:
+    """Compare two time points of one patient, which have been segmented: the change of each region, and new lesions.
+
+    Registers both rigidly. Writes comparison.html, which opens offline in any browser, and comparison.json.
+
+    Example: python -m custom compare results/visit_1 results/visit_2 comparison
+
+    Args:
+        before: the results folder of the first time point, with <id>_run.json and the maps.
+        after: that of the second.
+        output_dir: folder for both files.
+        before_study: the first study; with both studies, the pictures show T1ce in place of the synthetic one.
+        after_study: the second study.
+        channel_order: modality of each channel of a 4-D file.
+        as_json: return what comparison.json has, in place of a table.
+
+    Returns:
+        A table: a line for each region.
+    """
+    import json
+
+    from custom.inference.comparison import as_text
+    from custom.inference.comparison_page import write_comparison
+
+    places = (as_path(before, "before"), as_path(after, "after"), as_path(output_dir, "output_dir"))
+    studies = None if before_study is None or after_study is None else (before_study, after_study)
+    found, page = write_comparison(*places, studies, channel_order)
+    if as_flag(as_json, "as_json"):
+        return json.dumps(found, indent=2)
+    return f"{as_text(found)}\nOpen in a browser: {page.absolute()}"
 
 
 def cross_validate(
@@ -313,7 +353,7 @@ def verify(
 def _keep_text(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Make fire pass arguments annotated as text unchanged; it would convert a folder 20230101 to a number."""
     kinds = {name: str(parameter.annotation) for name, parameter in inspect.signature(verb).parameters.items()}
-    parsers = {name: _study if kind == "ImageSpec" else _text for name, kind in kinds.items() if kind in TEXT}
+    parsers = {name: _study if kind.startswith("ImageSpec") else _text for name, kind in kinds.items() if kind in TEXT}
     fire.decorators.SetParseFns(**parsers)(verb)
     return verb
 
@@ -329,13 +369,13 @@ def _study(argument: str) -> Any:
 
 
 def main() -> None:
-    """Run a command; exit status 0 on success, 2 for wrong usage or bad input, 1 for any other failure."""
+    """Run a command; exit status 0 on success, 1 if some studies failed, 2 for wrong usage or bad input."""
     try:
-        verbs = (demo_study, check, prepare, dice, report, cross_validate, pack, sign, verify)
+        verbs = (demo_study, check, prepare, dice, report, compare, cross_validate, pack, sign, verify)
         fire.Fire({verb.__name__: _keep_text(verb) for verb in verbs}, name="python -m custom")
     except BadInput as error:
         print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.status)
 
 
 if __name__ == "__main__":

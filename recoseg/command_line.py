@@ -14,6 +14,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -28,6 +29,7 @@ from recoseg.bundle import BUNDLES, SEG, SYNTH, VERSION, use_custom
 
 ROLES = {"synth": SYNTH, "seg": SEG}
 OPTIONS, VERBOSE = "recoseg.options", "recoseg.verbose"  # where click keeps the words after --, and --verbose
+STATUS_FILE = "RECOSEG_STATUS_FILE"  # where a process of torchrun, whose own status is always 1, leaves its status
 PATH = click.Path(path_type=Path)
 
 output_dir = click.option("-o", "--output-dir", required=True, type=PATH, help="Folder of the results.")
@@ -58,18 +60,34 @@ class BundleCommand(click.Command):
         """Keep the words after ``--``; click would take them as further studies."""
         end = args.index("--") if "--" in args else len(args)
         ctx.meta[OPTIONS] = args[end + 1 :]
+        if stray := _without_a_name(args[end + 1 :]):
+            raise click.UsageError(f"Got {stray!r} after --, expected options such as --threshold 0.3.", ctx)
         try:
             return super().parse_args(ctx, args[:end])
         except click.NoSuchOption as error:
-            if error.possibilities:
-                raise
-            message = f"{error.format_message().rstrip('.')}. Options of the bundle's config follow after --."
-            raise click.UsageError(message, ctx) from None
+            near = [each for each in error.possibilities or () if each != "--help"]  # which is like everything
+            said = click.NoSuchOption(error.option_name, possibilities=near).format_message().rstrip(".")
+            said += "" if said.endswith("?") else "."
+            raise click.UsageError(f"{said} Options of the bundle's config follow after --.", ctx) from None
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Say where the options of the bundle are."""
         formatter.write_paragraph()
         formatter.write_text("After --, options of the bundle's config follow; -- --help lists them.")
+
+
+def _without_a_name(words: Sequence[str]) -> str | None:
+    """Return the first word that is neither an option nor its value; MONAI takes it for a part of the run to leave out.
+
+    >>> _without_a_name(["--flip", "--seed", "-1", "--device=cpu"]), _without_a_name(["--seed", "1", "2"])
+    (None, '2')
+    """
+    named = False  # whether the word before was an option that may have a value
+    for word in words:
+        if not word.startswith("-") and not named:
+            return word
+        named = word.startswith("--") and "=" not in word
+    return None
 
 
 def of_a_bundle(as_json: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -104,7 +122,7 @@ def recoseg() -> None:
       recoseg demo
       recoseg segment STUDY -o RESULTS
 
-    Exit status: 0 done, 2 wrong use or bad input, 1 any other failure.
+    Exit status: 0 done, 1 some studies failed, or the program itself, 2 wrong use or bad input.
     """
 
 
@@ -281,6 +299,75 @@ def prepare(dataset: Path, output_dir: Path, **given: Any) -> None:
     own("prepare", str(dataset), str(output_dir), **given)
 
 
+@recoseg.command(cls=BundleCommand)
+@click.argument("before", type=PATH)
+@click.argument("after", type=PATH)
+@output_dir
+@of_a_bundle(as_json="Print the comparison as JSON.")
+@click.pass_context
+def compare(ctx: click.Context, before: Path, after: Path, output_dir: Path, as_json: bool, device: str | None) -> None:
+    """Compare two time points of one patient. Tells the change of each region.
+
+    BEFORE and AFTER are folders of one study's results, such as RESULTS/ID, or studies, which are segmented first. Both
+    are registered rigidly. comparison.html opens in any browser; comparison.json has the numbers.
+
+    \b
+    Example:
+      recoseg compare RESULTS/VISIT_1 RESULTS/VISIT_2 -o COMPARISON
+      recoseg compare VISIT_1 VISIT_2 -o COMPARISON
+    """
+    results, given = [], {}
+    for name, place in (("before", before), ("after", after)):
+        if any(place.glob("*_run.json")):
+            results.append(place)
+            continue
+        with redirect_stdout(sys.stderr):  # of the table of each
+            run(ctx, SEG, ["inference"], [place], output_dir / name, {"device": device, "skip_existing": True})
+        results.append(_only_results(output_dir / name, place))
+        given[f"{name}_study"] = place.expanduser().absolute()
+    own("compare", *map(str, (*results, output_dir)), as_json=as_json, **given)
+
+
+def _only_results(folder: Path, study: Path) -> Path:
+    """Return the folder of results of the only study in a folder of results."""
+    with code_of_bundles():
+        from custom.common.errors import BadInput
+
+        found = [file.parent for file in folder.glob("*/*_run.json")]
+        if len(found) != 1:
+            raise BadInput(f"{study} has {len(found)} studies, or {folder} other results, expected one study.")
+    return found[0]
+
+
+@recoseg.command()
+@click.argument("results", type=PATH)
+@click.argument("study", type=PATH)
+def report(results: Path, study: Path) -> None:
+    """Write the HTML report of a segmented study. Shows a mask that was edited.
+
+    RESULTS is the folder of the study's results.
+
+    \b
+    Example:
+      recoseg report RESULTS/ID STUDY
+    """
+    own("report", str(results), str(study))
+
+
+@recoseg.command()
+@click.argument("mask", type=PATH)
+@click.argument("truth", type=PATH)
+@click.option("--label-scheme", default="auto", show_default=True, help="Meaning of mask values, such as brats2023.")
+def dice(mask: Path, truth: Path, **given: Any) -> None:
+    """Compare a mask with the true one of its study. Prints Dice of each region.
+
+    \b
+    Example:
+      recoseg dice RESULTS/ID/ID_seg.nii.gz TRUTH.nii.gz
+    """
+    own("dice", str(mask), str(truth), **given)
+
+
 @recoseg.command()
 @output_dir
 def pack(output_dir: Path) -> None:
@@ -335,6 +422,7 @@ def demo(ctx: click.Context, output_dir: Path, device: str | None) -> None:
     """
     study, results = output_dir / "demo_000", output_dir / "results"
     if not study.is_dir():
+        click.echo("Generated a study: ", nl=False)
         own("demo_study", str(output_dir))
     run(ctx, SEG, ["inference"], [study], results, {"report": True, "device": device})
     own("dice", str(results / "demo_000" / "demo_000_seg.nii.gz"), str(study / "demo_000_seg.nii.gz"))
@@ -442,7 +530,7 @@ def own(verb: str, *places: str, **options: Any) -> None:
 
 @contextmanager
 def code_of_bundles() -> Iterator[None]:
-    """Use the bundles' code; bad input ends the process with one sentence and status 2, as in ``python -m custom``."""
+    """Use the bundles' code; bad input ends the process with one sentence, and the status of ``python -m custom``."""
     use_custom()
     from custom.common.errors import find_bad_input
 
@@ -453,7 +541,9 @@ def code_of_bundles() -> Iterator[None]:
         if bad_input is None:
             raise
         click.echo(f"Error: {bad_input}", err=True)
-        sys.exit(2)
+        if STATUS_FILE in os.environ:
+            Path(os.environ[STATUS_FILE]).write_text(str(bad_input.status), encoding="utf-8")
+        sys.exit(bad_input.status)
 
 
 def _distribute(jobs: int) -> int:
@@ -461,7 +551,11 @@ def _distribute(jobs: int) -> int:
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONSAFEPATH": "1"}  # custom is not that of this folder
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(jobs), "-m", "recoseg"]
-    return subprocess.run([sys.executable, *launch, *sys.argv[1:]], env=environment).returncode
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "status"
+        environment[STATUS_FILE] = str(told)
+        status = subprocess.run([sys.executable, *launch, *sys.argv[1:]], env=environment).returncode
+        return int(told.read_text(encoding="utf-8")) if status and told.is_file() else status
 
 
 def _set_up_log(quiet: bool, verbose: bool) -> None:

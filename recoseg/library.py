@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 # PyTorch, MONAI and the bundles' code are imported by the first call, which takes seconds.
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What a bundle makes of one study.
 
@@ -34,15 +35,24 @@ class Result:
     maps: dict[str, nib.Nifti1Image]
     provenance: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """Name the study and the maps: their voxels and the provenance would fill the screen."""
+        return f"{type(self).__name__}({self.id!r}, maps: {', '.join(self.maps)})"
+
     @property
     def uptake(self) -> nib.Nifti1Image | None:
         """How far T1ce is brighter than expected, in robust standard deviations; None without a T1ce."""
         return self.maps.get("uptake")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Segmentation(Result):
     """The tumour of one study."""
+
+    def __repr__(self) -> str:
+        """Name the study and the volumes."""
+        volumes = ", ".join(f"{region} {ml:.1f} ml" for region, ml in self.volumes_ml.items())
+        return f"Segmentation({self.id!r}, {volumes})"
 
     @property
     def mask(self) -> nib.Nifti1Image:
@@ -65,7 +75,7 @@ class Segmentation(Result):
         return {region: dict(found) for region, found in self.provenance["statistics"].items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Synthesis(Result):
     """A synthetic image of one study."""
 
@@ -146,10 +156,12 @@ class Model:
                 studies = parser.get_parsed_content("studies")
                 if len(studies) != 1:
                     raise BadInput(f"{images} has {len(studies)} studies, expected one; call the model for each.")
-                parser.get_parsed_content("evaluator").run()
+                evaluator = parser.get_parsed_content("evaluator")
+                evaluator.logger = logging.Logger(__name__, logging.CRITICAL)  # ignite logs errors that it raises, too
+                evaluator.run()
             except Exception as error:
                 if bad_input := find_bad_input(error):  # MONAI's own error names only the transform that failed
-                    raise bad_input from None
+                    raise bad_input.with_traceback(None) from None
                 raise
             return self._read(folder / studies[0]["id"])
 

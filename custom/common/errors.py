@@ -10,10 +10,21 @@ class BadInput(ValueError):
     """Invalid input. The message is one sentence with the file, what was found and what was expected.
 
     Characters that cannot be printed become blanks: in the name of a folder they could forge lines of a log.
+
+    Attributes:
+        status: the exit status of the project's own commands.
     """
+
+    status = 2
 
     def __init__(self, message: str = "") -> None:
         super().__init__(in_one_line(message))
+
+
+class StudiesFailed(BadInput):
+    """Some studies of a batch could not be used; the others are done."""
+
+    status = 1
 
 
 def in_one_line(text: str) -> str:

@@ -63,22 +63,34 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
         print(describe(parser))
         raise SystemExit(0)
     ignored = OF_MONAI | (set(OF_TRACKING) if options.get("tracking") else set())
-    require_known(parser, {name: value for name, value in options.items() if name not in ignored})
+    given = {name: value for name, value in options.items() if name not in ignored}
+    typed = {word.lstrip("-").partition("=")[0] for word in words if word.startswith("-")}
+    require_known(parser, given, {word.replace("-", "_"): f"--{word}" for word in typed})
 
 
-def require_known(parser: ConfigParser, options: Mapping[str, Any]) -> None:
+def require_known(parser: ConfigParser, options: Mapping[str, Any], typed: Mapping[str, str] | None = None) -> None:
     """Refuse options that the configs do not know, and set the others in ``parser``.
+
+    Args:
+        parser: the configs.
+        options: name -> value.
+        typed: name -> the option as it stands on a command line; None for arguments of a function.
 
     Raises:
         BadInput: an option is unknown or has a value that it cannot have, or the device cannot be used.
     """
+    dashes, everything = ("", []) if typed is None else ("--", ["--help lists all"])
     for name, value in options.items():
         if name.startswith(ConfigParser.meta_key):
             continue
         if not is_known(parser, name):
             near = nearest(parser, name)
-            advice = f"the nearest that is known is --{near}, and --help lists all" if near else "--help lists all"
-            raise BadInput(f"The option --{name} is not known, {advice}.")
+            advice = [f"the nearest that is known is {dashes}{near}"] if near else []
+            shown = (typed or {}).get(name, f"{dashes}{name}")
+            raise BadInput(
+                f"The option {shown} is not known{'; ' if near or everything else ''}"
+                f"{', and '.join(advice + everything)}."
+            )
         if name in VALUES and not str(value).startswith(("$", "@")):
             as_choice(value, name, VALUES[name])
         parser[name] = value  # a component that is replaced has other arguments

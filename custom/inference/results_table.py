@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 
 from custom.common.atomic_files import folder_beside
 from custom.common.cli_flags import as_flag
-from custom.common.errors import BadInput
+from custom.common.errors import StudiesFailed
 from custom.common.regions import REGIONS
 from custom.data.private_paths import without_paths
 from custom.inference.batch import DONE, FAILED, SKIPPED
@@ -117,7 +117,7 @@ class ResultsTable:
         Must be called after the evaluator's run, in every process.
 
         Raises:
-            BadInput: a study failed, which ends the command with status 1.
+            StudiesFailed: a study failed, which ends the command with status 1.
         """
         if not self.gather():
             return
@@ -131,7 +131,7 @@ class ResultsTable:
         logger.info("Results (%s): %s", said, self.output_dir.absolute())
         if count[FAILED]:
             first = next(row for row in self.rows if row["status"] == FAILED)
-            raise BadInput(
+            raise StudiesFailed(
                 f"{count[FAILED]} of {len(self.order)} studies failed, the first of them {first['id']} "
                 f"({first['reason'].rstrip('.')}); {self.output_dir / FILE} has the reason of each."
             )

@@ -156,3 +156,10 @@ def test_a_value_that_an_option_cannot_have_is_refused_with_those_it_can_have(co
         check(config, *options)
     for value in ("auto", "True", True, "$True"):
         check(config, "--amp", value)
+
+
+def test_an_unknown_option_is_shown_as_it_was_typed(config):
+    with bad_input("The option --sampler-stepz is not known; the nearest"):
+        check(config, "--sampler-stepz", 2)
+    with bad_input("The option --flips is not known; the nearest that is known is --flip, and --help lists all."):
+        check(config, "--flips=true")

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.inference.visits import write_visits
 from tests.inference.volumes import AFFINE
 
 
@@ -17,3 +18,9 @@ def source(tmp_path):
     image.set_qform(None, code=0)
     nib.save(image, tmp_path / "source.nii.gz")
     return tmp_path / "source.nii.gz"
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """The folders of results of two visits of one phantom, see `tests.inference.visits`."""
+    return write_visits(tmp_path_factory.mktemp("visits"))

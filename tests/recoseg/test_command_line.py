@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from custom import __main__ as verbs
-from custom.common.errors import BadInput
+from custom.common.errors import BadInput, StudiesFailed
 from custom.data.phantom import make_study
 from recoseg import command_line
 from recoseg.bundle import SEG, SYNTH, VERSION
@@ -23,7 +23,7 @@ from tests.studies import write_study
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = command_line.recoseg.commands
-OF_CUSTOM = ("check", "prepare", "pack", "sign", "verify")
+OF_CUSTOM = ("check", "prepare", "report", "dice", "pack", "sign", "verify")
 
 
 @pytest.fixture(autouse=True)
@@ -183,6 +183,27 @@ def test_bad_input_is_one_sentence_and_status_2(monkeypatch):
     assert (result.exit_code, result.output) == (2, "Error: study has no t1, expected one.\n")
 
 
+def test_some_failed_studies_are_status_1(monkeypatch, tmp_path):
+    def fail(*_, **__):
+        raise StudiesFailed("1 of 2 studies failed.")
+
+    monkeypatch.setattr(runpy, "run_module", fail)
+    result = call("segment", "study", "-o", "out")
+    assert (result.exit_code, result.output) == (1, "Error: 1 of 2 studies failed.\n")
+    write_study(tmp_path, "study1")
+    (write_study(tmp_path, "study2") / "study2_t2.nii.gz").unlink()
+    assert call("check", tmp_path).exit_code == 1
+
+
+def test_the_status_of_a_process_of_torchrun_is_that_of_the_command(monkeypatch):
+    def start(words, env):
+        Path(env[command_line.STATUS_FILE]).write_text("2")
+        return subprocess.CompletedProcess(words, 1)
+
+    monkeypatch.setattr(subprocess, "run", start)
+    assert call("segment", "a", "-o", "out", "--jobs", 2).exit_code == 2
+
+
 def test_any_other_failure_is_status_1(monkeypatch):
     def fail(*_, **__):
         raise MemoryError
@@ -206,6 +227,17 @@ def test_wrong_use_is_status_2(words):
 def test_an_option_of_the_config_in_the_wrong_place_is_told_where_to_go(ran):
     result = call("segment", "a", "-o", "b", "--threshold", "0.3")
     assert result.exit_code == 2 and "follow after --." in result.output
+    result = call("segment", "a", "-o", "b", "--fats")
+    assert "'--fast'?" in result.output and "follow after --." in result.output
+    assert "'--help'?" not in call("segment", "a", "-o", "b", "--thresold", "0.3").output
+
+
+@pytest.mark.parametrize("words", [["threshold", "0.3"], ["--threshold", "0.3", "0.4"], ["--flip=true", "x"]])
+def test_what_is_no_option_of_the_config_is_refused(ran, words):
+    """MONAI would take it for the name of what to run, and do nothing."""
+    result = call("segment", "a", "-o", "b", "--", *words)
+    assert result.exit_code == 2 and "expected options such as" in result.output
+    assert ran == []
 
 
 def test_no_line_of_help_is_cut_off():
@@ -216,7 +248,8 @@ def test_no_line_of_help_is_cut_off():
 def test_a_verb_of_custom_has_its_options_and_defaults(name):
     takes = inspect.signature(getattr(verbs, name)).parameters
     own = {parameter.name: parameter for parameter in COMMANDS[name].params}
-    assert {"dataset_dir" if each == "dataset" else each for each in own} <= set(takes)
+    names = {"dataset": "dataset_dir", "results": "results_dir"}
+    assert {names.get(each, each) for each in own} <= set(takes)
     defaults = {each: takes[each].default for each in takes if takes[each].default not in (None, inspect._empty)}
     assert {each: own[each].default for each in defaults if each in own} == {
         each: default for each, default in defaults.items() if each in own
@@ -234,6 +267,28 @@ def test_check_of_nothing_is_one_sentence_and_status_2(tmp_path):
     result = call("check", tmp_path / "nowhere")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+
+
+def test_compare_takes_results_as_they_are_and_segments_studies(ran, monkeypatch, tmp_path):
+    results = tmp_path / "visit_1"
+    results.mkdir()
+    (results / "visit_1_run.json").touch()
+    segmented = tmp_path / "out" / "after" / "visit_2"
+    segmented.mkdir(parents=True)
+    (segmented / "visit_2_run.json").touch()
+    compared = []
+    monkeypatch.setattr(verbs, "compare", lambda *places, **options: compared.append((places, options)))
+    result = call("compare", results, tmp_path / "visit_2", "-o", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    assert [settings(words)["output_dir"] for words in ran] == [str(tmp_path / "out" / "after")]
+    assert settings(ran[0])["skip_existing"] == "True"
+    study = {"after_study": str(tmp_path / "visit_2")}
+    assert compared == [((str(results), str(segmented), str(tmp_path / "out")), {"as_json": True, **study})]
+
+
+def test_compare_of_something_with_several_studies_is_refused(ran, tmp_path):
+    result = call("compare", tmp_path / "studies", tmp_path / "visit_2", "-o", tmp_path / "out")
+    assert result.exit_code == 2 and "expected one study" in result.output
 
 
 @pytest.mark.slow

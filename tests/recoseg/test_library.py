@@ -152,7 +152,7 @@ def test_any_modality_is_synthesized(small, images):
         (lambda model, study, images: model({"pet": images["t1"]}), ["pet"]),
         (lambda model, study, images: model(images, id="../x"), ["../x"]),
         (lambda model, study, images: model(study, report=True), ["output_dir"]),
-        (lambda model, study, images: recoseg.load(plane="axial"), ["plane", "planes"]),
+        (lambda model, study, images: recoseg.load(plane="axial"), ["option plane is", "known is planes."]),
         (lambda model, study, images: recoseg.load("classify"), ["classify", "segment"]),
     ],
 )
@@ -161,6 +161,33 @@ def test_bad_input_is_a_value_error_of_one_sentence(model, study, images, call, 
         call(model, study, images)
     assert "\n" not in str(caught.value)
     assert all(part in str(caught.value) for part in parts)
+
+
+def test_a_study_that_cannot_be_read_is_one_short_error_and_nothing_else(model, study, tmp_path):
+    """Ignite logs an error twice before it raises it, to the standard error of a program without a log of its own."""
+    copy = shutil.copytree(study, tmp_path / "phantom_0")
+    file = copy / "phantom_0_t2.nii.gz"
+    file.write_bytes(file.read_bytes()[:-5000])
+    streams = []
+    for name in ("ignite.engine.engine.StudyEvaluator", "ignite.engine.engine"):
+        assert logging.getLogger(name).handlers == []
+    kept = logging.lastResort
+    try:
+        logging.lastResort = type("Kept", (logging.Handler,), {"emit": lambda _, record: streams.append(record)})()
+        with pytest.raises(ValueError, match="cannot be read") as caught:
+            model(copy)
+    finally:
+        logging.lastResort = kept
+    assert [record for record in streams if "terminating" in record.getMessage()] == []
+    assert len(caught.traceback) <= 3
+
+
+def test_a_result_is_shown_in_one_short_line(model, study):
+    result = model(study)
+    assert repr(result) == "Segmentation('phantom_0', {})".format(
+        ", ".join(f"{region} {ml:.1f} ml" for region, ml in result.volumes_ml.items())
+    )
+    assert result.statistics["wt"]["volume_ml"] == result.volumes_ml["wt"]
 
 
 def test_a_folder_of_several_studies_is_refused(model, study, tmp_path):
