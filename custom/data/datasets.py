@@ -138,9 +138,8 @@ def _list_studies(dataset_dir: ImageSpec | list[ImageSpec], datalist: FilePath |
     else:
         for image in _study_folders(folder) if folder.is_dir() else [folder]:
             visits = visits_in(image) if image.is_dir() and not _is_study(image) and holds_dicom(image) else []
-            if len(visits) > 1:
-                yield from (Listed(image, id=name_of_visit(visit), visit=visit) for visit in visits)
-            else:
+            yield from (Listed(image, id=name_of_visit(visit), visit=visit) for visit in visits)
+            if not visits:
                 yield Listed(image)
 
 
