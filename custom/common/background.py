@@ -18,7 +18,7 @@ LEAST_OF_EDGES = 0.95  # minimum share of background among the voxels on the twe
 LEAST_OF_VOLUME = (
     0.2  # minimum share of background among all voxels; around an ellipsoid in its bounding box it is 0.48
 )
-EXPECTED = "expected a skull-stripped image with zeros around the brain, such as brainles-preprocessing produces"
+EXPECTED = "expected a skull-stripped image with zeros around the brain, such as the verb prepare makes of raw scans"
 
 
 def with_zero_background(volume: np.ndarray, affine: np.ndarray, name: str) -> np.ndarray:

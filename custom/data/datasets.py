@@ -192,7 +192,7 @@ def _visits(image: Path) -> Iterator[Listed]:
     except BadInput as error:
         yield Listed(image, error=error)
         return
-    if len(visits) + len(strays) < 2 or not visits:
+    if not visits:
         yield Listed(image)
         return
     yield from (Listed(image, id=name_of_visit(visit), visit=visit) for visit in visits)

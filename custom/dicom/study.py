@@ -16,7 +16,7 @@ from pydicom import Dataset
 
 from custom.common.errors import BadInput
 from custom.common.folders import Broken
-from custom.dicom.headers import number, text, unusable
+from custom.dicom.headers import number, numbers, text, unusable
 from custom.dicom.modality import tell_modality
 from custom.dicom.series import MIN_SLICES, Headers, Series, holds_dicom, name_of, series_in, stack, where
 
@@ -89,21 +89,30 @@ class DicomStudy:
 def visits_in(folder: Path) -> tuple[list[str], list[Broken]]:
     """Return the StudyInstanceUIDs of a folder's MR studies, such as a patient's visits, in the order of their series.
 
-    A study whose series all have too few slices, such as a localizer that was repeated later, is none.
+    Empty if there is nothing but one study. A study without a series of one of the four modalities, such as a localizer
+    that was repeated later, or a knee, is none, unless there is no other; a warning names it.
 
     Returns:
         The UIDs; and of what cannot be read and lies in the folder of no single study, the first one of each folder.
     """
     broken: list[Broken] = []
     every, _ = series_in(folder, broken)
-    visits = list(dict.fromkeys(text(headers[0], "StudyInstanceUID") for headers in every if _is_scan(headers)))
+    scans = [headers for headers in every if text(headers[0], "Modality") == "MR" and _slices(headers) >= MIN_SLICES]
+    studies = list(dict.fromkeys(text(headers[0], "StudyInstanceUID") for headers in scans))
     homes = _homes(every)
-    strays = {path.parent: (path, error) for path, error in reversed(broken) if _owner(path, homes) not in visits}
-    return visits, list(strays.values())
-
-
-def _is_scan(headers: Headers) -> bool:
-    return text(headers[0], "Modality") == "MR" and _slices(headers) >= MIN_SLICES
+    strays = {path.parent: (path, error) for path, error in reversed(broken) if _owner(path, homes) not in studies}
+    if len(studies) + len(strays) < 2:
+        return [], []
+    known = {text(headers[0], "StudyInstanceUID") for headers in scans if _modality_of(headers)[0] is not None}
+    for uid in studies if known else []:
+        if uid not in known:
+            here = [headers for headers in scans if text(headers[0], "StudyInstanceUID") == uid]
+            logger.warning(
+                "%s is not used: it has no series of FLAIR, T1, T2 or T1ce, but %s",
+                name_of_visit(uid),
+                _listed(map(where, here)),
+            )
+    return [uid for uid in studies if uid in known or not known], list(strays.values())
 
 
 def _homes(series: Iterable[Headers]) -> dict[str, Path]:
@@ -132,7 +141,9 @@ def find_dicom(
 ) -> DicomStudy:
     """Find the series of each modality by their headers, and check that each is one stack; voxels are not read.
 
-    If a modality has several series, acquired ones take precedence over reformatted ones, then thinner slices.
+    If a modality has several series, acquired ones take precedence over reformatted ones, then thinner slices, smaller
+    voxels and more slices. Of a FLAIR, T2 or T1ce that was repeated the last one is taken; of a T1 none, since one that
+    is not named so may be the T1ce.
 
     Args:
         image: a folder with one study's files, nested or not, which may contain other series; or {modality: a folder
@@ -218,13 +229,21 @@ def _choose(
             left.append((headers, why))
 
     for modality, alike in candidates.items():
-        alike.sort(key=_drawbacks)
-        if len(alike) > 1 and _drawbacks(alike[0]) == _drawbacks(alike[1]):
+        # reversed before: the last of those that are equal comes first
+        alike = candidates[modality] = sorted(reversed(alike), key=_drawbacks)
+        if modality == "t1" and len(alike) > 1 and _drawbacks(alike[0]) == _drawbacks(alike[1]):
             raise BadInput(
                 f"{origin} has several series that may be {modality}, {_listed(where(h) for h, _ in alike)}, expected "
                 f"one; {HOW_TO_NAME}."
             )
-        left += [(headers, f"also {modality}, but thicker slices or reformatted") for headers, _ in alike[1:]]
+        least = _drawbacks(alike[0])
+        for other in alike[1:]:
+            why = (
+                "repeated later"
+                if _drawbacks(other) == least
+                else "thicker or fewer slices, larger voxels, or reformatted"
+            )
+            left.append((other[0], f"also {modality}, but {why}"))
     return {modality: alike[0] for modality, alike in candidates.items()}, left
 
 
@@ -245,10 +264,16 @@ def _slices(headers: Headers) -> float:
     return sum(number(header, "NumberOfFrames") or 1 for header in headers)
 
 
-def _drawbacks(candidate: Candidate) -> tuple[bool, float]:
-    """Return a sort key for the series of one modality, best first: acquired before reformatted, thin before thick."""
+def _drawbacks(candidate: Candidate) -> tuple[bool, float, float, float]:
+    """Return a sort key for the series of one modality: the best is acquired, thin, of small voxels and many slices."""
     header = candidate[0][0]
-    return "MPR" in text(header, "ImageType"), round(number(header, "SliceThickness") or 1000, 1)
+    spacing = numbers(header, "PixelSpacing", 2) or [1000, 1000]
+    return (
+        "MPR" in text(header, "ImageType"),
+        round(number(header, "SliceThickness") or 1000, 1),
+        round(spacing[0] * spacing[1], 2),
+        -_slices(candidate[0]),
+    )
 
 
 def _named_series(path: Path) -> Headers:

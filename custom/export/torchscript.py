@@ -16,6 +16,7 @@ from monai.networks.layers.convutils import gaussian_1d
 from torch import nn
 from torch.nn import functional as F
 
+from custom.common.background import LARGEST_BRAIN_ML
 from custom.common.brain import is_brain
 from custom.common.errors import BadInput
 from custom.common.modalities import MODALITIES
@@ -29,6 +30,8 @@ from custom.synthesis.anchored_batch import MEAN, UNIT, task_of
 from custom.synthesis.anchored_inferer import AnchoredInferer
 
 FLAIR, T1, T1CE = (MODALITIES.index(name) for name in ("flair", "t1", "t1ce"))
+# On 2 mm: the largest brain that is accepted elsewhere, and what interpolation adds around it. A head has 3 l and more.
+MOST_VOXELS = round(1.18 * 1000 * LARGEST_BRAIN_ML / 2**3)
 
 
 def chain_program(
@@ -115,6 +118,7 @@ class Chain(nn.Module):
     ) -> None:
         super().__init__()
         low, high = scaling.percentiles
+        self.most_voxels = MOST_VOXELS
         self.shares = [low / 100, high / 100]
         self.mean = scaling.mean
         self.spread = scaling.spread
@@ -161,6 +165,11 @@ class Chain(nn.Module):
         brain = is_brain(study).any(dim=0)
         if not bool(brain.any()):
             raise ValueError("The study has only zeros, expected a brain.")
+        if int(is_brain(study).flatten(1).sum(dim=1).max()) > self.most_voxels:
+            raise ValueError(
+                "An image has more than a brain around which it is zero, expected skull-stripped and registered "
+                "images, such as ReCoSeg's verb prepare makes of raw scans."
+            )
         scaled = torch.zeros_like(study)
         for channel in range(len(study)):
             inside = study[channel][brain].double()

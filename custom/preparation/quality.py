@@ -25,7 +25,7 @@ LEAST_INFORMATION = 0.008  # of two modalities inside the brain, see `custom.pre
 MOST_ELSEWHERE = 0.85
 MOST_MIRRORED = 0.9
 LEAST_OF_ATLAS = 0.7  # Dice of the brain and that of the template
-LEAST_FIT = 0.05  # to the atlas, see `custom.preparation.align.fit_to_atlas`
+LEAST_FIT = 0.02  # to the atlas, see `custom.preparation.align.fit_to_atlas`
 STEP = 2  # every second voxel is looked at
 
 

@@ -82,8 +82,19 @@ def test_thinner_slices_go_before_thicker_and_scanned_before_reformatted(folder)
     study = find_dicom(folder, MODALITIES)
     assert names(study) == FOUND
     assert study.left_out[1:] == (
-        "series 8 't1_mprage cor': also t1, but thicker slices or reformatted",
-        "series 7 't1_se +gd': also t1ce, but thicker slices or reformatted",
+        "series 8 't1_mprage cor': also t1, but thicker or fewer slices, larger voxels, or reformatted",
+        "series 7 't1_se +gd': also t1ce, but thicker or fewer slices, larger voxels, or reformatted",
+    )
+
+
+def test_of_series_that_were_repeated_the_last_is_taken_and_one_with_more_slices_before(folder):
+    add(folder, 7, "T2 TSE ax")
+    add(folder, 8, "T2 TSE cor", VOLUMES["t2"][..., 2:])
+    study = find_dicom(folder, MODALITIES)
+    assert study.series["t2"].name == "7 'T2 TSE ax'"
+    assert study.left_out[1:] == (
+        "series 4 'T2 TSE ax': also t2, but repeated later",
+        "series 8 'T2 TSE cor': also t2, but thicker or fewer slices, larger voxels, or reformatted",
     )
 
 
@@ -210,15 +221,24 @@ def test_the_visits_of_a_patient_in_one_folder_are_studies_of_their_own(folder):
     assert [series.name.split()[0] for series in second.dicom.series.values()] == ["12", "13", "14", "15"]
 
 
+def test_a_study_of_another_part_of_the_body_is_no_visit(folder, caplog):
+    add(folder, 12, "pd tse sag knee", StudyInstanceUID=uid_of("a year later"))
+    (item,) = find_studies(folder, masks="none")
+    assert names(item["image"].dicom) == FOUND
+    assert f"{name_of_visit(uid_of('a year later'))} is not used" in caplog.text
+    assert "12 'pd tse sag knee'" in caplog.text
+
+
 def _is_later(item):
     return item["id"] == name_of_visit(uid_of("a year later"))
 
 
 def test_one_visit_that_lacks_series_does_not_stop_the_others(folder):
-    add(folder, 12, "ADC", StudyInstanceUID=uid_of("a year later"))
+    add(folder, 12, "t2 tra", StudyInstanceUID=uid_of("a year later"))
+    (folder / "S12" / "IM0005").unlink()
     items = {item["id"]: item for item in find_studies(folder, masks="none", modalities=(), keep_broken=True)}
     broken = items.pop(name_of_visit(uid_of("a year later")))
-    assert "lacks" in broken["error"]
+    assert "lacks slices" in broken["error"]
     assert "image" in next(iter(items.values()))
 
 

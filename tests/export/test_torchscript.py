@@ -149,6 +149,14 @@ def test_a_study_of_zeros_is_refused(program):
         program(torch.zeros(1, 4, 32, 32, 2))
 
 
+def test_a_head_with_its_skull_is_refused(program):
+    """Of 3.1 l on 2 mm: it would be segmented as a brain of that size."""
+    head = torch.zeros(1, 4, 96, 96, 60)
+    head[:, 0, 3:93, 3:93, 5:53] = 1
+    with pytest.raises(torch.jit.Error, match="more than a brain around which it is zero, expected skull-stripped"):
+        program(head)
+
+
 def test_a_sampler_that_draws_noise_at_each_step_is_refused():
     ordinary = Ordinary()
     ordinary.synthesis.sampler = partial(sample, steps=2, eta=1.0)

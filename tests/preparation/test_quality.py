@@ -42,7 +42,7 @@ def test_figures_in_order_pass():
         ({"brain_at_edge": 0.6}, ("t1ce ends within the brain", "60%")),
         ({"overlap_of_masks": 0.5}, ("T1 and T1ce overlap by 0.50", "0.85")),
         ({"overlap_with_atlas": 0.4}, ("atlas by 0.40", "0.7")),
-        ({"fit_to_atlas": 0.02}, ("does not fit that of the atlas", "0.020", "0.05")),
+        ({"fit_to_atlas": 0.01}, ("does not fit that of the atlas", "0.010", "0.02")),
         ({"flair": {"coverage": 0.5}}, ("flair covers 50%", "90%")),
         ({"flair": {"mirrored": 1.2}}, ("flair", "left and right exchanged", "120%")),
         ({"flair": {"elsewhere": 0.95}}, ("flair could not be registered to the t1ce", "95%")),
