@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -338,11 +339,14 @@ def _tells_patient(name: str, header: Dataset) -> bool:
         for spelling in (text(header, keyword), re.sub("([äöüÄÖÜ])", r"\1e", text(header, keyword)))
         for part in re.findall(r"[a-z0-9]+", _ascii(spelling))
     }
+    # short parts written together: LiNa
+    parts |= {"".join(order) for order in permutations([part for part in parts if len(part) < 3], 2)}
     birth = text(header, "PatientBirthDate")
-    year, month, day = birth[:4], birth[4:6], birth[6:8]
-    if len(birth) == 8:
-        parts |= {f"{y}{month}{day}" for y in (year, year[2:])} | {f"{day}{month}{y}" for y in (year, year[2:])}
-        parts |= {f"{month}{day}{y}" for y in (year, year[2:])}
+    if len(birth) == 8 and birth.isdigit():
+        years = (birth[:4], birth[2:4])
+        months, days = ({padded, padded.lstrip("0")} for padded in (birth[4:6], birth[6:8]))
+        for year, month, day in product(years, months, days):
+            parts |= {f"{year}{month}{day}", f"{day}{month}{year}", f"{month}{day}{year}"}
     return any(part in letters if len(part) > 2 else part in words for part in parts)
 
 

@@ -52,6 +52,7 @@ def test_the_command_line_takes_dicom_and_leaves_a_segmentation_beside_the_maps(
 
     found = report(tmp_path / "results", study)
     assert found["dicom_seg"] == f"{study}_seg.dcm"
+    assert found["outputs_sha256"]["dicom_seg"] == sha256(tmp_path / "results" / study / f"{study}_seg.dcm")
     assert found["inputs"]["t1"]["grid"] == "not resampled"
     assert "resampled to the grid of series 5" in found["inputs"]["flair"]["grid"]
     assert found["left_out"] == ["series 1 'localizer': fewer than 5 slices"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from monai.transforms import Compose
 
-from custom.common.errors import BadInput, find_bad_input
+from custom.common.errors import BadInput, find_bad_input, reason_of
 
 ROOT = Path(__file__).parents[2]
 SENTENCE = "t1.nii.gz: found a NaN, expected numbers."
@@ -102,3 +102,17 @@ def test_a_hook_that_was_there_before_still_gets_other_errors_and_is_not_wrapped
     )
     assert result.stdout == "earlier hook 'other'\n"
     assert result.stderr == ""
+
+
+def test_a_message_is_one_line_that_can_be_printed():
+    assert str(BadInput("a\nINFO b:\x1b[2K done \udcff")) == "a INFO b: [2K done \udcff"
+
+
+def test_the_reason_of_an_error_is_that_of_its_cause():
+    try:
+        try:
+            raise OSError("disk\nis gone")
+        except OSError as error:
+            raise RuntimeError("applying transform") from error
+    except RuntimeError as error:
+        assert reason_of(error) == "OSError: disk is gone"

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 import pytest
 
-from custom.common.file_names import require_file_name, require_path_inside
+from custom.common.file_names import as_file_name, require_file_name, require_path_inside
 from tests.studies import bad_input
 
 
@@ -30,3 +30,11 @@ def test_a_path_inside_a_folder_is_taken(path):
 def test_any_other_path_is_refused(path):
     with bad_input("It has the path", repr(path)):
         require_path_inside(path, "It")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a b", "a b"), ("x\n\x1b[2Jy", "x__[2Jy"), ("~/a", "_a"), ("..", "_"), ("é", "é")],
+)
+def test_any_text_becomes_a_name_that_a_file_can_have(name, expected):
+    assert require_file_name(as_file_name(name), "it") == expected

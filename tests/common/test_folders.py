@@ -53,3 +53,12 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", refuse)  # root may list everything
     with bad_input(folder, "cannot be listed (PermissionError)"):
         list(files_below(folder))
+
+
+def test_what_cannot_be_read_is_collected_where_that_is_wanted(folder, tmp_path):
+    (folder / "deep" / "link").symlink_to(tmp_path / "gone")
+    broken = []
+    assert list(files_below(folder, broken)) == [folder / "a", folder / "deep" / "b"]
+    ((path, error),) = broken
+    assert path == folder / "deep" / "link"
+    assert "does not exist" in str(error)

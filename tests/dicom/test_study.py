@@ -152,6 +152,10 @@ def test_a_study_is_called_after_its_folder_where_that_is_wanted(folder):
         ("Mueller_Juergen", {"PatientName": "Müller^Jürgen", "SpecificCharacterSet": "ISO_IR 192"}),
         ("Muller", {"PatientName": "Müller^Jürgen", "SpecificCharacterSet": "ISO_IR 192"}),
         ("Li_Na", {"PatientName": "Li^Na"}),
+        ("LiNa", {"PatientName": "Li^Na"}),
+        ("NaLi 2", {"PatientName": "Li^Na"}),
+        ("7.2.1950", {}),
+        ("2-7-50", {}),
     ],
 )
 def test_a_folder_that_is_named_after_the_patient_does_not_name_the_study(tmp_path, name, headers):

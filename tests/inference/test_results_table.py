@@ -91,6 +91,6 @@ def test_the_screen_s_table_lines_up():
 
 def test_a_name_that_is_not_utf_8_does_not_end_the_batch(tmp_path):
     name = "b\udcff"
-    table = table_of(tmp_path, [{"id": name, "status": "done"}, {"id": "a", "status": "done"}], ["a", name])
-    table.finish()
+    rows = [{"id": each, "status": "done", "reason": "", "warnings": ""} for each in ("a", name)]
+    table_of(tmp_path, rows, ["a", name]).write()
     assert list(rows_in(tmp_path)) == ["a", "b\\udcff"]
