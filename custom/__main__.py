@@ -291,6 +291,27 @@ def pack(output_dir: str, bundles_dir: str = str(BUNDLES_DIR), portable: bool = 
         print(f"{path}: SHA-256 {sha256(path)}")
 
 
+def zoo(output_dir: str, bundles_dir: str = str(BUNDLES_DIR), weights_url: str | None = None) -> str:
+    """Write both bundles as a pull request to MONAI's model zoo needs them, and check them as the zoo does.
+
+    Copy output_dir/models into a fork of https://github.com/Project-MONAI/model-zoo and open a pull request. What needs
+    the network or minutes is left to the zoo: the schema of metadata.json, and trying the networks.
+
+    Example: python -m custom zoo --output_dir zoo
+
+    Args:
+        output_dir: folder for models/recoseg_synth and models/recoseg_seg.
+        bundles_dir: folder with both bundles side by side.
+        weights_url: folder on the web with files above 25 MB, which large_files.yml then names; only if there are some.
+
+    Returns:
+        A line for each bundle.
+    """
+    from custom.sharing.zoo import write_for_zoo
+
+    return "\n".join(write_for_zoo(as_path(output_dir, "output_dir"), as_path(bundles_dir, "bundles_dir"), weights_url))
+
+
 def sign(zip_file: str, key: str, certificate: str | None = None) -> str:
     """Sign a packed bundle; the signature is written beside it as <zip_file>.sig.
 
@@ -371,7 +392,7 @@ def _study(argument: str) -> Any:
 def main() -> None:
     """Run a command; exit status 0 on success, 1 if some studies failed, 2 for wrong usage or bad input."""
     try:
-        verbs = (demo_study, check, prepare, dice, report, compare, cross_validate, pack, sign, verify)
+        verbs = (demo_study, check, prepare, dice, report, compare, cross_validate, pack, zoo, sign, verify)
         fire.Fire({verb.__name__: _keep_text(verb) for verb in verbs}, name="python -m custom")
     except BadInput as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -381,6 +381,19 @@ def pack(output_dir: Path) -> None:
 
 
 @recoseg.command()
+@output_dir
+@click.option("--weights-url", help="Folder on the web with files above 25 MB, if there are some.")
+def zoo(output_dir: Path, **given: Any) -> None:
+    """Write what a pull request to MONAI's model zoo needs. Checks both bundles as the zoo does.
+
+    \b
+    Example:
+      recoseg zoo -o zoo
+    """
+    own("zoo", str(output_dir), str(BUNDLES), **given)
+
+
+@recoseg.command()
 @click.argument("zip_file", type=PATH)
 @click.option("--key", required=True, type=PATH, help="EC private key (PEM).")
 @click.option("--certificate", type=PATH, help="The key's certificate, followed by those up to the root (PEM).")

@@ -151,7 +151,7 @@ def test_dice_refuses_masks_of_different_grids(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["demo_study", "check", "dice", "report", "compare", "cross_validate", "pack", "sign", "verify"]
+    "name", ["demo_study", "check", "dice", "report", "compare", "cross_validate", "pack", "zoo", "sign", "verify"]
 )
 def test_help_shows_arguments_and_an_example(name):
     result = verb(name, "--help")

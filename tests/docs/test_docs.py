@@ -167,6 +167,46 @@ def test_the_commands_of_recoseg_are_there_with_the_options_that_are_told(page):
         assert not {word for word in words if word.startswith("-")} - {*known, "--help"}, command
 
 
+# Programs whose commands are checked here, as make and scripts of the project, or run by other tests: openssl in those
+# of signatures, curl and monailabel in those of MONAI Label's server, nvflare in those of federated training.
+CHECKED = {"recoseg", "python", "make", "pip", "torchrun", "openssl", "curl", "monailabel", "nvflare", "tensorboard"}
+OF_THE_SHELL = {"cd", "cp", "do", "done", "export", "for", "ln", "mkdir", "mv", "source", "unzip"}
+
+
+def programs(page: Path) -> set[str]:
+    """Return the programs in a page's blocks of shell commands, but for blocks marked ``<!-- needs: ... -->``."""
+    text = re.sub(
+        r"^<!-- needs: .*? -->\n```bash\n.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
+    joined = [re.sub(r"\"[^\"]*\"|'[^']*'", "", block.replace("\\\n", " ")) for block in blocks]
+    lines = [line.split() for block in joined for line in block.splitlines()]
+    named = [[word for word in line if not re.match(r"\w+=", word)] for line in lines if line and line[0] != "#"]
+    return {re.sub(r"^(\.\./)*\.venv/bin/", "", line[0]) for line in named if line}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "results.md"], ids=lambda page: page.name)
+def test_commands_that_no_test_checks_are_marked_with_what_they_need(page):
+    """The commands of results.md need the data that they name."""
+    unknown = {name for name in programs(page) if name not in CHECKED | OF_THE_SHELL}
+    assert not {name for name in unknown if not (ROOT / name).is_file()}, "mark the block: <!-- needs: ... -->"
+
+
+@pages
+def test_what_make_is_told_is_in_the_makefile(page):
+    rules = re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for command in commands(page):
+        if command[0] == "make":
+            assert not [word for word in command[1:] if "=" not in word and word not in rules], command
+
+
+@pages
+def test_scripts_that_are_told_to_run_are_there(page):
+    for command in commands(page):
+        scripts = [word for word in command if re.match(r"(benchmarks|tests|docs)/.*\.(py|sh)$", word)]
+        assert all((ROOT / script).is_file() for script in scripts), command
+
+
 @pytest.mark.parametrize("name", ["infer", "train"])
 def test_options_that_the_text_names_are_in_a_config(name):
     configs = [json.loads(file.read_text()) for file in ROOT.glob("bundles/recoseg_s*/configs/**/*.json")]

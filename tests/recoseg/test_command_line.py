@@ -23,7 +23,7 @@ from tests.studies import write_study
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = command_line.recoseg.commands
-OF_CUSTOM = ("check", "prepare", "report", "dice", "pack", "sign", "verify")
+OF_CUSTOM = ("check", "prepare", "report", "dice", "pack", "zoo", "sign", "verify")
 
 
 @pytest.fixture(autouse=True)
