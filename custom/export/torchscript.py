@@ -167,8 +167,8 @@ class Chain(nn.Module):
             raise ValueError("The study has only zeros, expected a brain.")
         if int(is_brain(study).flatten(1).sum(dim=1).max()) > self.most_voxels:
             raise ValueError(
-                "An image has more than a brain around which it is zero, expected skull-stripped and registered "
-                "images, such as ReCoSeg's verb prepare makes of raw scans."
+                "An image has more than a brain around which it is zero, expected skull-stripped, registered images, "
+                "such as ReCoSeg's verb prepare makes of raw scans."
             )
         scaled = torch.zeros_like(study)
         for channel in range(len(study)):

@@ -10,7 +10,7 @@ import numpy as np
 from custom.common.pictures import in_window, radiological
 from custom.preparation.prepare import Prepared
 
-AXIAL_MM = (35, 60, 85, 110, 135)  # of the atlas, from the bottom
+AXIAL_MM = (35, 55, 75, 95, 115)  # of the atlas, from the bottom
 
 
 def save_picture(study: Prepared, path: Path) -> None:

@@ -81,7 +81,7 @@ def check(figures: dict[str, Any], reference: str) -> None:
     if figures["overlap_with_atlas"] < LEAST_OF_ATLAS:
         raise BadInput(
             f"The brain overlaps with that of the atlas by {figures['overlap_with_atlas']:.2f} (Dice), expected "
-            f"{LEAST_OF_ATLAS} or more: much of it is missing, or the header has its axes the wrong way round."
+            f"{LEAST_OF_ATLAS} or more: much of it is missing, or the alignment failed."
         )
     if figures["fit_to_atlas"] < LEAST_FIT:
         raise BadInput(
