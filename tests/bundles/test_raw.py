@@ -153,7 +153,7 @@ def require_slices_of_source(segmentation, mask, sources):
         assert position == source.ImagePositionPatient
         assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == source.ImageOrientationPatient
         assert shared.PixelMeasuresSequence[0].PixelSpacing == source.PixelSpacing
-        column, row, slice_ = to_voxels @ [*map(float, position), 1]
+        column, row, slice_, _ = to_voxels @ [*map(float, position), 1]
         assert abs(column) < 1e-3 > abs(row)
         part = parts[groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber]
         np.testing.assert_array_equal(frame, part == labels[:, :, round(slice_)].T)
