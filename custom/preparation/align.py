@@ -22,7 +22,7 @@ from custom.preparation.template import load_template
 TILT_DEGREES = 20.0  # to each side, of the starting points: how far a head lies tilted in the scanner
 # `fit_to_atlas` below which the axes of the header may be the wrong way round: of two studies that were turned upside
 # down and sideways on purpose it was 0.068 and 0.074 where they belong, and at most 0.055 elsewhere.
-POOR = 0.08
+POOR = 0.1
 ROUGH_MM, FINE_MM = 8.0, 4.0  # voxels that are worked on: finer ones do not help where two brains differ
 
 
