@@ -26,7 +26,7 @@ MOST_ELSEWHERE = 0.85
 MOST_MIRRORED = 0.9
 LEAST_OF_ATLAS = 0.7  # Dice of the brain and that of the template
 LEAST_FIT = 0.02  # to the atlas, see `custom.preparation.align.fit_to_atlas`
-# A head is not turned so far in a scanner, unless the header has its axes the wrong way round, which a good fit shows.
+# A head is not turned so far in a scanner: unless a good fit shows otherwise, the alignment failed.
 # A cylinder, such as a leg, overlaps well with a brain somewhere.
 MOST_TILT, LEAST_FIT_IF_TURNED = 60, 0.06
 STEP = 2  # every second voxel is looked at

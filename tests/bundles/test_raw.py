@@ -108,8 +108,13 @@ def sagittal(image):
 
 
 def write_export(folder, raw_study):
-    """Write what a scanner's archive gives: a raw visit with all that lies about, a stripped visit, another's knee."""
+    """Write what a scanner's archive gives: a raw visit with all that lies about, a stripped visit, another's knee.
+
+    Every second voxel in the plane, and of thin slices every second one, is left out: an eighth of the files and time.
+    """
     images = {name: nib.load(raw_study / f"raw_000_{name}.nii.gz") for name in DESCRIPTIONS}
+    steps = {name: 2 if image.header.get_zooms()[2] < 2 else 1 for name, image in images.items()}
+    images = {name: image.slicer[::2, ::2, :: steps[name]] for name, image in images.items()}
     axial = {name: (np.asarray(image.dataobj), image.affine) for name, image in images.items()}
     flair, affine = axial["flair"]
     diffusion = {"ImageType": ["DERIVED", "PRIMARY", "DIFFUSION", "ADC", "ND"]}

@@ -8,7 +8,8 @@ from monai.data import MetaTensor
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.eulerangles import euler2mat
 
-from custom.preparation.align import align
+from custom.preparation.align import align, fit_to_atlas
+from custom.preparation.register import centre_of
 from custom.preparation.template import ATLAS, load_template
 
 pytestmark = pytest.mark.slow  # loads much of ITK
@@ -26,6 +27,12 @@ def test_the_template_itself_is_found_wherever_it_is_moved_to(degrees):
     move = from_matvec(euler2mat(*np.radians([degrees, -degrees / 2, degrees / 3])), [30.0, -20, 400])
     found = align(moved(move))
     assert np.linalg.norm(apply_affine(found, CORNERS) - apply_affine(move, CORNERS), axis=1).max() < 1
+
+
+def test_a_brain_fits_the_atlas_where_it_belongs_and_not_upside_down():
+    upside_down = from_matvec(euler2mat(x=np.pi), 2 * centre_of(load_template()) * [0, 1, 1])
+    assert fit_to_atlas(moved(np.eye(4)), np.eye(4)) > 0.5
+    assert fit_to_atlas(moved(np.eye(4)), upside_down) < 0.1
 
 
 def test_a_larger_brain_is_aligned_by_a_rigid_transform():

@@ -58,7 +58,7 @@ def test_each_figure_out_of_order_is_refused_in_one_sentence(change, said):
         check(figures, "t1ce")
 
 
-def test_a_head_whose_axes_were_put_right_passes():
+def test_a_head_that_is_turned_far_passes_if_it_fits():
     check({**GOOD, "tilt_degrees": 178.0}, "t1ce")
 
 
