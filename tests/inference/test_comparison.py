@@ -40,7 +40,7 @@ def test_the_motion_is_found_in_both_directions(compared, folders, back):
     assert found["flags"] == []
 
 
-@pytest.mark.parametrize(("number", "region"), enumerate(["wt", "tc", "et"]))
+@pytest.mark.parametrize(("number", "region"), list(enumerate(["wt", "tc", "et"])))
 def test_the_growth_is_found(compared, number, region):
     change = compared[0]["change"][region]
     before, after = ball_ml(RADII["before"][number]), ball_ml(RADII["after"][number]) + ball_ml(NEW_RADIUS)
