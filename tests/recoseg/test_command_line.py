@@ -323,5 +323,5 @@ def test_two_jobs_share_the_studies_and_leave_one_list_with_the_one_that_is_brok
     assert {row["id"]: row["status"] for row in json.loads(result.stdout)} == expected
     assert {name: row["status"] for name, row in rows_in(tmp_path / "out").items()} == expected
     assert {file.name for file in (tmp_path / "out").iterdir()} == {*studies[1:], "results.csv", "statistics.json"}
-    assert result.stderr.count("Error: 1 of 3 studies failed, the first of them broken (broken/broken_t2.nii.gz ") == 1
+    assert result.stderr.count("Error: 1 of 3 studies failed, the first of them broken (broken_t2.nii.gz ") == 1
     assert "eval()" not in result.stderr  # MONAI's warning that a config is code: this one is the package's own
