@@ -69,7 +69,7 @@ def cross_validate(
     if unknown := [name for name in given if not is_known(train, name)]:
         raise BadInput(f"The option --{unknown[0]} is not known to {root / 'configs' / 'train.json'}.")
     numbers = _folds(folds, dataset_dir, datalist)
-    places = {"bundle_root": str(root.absolute()), "dataset_dir": str(Path(dataset_dir).absolute())}
+    places = {"bundle_root": str(root.resolve()), "dataset_dir": str(Path(dataset_dir).resolve())}
     listed = {"datalist_sha256": None if datalist is None else sha256(datalist)}
     options_kept = {name: value for name, value in given.items() if name != "device"}
     _keep(output, {"version": custom.__version__, **places, **listed, "folds": len(numbers), **options_kept})
