@@ -62,7 +62,11 @@ class Ordinary:
         data["t1ce_synthetic"] = torch.zeros_like(data["image"][:1])
         there = data["image"].flatten(1).any(dim=1)
         if there[:3].all():
-            data["t1ce_synthetic"].copy_(self.synthesis(data["image"][None], self.synthesizer)[0, :1])
+            channels = self.synthesis(data["image"][None], self.synthesizer)[0].split(1)
+            data |= {
+                name: torch.zeros_like(data["image"][:1]).copy_(channel)
+                for name, channel in zip(("t1ce_synthetic", "deviation"), channels, strict=True)
+            }
         elif there[1:].all():
             data["image"][:1] = self.flair(data["image"][None], self.synthesizer)[0, :1]
         for step in (Uptaked(), Residuald(), StackChannelsd()):
