@@ -4,8 +4,9 @@
         [--section validation] [--fold 0] [--checkpoint MODEL.pt]
 
 For studies that the synthesizer has not seen: by default the four that fold 0 of complete.json holds out. At 2 mm,
-inside the brain. "minus 2 deviations" takes the synthetic image minus two predicted deviations. "cross" takes the largest expected value among a voxel and its six neighbours, "cube" among all 27;
-G is a Gaussian inside the brain, in voxels. Prints one JSON object, then a Markdown table.
+inside the brain. "cross" takes the largest expected value among a voxel and its six neighbours, "cube" among all 27; G
+is a Gaussian inside the brain, in voxels; "minus 2 deviations" takes two predicted deviations off the synthetic image
+first. Prints one JSON object, then a Markdown table.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ def chain_program(
     synthesizer: nn.Module,
     segmentation: BrainSliceInferer,
     segmenter: nn.Module,
+    margin: float = MARGIN,
     fills_flair: bool = False,
 ) -> torch.jit.ScriptModule:
     """Return the pipeline with settings and weights as a program: study (1, 4, H, W, D) -> logits (1, C, H, W, D).
@@ -54,6 +55,7 @@ def chain_program(
         synthesizer: its network, with weights, on the CPU.
         segmentation: the segmenter's inferer.
         segmenter: its network, with weights, on the CPU.
+        margin: that of the uptake map, see `custom.preprocessing.uptake.uptake_map`.
         fills_flair: whether a FLAIR that alone is missing is synthesized too.
 
     Raises:
@@ -61,7 +63,7 @@ def chain_program(
     """
     if synthesis.samples != 1 or getattr(synthesis.sampler, "keywords", {}).get("eta"):
         raise BadInput("The synthesizer draws noise more than once, expected samples 1 and sampler#eta 0 in a program.")
-    chain = Chain(scaling, synthesis, synthesizer, segmentation, segmenter, fills_flair).eval()
+    chain = Chain(scaling, synthesis, synthesizer, segmentation, segmenter, margin, fills_flair).eval()
     with torch.no_grad(), warnings.catch_warnings():
         # MONAI's networks only check sizes of tensors, which is safe to trace
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
@@ -122,6 +124,7 @@ class Chain(nn.Module):
         synthesizer: nn.Module,
         segmentation: BrainSliceInferer,
         segmenter: nn.Module,
+        margin: float,
         fills_flair: bool,
     ) -> None:
         super().__init__()
@@ -143,7 +146,7 @@ class Chain(nn.Module):
         self.flair, self.anchor, self.t1ce = FLAIR, T1, T1CE
         self.smoothing: Any = gaussian_1d(torch.tensor(SIGMA), approx="sampled")
         self.deviation_scale = synthesis.deviation_scale
-        self.margin = MARGIN
+        self.margin = margin
         self.uptake_top = UPTAKE_TOP
         self.segmenter: Any = Segmenter(segmentation, segmenter)
         self.channels = torch.arange(len(CHANNELS))[segmentation.channels].tolist()

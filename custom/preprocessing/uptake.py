@@ -47,11 +47,12 @@ def uptake_map(
     synthetic: torch.Tensor,
     brain: torch.Tensor,
     predicted_deviation: torch.Tensor | float = 0.0,
+    margin: float = MARGIN,
     sigma: float = SIGMA,
 ) -> torch.Tensor:
     """Return T1ce minus its expected value, in robust standard deviations of this patient; 0 outside the brain.
 
-    The expected value is the least that the synthesizer holds possible: the synthetic image minus `MARGIN` of the
+    The expected value is the least that the synthesizer holds possible: the synthetic image minus ``margin`` of the
     deviations that it predicts. A synthesizer that has learned from patients expects some enhancement in what looks
     like tumour, which the residual then lacks; there its prediction is also most uncertain. The expected value is
     fitted to the patient's T1ce, see `robust_line`; this corrects contrast and brightness, which the other images
@@ -66,10 +67,11 @@ def uptake_map(
         synthetic: the synthetic image, (1, H, W, D), on the same scale.
         brain: 1 inside and 0 outside, (1, H, W, D).
         predicted_deviation: of the synthetic image, (1, H, W, D), on the same scale; 0 where none is predicted.
+        margin: number of predicted deviations.
         sigma: standard deviation of the Gaussian, in voxels.
     """
     inside = brain > 0
-    least = (synthetic - MARGIN * predicted_deviation).clamp(min=0)
+    least = (synthetic - margin * predicted_deviation).clamp(min=0)
     expected = torch.zeros_like(synthetic)
     expected[inside] = robust_line(least[inside], t1ce[inside])
     deviation = robust_deviation((t1ce - expected)[inside]).clamp(min=1e-6)
@@ -92,6 +94,9 @@ class Uptaked(MapTransform):
     Keeps the metadata of ``image``, so that MONAI's `Invertd` can resample the map to the study's grid. A study without
     T1ce or without synthetic T1ce (zero) has no uptake map.
 
+    Args:
+        margin: see `uptake_map`; a segmenter needs that of its training.
+
     Example:
         >>> study = {"image": torch.rand(4, 16, 16, 16), "brain": torch.ones(1, 16, 16, 16)}
         >>> study["t1ce_synthetic"] = torch.rand(1, 16, 16, 16)
@@ -99,8 +104,9 @@ class Uptaked(MapTransform):
         torch.Size([1, 16, 16, 16])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, margin: float = MARGIN) -> None:
         super().__init__("image")
+        self.margin = margin
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with ``uptake``, see `uptake_map`."""
@@ -111,5 +117,5 @@ class Uptaked(MapTransform):
             torch.as_tensor(part).as_subclass(torch.Tensor)
             for part in (image[channel][None], data["t1ce_synthetic"], data["brain"], data.get("deviation", 0.0))
         )
-        found = uptake_map(t1ce, synthetic, brain, deviation)
+        found = uptake_map(t1ce, synthetic, brain, deviation, self.margin)
         return {**data, "uptake": torch.zeros_like(image[:1]).copy_(found)}
