@@ -203,7 +203,7 @@ def synthesize(
 
     \b
     Example:
-      recoseg synthesize STUDY -o RESULTS --target flair
+      recoseg synthesize STUDY -o SYNTHETIC --target flair
     """
     settings = {"target": target, "raw": raw, "planes": ["axial"] if fast else None, "device": device}
     infer(ctx, SYNTH, ["inference"], studies, output_dir, settings, skip_existing, jobs, as_json)
