@@ -92,7 +92,7 @@ def find_studies(
                 raise
             study = _broken(listed, error)
         patient = listed.patient or study.patient or patient_of(study.id)
-        entries.append(Entry(replace(study, patient=patient), listed.section, listed.fold))
+        entries.append(Entry(replace(study, patient=patient, section=listed.section), listed.section, listed.fold))
     entries.sort(key=lambda entry: entry.study.id)
     require_distinct(entries, origin)
     if datalist is None and section == "testing":
