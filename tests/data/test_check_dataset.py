@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +52,13 @@ def test_a_study_that_ends_its_process_is_named_and_the_others_are_checked(witho
     assert os.getpid() not in {one.figures["process"] for one in found if one.usable}
 
 
+PATIENTS = map(str, count())
+
+
 def one_of(digests, detail=0, section="training", patient=""):
     """Return an examined study with an image of each modality of ``digests``."""
     prints = {name: Fingerprint(digest, np.full(module.SIDE**3, detail, np.int8)) for name, digest in digests.items()}
-    return Examined("", section=section, patient=patient or str(id(digests)), fingerprints=prints)
+    return Examined("", section=section, patient=patient or next(PATIENTS), fingerprints=prints)
 
 
 def compared(monkeypatch, *studies):
