@@ -139,14 +139,14 @@ def _compare_scans(studies: Sequence[Examined], digests: Mapping[tuple[int, str]
         for row, other_row, correlation in copies(details[index]):
             alike.setdefault((row, other_row), {}).setdefault(name, f"correlation {correlation:.2f}")
     for (row, other_row), how in sorted(alike.items()):
-        one, other = studies[row], studies[other_row]
+        first, second = studies[row], studies[other_row]
         scans = ", ".join(f"{name} ({why})" for name, why in how.items())
-        text = f"{one.id} has the scan of {other.id}: {scans}"
-        if one.section != other.section:
-            text += f"; one is for {one.section} and one for {other.section}"
-        elif one.patient == other.patient:
+        text = f"{first.id} has the scan of {second.id}: {scans}"
+        if first.section != second.section:
+            text += f"; one is for {first.section} and one for {second.section}"
+        elif first.patient == second.patient:
             text += "; both are of one patient"
-        one.add(WARNING if one.section == other.section else ERROR, DUPLICATE, f"{text}.")
+        first.add(WARNING if first.section == second.section else ERROR, DUPLICATE, f"{text}.")
 
 
 def _compare_figures(studies: Sequence[Examined]) -> None:

@@ -23,7 +23,8 @@ HIGH_PASS_MM = 12.0  # standard deviation of the Gaussian of which the differenc
 LOW_PASS_MM = 3.0  # and of the one that removes what resampling and smoothing change
 EDGE_MM = 4.0  # depth below the brain's surface that is left out, since programs strip the skull differently
 CLIP = 3.0  # local standard deviations, so that a bright tumour or vessel does not count for more than the rest
-SIDE, STEP_MM = 28, 6.0  # voxels of the cube around the brain's centre of mass in which images are compared: 168 mm
+SIDE, STEP_MM = 28, 6.0  # voxels of the cube in which images are compared: 168 mm
+UPPER_MM = 80.0  # the cube's centre is that of the brain's upper part, since a field of view may cut the lower part off
 COARSEST_MM = 5.0  # in two of three directions; folds cannot be told in larger voxels
 LEAST_CONTRAST = (
     0.03  # root mean square of the detail, of the mean intensity; smooth images, as phantoms, are all alike
@@ -95,7 +96,9 @@ def _detail(volume: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     contrast = np.sqrt(smooth(detail**2, HIGH_PASS_MM) / weight)
     detail = np.clip(np.divide(detail, contrast, out=np.zeros_like(detail), where=contrast > 0), -CLIP, CLIP)
     detail = smooth(detail * inside, LOW_PASS_MM)
-    centre = ndimage.center_of_mass(brain)
+    top = np.flatnonzero(brain.any((0, 1)))[-1]
+    upper = np.arange(brain.shape[2]) > top - UPPER_MM / spacing[2]
+    centre = ndimage.center_of_mass(brain * upper)
     offsets = (np.arange(SIDE) - (SIDE - 1) / 2) * STEP_MM
     points = np.meshgrid(
         *(middle + offsets / side for middle, side in zip(centre, spacing, strict=True)), indexing="ij"

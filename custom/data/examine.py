@@ -32,9 +32,10 @@ def examine(item: Mapping[str, Any], channel_order: Sequence[str], label_scheme:
     """
     study: Study = item["image"]
     found = Examined(study.id, section=study.section, patient=study.patient)
+    load: Any = LoadStudyd(channel_order=channel_order, fill=True, label_scheme=label_scheme)
     with warnings_of_custom() as noticed:
         try:
-            loaded = LoadStudyd(channel_order=channel_order, fill=True, label_scheme=label_scheme)(item)
+            loaded = load(item)
         except BadInput as error:
             found.add(ERROR, UNUSABLE, str(error))
         except Exception as error:  # a fault of a reader must not end the check of a dataset

@@ -77,12 +77,22 @@ class Examined:
         return {**told, **self.description, "figures": self.figures, "findings": [asdict(one) for one in self.findings]}
 
 
+class _Collect(logging.Handler):
+    """Appends warnings to a list."""
+
+    def __init__(self, records: list[logging.LogRecord]) -> None:
+        super().__init__(logging.WARNING)
+        self.records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @contextmanager
 def warnings_of_custom() -> Iterator[list[logging.LogRecord]]:
     """Collect the warnings of this package instead of logging them: they are shown in a table."""
     records: list[logging.LogRecord] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler = _Collect(records)
     logger = logging.getLogger("custom")
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)

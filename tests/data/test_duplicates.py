@@ -43,6 +43,7 @@ COPIES = {
         np.pad(image, 9)[3:-2],
         AFFINE @ nib.affines.from_matvec(np.eye(3), [50, 9, 7]),
     ),
+    "lower fifth cut off": lambda image: (image[:, :, SHAPE[2] // 5 :], AFFINE),
     "left and right exchanged": lambda image: (image[::-1], AFFINE),
     "affine lost": lambda image: (image, np.diag([3.0, 3, 3, 1])),
 }
