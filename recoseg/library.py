@@ -71,7 +71,7 @@ class Segmentation(Result):
 
     @property
     def statistics(self) -> dict[str, dict[str, Any]]:
-        """Region -> its measures: volume, centre, side, lesions and diameters, see the how-to of inference."""
+        """Region -> its measures: volume and its 90 % interval, centre, side and more, see the how-to of inference."""
         return {region: dict(found) for region, found in self.provenance["statistics"].items()}
 
 

@@ -99,6 +99,7 @@ def write_results(folder: Path, study_folder: Path) -> Path:
         nib.save(nib.Nifti1Image(voxels.astype(dtype), affine), results / f"{study.id}_{name}.nii.gz")
     run = {
         "id": study.id,
+        "modalities": {name: "found" if name in images else "synthesized" for name in MODALITIES},
         "outputs": {name: f"{study.id}_{name}.nii.gz" for name in maps},
         "regions": ["wt", "tc", "et"],
         "volume_ml": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
 import tempfile
@@ -12,7 +13,22 @@ from pathlib import Path
 from custom.common.cli_flags import as_path
 from custom.common.errors import BadInput
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # no space on the disk, or none that this user may have
+
 TEMPORARY = ".recoseg-"  # prefix of temporary folders; a killed run leaves one behind
+
+
+@contextmanager
+def space_needed(folder: Path) -> Iterator[None]:
+    """Raise `BadInput` in place of an error that says that the disk of ``folder`` is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise BadInput(
+            f"{folder} could not be written to ({error.strerror}), expected more space on the disk."
+        ) from error
 
 
 @contextmanager
@@ -21,10 +37,13 @@ def folder_beside(folder: Path) -> Iterator[Path]:
 
     Its name is random and other users may not enter it; files in it get the usual permissions. The temporary folders
     of killed runs are removed, so two runs must not write to one folder at a time.
+
+    Raises:
+        BadInput: the disk is full.
     """
     for left in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY) as temporary:
+    with space_needed(folder), tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY) as temporary:
         yield Path(temporary)
 
 
@@ -33,8 +52,11 @@ def written_beside(path: Path) -> Iterator[Path]:
     """Yield a path of the same name in a temporary folder beside ``path``; the file written there replaces ``path``.
 
     It is renamed in one step if no error was raised; after an error nothing remains. Several can be open at a time.
+
+    Raises:
+        BadInput: the disk is full.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as folder:
+    with space_needed(path.parent), tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as folder:
         temporary = Path(folder) / path.name
         yield temporary
         temporary.replace(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from custom.common.regions import TITLES
 from custom.data.load import load_mask
 from custom.data.regions import regions_of
 from custom.inference.measures import label_lesions, measure_regions
-from custom.inference.results_folder import edited, read_segmentation
+from custom.inference.results_folder import STATISTICS, edited, read_segmentation
 from custom.preparation.register import centre_of, register, starting_points
 from custom.preparation.resample import resample
 
@@ -82,11 +82,12 @@ def compare(before: Visit, after: Visit) -> tuple[dict[str, Any], np.ndarray]:
     every voxel of that region before, and gone if the same is true the other way round.
 
     Returns:
-        The comparison, which can be written as JSON: "before" and "after" (id, statistics, whether the mask was
-        edited), "change" of each region (``ml``, ``percent``, ``product_mm2``, ``product_percent``, ``new_lesions`` and
-        ``gone_lesions``, each with its ``volume_ml`` and ``centre_mm`` in its own study's coordinates), "transform"
-        (4, 4) from RAS coordinates before to those after, in mm, "correlation" of the two brains beside the tumours,
-        and "flags"; and that transform as an array.
+        The comparison, which can be written as JSON: "before" and "after" (id, statistics with the interval of each
+        volume, ``volume_ml_90``, None in an edited mask; whether the mask was edited), "change" of each region (``ml``,
+        ``percent``, ``product_mm2``, ``product_percent``, ``new_lesions`` and ``gone_lesions``, each with its
+        ``volume_ml`` and ``centre_mm`` in its own study's coordinates), "transform" (4, 4) from RAS coordinates before
+        to those after, in mm, "correlation" of the two brains beside the tumours, and "flags"; and that transform as an
+        array.
 
     Raises:
         BadInput: the regions differ, or the heads have nothing in common.
@@ -199,13 +200,17 @@ def row_of(comparison: Mapping[str, Any], region: str) -> tuple[str, ...]:
     old, new = (comparison[name]["statistics"][region] for name in ("before", "after"))
     return (
         TITLES[region],
-        *(f"{each['volume_ml']:.1f} ml" for each in (old, new)),
+        *(f"{each['volume_ml']:.1f} ml{_interval(each['volume_ml_90'])}" for each in (old, new)),
         f"{change['ml']:+.1f} ml{_in_percent(change['percent'])}",
         *("-" if each["product_mm2"] is None else f"{each['product_mm2']:.0f} mm2" for each in (old, new)),
         f"{change['product_mm2']:+.0f} mm2{_in_percent(change['product_percent'])}",
         str(len(change["new_lesions"])),
         str(len(change["gone_lesions"])),
     )
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.1f} to {interval[1]:.1f})"
 
 
 def _in_percent(percent: float | None) -> str:
@@ -223,11 +228,15 @@ def _brain(visit: Visit) -> MetaTensor:
 
 
 def _summary(visit: Visit) -> dict[str, Any]:
-    changed = edited(visit.folder, visit.run)
+    is_edited = visit.folder / visit.run["outputs"]["seg"] in edited(visit.folder, visit.run)
+    reported = {} if is_edited else visit.run.get(STATISTICS, {})  # the interval is that of the network's own mask
     return {
         "id": visit.run["id"],
-        "mask_edited": visit.folder / visit.run["outputs"]["seg"] in changed,
-        "statistics": dict(visit.statistics),
+        "mask_edited": is_edited,
+        "statistics": {
+            region: {**measures, "volume_ml_90": reported.get(region, {}).get("volume_ml_90")}
+            for region, measures in visit.statistics.items()
+        },
     }
 
 

@@ -91,7 +91,7 @@ class ResultsTable:
             if statistics := {row["id"]: row[STATISTICS] for row in self.rows if STATISTICS in row}:
                 texts[STATISTICS_FILE] = json.dumps(statistics, indent=2) + "\n"
             for name, text in texts.items():
-                # bytes of a name that are not UTF-8 are written as \xff
+                # bytes of a name that are not UTF-8 are written as \udcff
                 (temporary / name).write_text(text, encoding="utf-8", errors="backslashreplace")
                 (temporary / name).replace(self.output_dir / name)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import itk
@@ -10,7 +9,6 @@ import numpy as np
 from monai.data import MetaTensor
 from nibabel.affines import apply_affine, from_matvec
 from scipy.linalg import polar
-from scipy.spatial.transform import Rotation
 
 from custom.common.grid import grid_of
 from custom.common.rigid import maximize_mutual_information
@@ -20,9 +18,6 @@ from custom.preparation.resample import resample
 from custom.preparation.template import load_template
 
 TILT_DEGREES = 20.0  # to each side, of the starting points: how far a head lies tilted in the scanner
-# `fit_to_atlas` below which the axes of the header may be the wrong way round: of two studies that were turned upside
-# down and sideways on purpose it was 0.068 and 0.074 where they belong, and at most 0.055 elsewhere.
-POOR = 0.08
 ROUGH_MM, FINE_MM = 8.0, 4.0  # voxels that are worked on: finer ones do not help where two brains differ
 
 
@@ -42,19 +37,8 @@ def align(brain: MetaTensor) -> np.ndarray:
     template = load_template()
     inside: Any = template > 0
     brain_mask: Any = brain > 0
-    here, there = centre_of(inside), centre_of(brain_mask)
-    found = _search(template, brain, starting_points(here, there, TILT_DEGREES))
-    if fit_to_atlas(brain, found) < POOR:
-        turns = Rotation.create_group("O").as_matrix()  # the 24 ways of exchanging axes
-        other = _search(template, brain, [from_matvec(turn, there - turn @ here) for turn in turns])
-        found = max(found, other, key=lambda each: fit_to_atlas(brain, each))
-    return found
-
-
-def _search(template: MetaTensor, brain: MetaTensor, starts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the rigid part of the affine transform with the most mutual information near the best starting point."""
-    inside: Any = template > 0
     centre = centre_of(inside)
+    starts = starting_points(centre, centre_of(brain_mask), TILT_DEGREES)
     start, _ = register(template, brain, starts, levels_mm=(ROUGH_MM,), names=("the atlas", "the brain"))
     # not at the top, as in `maximize_mutual_information`
     affine = to_itk(start, centre, itk.AffineTransform[itk.D, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -31,6 +32,14 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
         assert temporary.parent.parent == tmp_path  # a rename within one file system is atomic
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("beside", [folder_beside, lambda folder: written_beside(folder / "metrics.json")])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, beside):
+    with bad_input(tmp_path, "No space left on device", "more space"), beside(tmp_path) as temporary:
+        (temporary / "half" if temporary.is_dir() else temporary).write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("before", [None, "old"])

@@ -18,8 +18,9 @@ from custom.common.provenance import origin_of
 from custom.data.phantom import make_phantom
 from custom.preparation.resample import resample
 
-RADII = {"before": (18.0, 14.0, 11.0), "after": (22.0, 16.0, 11.0)}  # of wt, tc and et, in mm
-NEW_RADIUS = 7.0  # of a second lesion, after
+# Of wt, tc and et, in mm; radii of many voxels, or rounding to voxels hides what is tested.
+RADII = {"before": (24.0, 19.0, 15.0), "after": (29.0, 22.0, 15.0)}
+NEW_RADIUS = 10.0  # of a second lesion, after
 CENTRE = np.array([-119.5, 120.0, 76.0])
 TURN = euler2mat(*np.radians([6, -8, 10]))
 MOVE = from_matvec(TURN, CENTRE - TURN @ CENTRE + [12, -7, 15])  # from RAS before to RAS after
@@ -31,12 +32,12 @@ def ball_ml(radius: float) -> float:
 
 def write_visits(folder: Path) -> tuple[Path, Path]:
     """Write the results of both visits, each on a grid of its own, and return their folders."""
-    volumes, _, affine = make_phantom(3, shape=(80, 80, 52), spacing=(3, 3, 3))
+    volumes, _, affine = make_phantom(3, shape=(96, 96, 62), spacing=(2.5, 2.5, 2.5))
     head = MetaTensor(torch.from_numpy(volumes["t1"])[None], affine=torch.from_numpy(affine), meta={"space": "RAS"})
     tumours = {"before": [(np.array([-80.0, 118.0, 85.0]), RADII["before"])]}
     tumours["after"] = [(tumours["before"][0][0], RADII["after"]), (np.array([-155.0, 140.0, 90.0]), 3 * (NEW_RADIUS,))]
     before = write_visit(folder / "visit_1", head, np.eye(4), tumours["before"])
-    grid = Grid((90, 84, 58), from_matvec(np.diag([-2.8, -2.9, 3.0]), [28, 245, -5]))
+    grid = Grid((108, 104, 70), from_matvec(np.diag([-2.3, -2.4, 2.5]), [28, 245, -5]))
     image: Any = resample(head, grid, np.linalg.inv(MOVE))
     return before, write_visit(folder / "visit_2", image, MOVE, tumours["after"])
 

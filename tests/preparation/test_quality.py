@@ -43,6 +43,7 @@ def test_figures_in_order_pass():
         ({"overlap_of_masks": 0.5}, ("T1 and T1ce overlap by 0.50", "0.85")),
         ({"overlap_with_atlas": 0.4}, ("atlas by 0.40", "0.7")),
         ({"fit_to_atlas": 0.01}, ("does not fit that of the atlas", "0.010", "0.02")),
+        ({"fit_to_atlas": 0.03, "tilt_degrees": 113.0}, ("turned by 113 degrees", "0.030", "0.06")),
         ({"flair": {"coverage": 0.5}}, ("flair covers 50%", "90%")),
         ({"flair": {"mirrored": 1.2}}, ("flair", "left and right exchanged", "120%")),
         ({"flair": {"elsewhere": 0.95}}, ("flair could not be registered to the t1ce", "95%")),
@@ -55,6 +56,10 @@ def test_each_figure_out_of_order_is_refused_in_one_sentence(change, said):
         figures[name] = figures[name] | value if isinstance(value, dict) else value
     with bad_input(*said):
         check(figures, "t1ce")
+
+
+def test_a_head_that_is_turned_far_passes_if_it_fits():
+    check({**GOOD, "tilt_degrees": 178.0}, "t1ce")
 
 
 def test_a_mask_that_is_cut_off_has_much_of_its_area_at_the_edge():
