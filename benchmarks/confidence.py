@@ -25,7 +25,7 @@ import torch
 from monai.bundle import ConfigParser
 from scipy.stats import spearmanr
 
-from benchmarks.missing import BUNDLE, postprocessed
+from benchmarks.missing import BUNDLE, postprocessed, segmenter_config
 from custom.common.atomic_files import sha256
 from custom.evaluation.overlap import dice_score
 from custom.inference.confidence import deviation, expected_dice
@@ -127,10 +127,8 @@ def main(
     wrong: int = 0,
 ) -> None:
     """Measure, and print what was found."""
-    parser = ConfigParser()
-    parser.read_config([BUNDLE / "configs" / f"{name}.json" for name in ("inference", "evaluate")])
-    parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "datalist": datalist})
-    parser.update({"checkpoint": checkpoint, "fold": fold})
+    changes = {"dataset_dir": dataset_dir, "datalist": datalist, "checkpoint": checkpoint, "fold": fold}
+    parser = segmenter_config("inference", "evaluate", **changes)
     rows = []
     for section in ("testing", "validation"):
         parser["section"] = section

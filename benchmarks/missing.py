@@ -32,6 +32,14 @@ BUNDLE = Path(__file__).parents[1] / "bundles" / "recoseg_seg"
 SUBSETS = sorted(product((1, 0), repeat=len(MODALITIES)), key=sum, reverse=True)[:-1]
 
 
+def segmenter_config(*configs: str, **changes: Any) -> ConfigParser:
+    """Return the segmenter's configs, merged, with some values changed."""
+    parser = ConfigParser()
+    parser.read_config([BUNDLE / "configs" / f"{name}.json" for name in configs])
+    parser.update({"bundle_root": str(BUNDLE), **changes})
+    return parser
+
+
 def postprocessed(study: dict, predicted: torch.Tensor, post: Any) -> dict[str, Any]:
     """Return what postprocessing makes of the logits of a preprocessed study, on the study's own grid."""
     data = {**study, "pred": torch.zeros_like(study["image"][: len(predicted)]).copy_(predicted)}
@@ -48,10 +56,8 @@ def subset_dice(
     dataset_dir: str, datalist: str, section: str, checkpoint: str, fold: int, most: int
 ) -> dict[str, list[list[float]]]:
     """Return subset -> Dice of each region of each study."""
-    parser = ConfigParser()
-    parser.read_config([BUNDLE / "configs" / f"{name}.json" for name in ("inference", "evaluate")])
-    parser.update({"bundle_root": str(BUNDLE), "dataset_dir": dataset_dir, "datalist": datalist})
-    parser.update({"section": section, "checkpoint": checkpoint, "fold": fold})
+    changes = {"dataset_dir": dataset_dir, "datalist": datalist, "checkpoint": checkpoint, "fold": fold}
+    parser = segmenter_config("inference", "evaluate", section=section, **changes)
     network, inferer, post, dataset = (
         parser.get_parsed_content(name) for name in ("network", "inferer", "postprocessing", "dataset")
     )

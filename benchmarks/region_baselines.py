@@ -29,19 +29,17 @@ from typing import Any
 import fire
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.missing import regions_of
+from benchmarks.missing import BUNDLE, regions_of, segmenter_config
 from custom.evaluation.overlap import dice_score
 from custom.preprocessing.anchor import AddAnchord, SubtractAnchord
 from custom.preprocessing.channels import channel_numbers
 
-BUNDLE = Path(__file__).parents[1] / "bundles" / "recoseg_seg"
 INPUTS = ("flair", "t1", "t2", "t1ce", "uptake")
 SIGMAS = (1.0, 3.0)  # voxels of 2 mm
 VOXELS = 2000  # of each study, for the regressions
@@ -49,14 +47,6 @@ THRESHOLDS = np.linspace(-0.2, 0.8, 51)  # images and uptake are in [0, 1], T1ce
 IN_PLANE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])[:, :, None]  # neighbours in an axial slice
 PARTS = ("tc", "et")
 REGRESSION = "logistic regression"
-
-
-def parse(*configs: str, **changes: Any) -> ConfigParser:
-    """Return the segmenter's config."""
-    parser = ConfigParser()
-    parser.read_config([BUNDLE / "configs" / f"{name}.json" for name in configs])
-    parser.update({"bundle_root": str(BUNDLE), **changes})
-    return parser
 
 
 def features(study: dict[str, Any]) -> np.ndarray:
@@ -136,8 +126,8 @@ def main(
 ) -> None:
     """Fit the trivial answers, measure the studies of a section and print what was found."""
     common = {"dataset_dir": dataset_dir, "datalist": datalist, "fold": fold}
-    regressions, thresholds = fit(parse("train", **common).get_parsed_content("train#dataset"))
-    parser = parse("inference", "evaluate", section=section, checkpoint=checkpoint, **common)
+    regressions, thresholds = fit(segmenter_config("train", **common).get_parsed_content("train#dataset"))
+    parser = segmenter_config("inference", "evaluate", section=section, checkpoint=checkpoint, **common)
     network, inferer, post, dataset = (
         parser.get_parsed_content(name) for name in ("network", "inferer", "postprocessing", "dataset")
     )

@@ -8,6 +8,7 @@ import pytest
 from monai.bundle import ReferenceResolver
 
 from benchmarks.config_repeats import main_configs, repeated_lines
+from custom.common.atomic_files import sha256
 from tests.bundles.command_line import REPOSITORY, SEG, SYNTH, config_of
 
 BUNDLES = {name: REPOSITORY / "bundles" / name for name in (SYNTH, SEG)}
@@ -108,3 +109,9 @@ def test_a_training_checks_where_it_writes_before_it_prepares_the_studies(bundle
     check = {"_target_": "custom.common.atomic_files.require_writable", "folder": "@output_dir"}
     steps = config_of(bundle, "train")["run"]
     assert steps.index(check) < steps.index("$@train#trainer.run()")
+
+
+def test_intervals_and_flags_are_those_of_the_shipped_weights():
+    """With others there are none: new weights need new figures, see benchmarks/confidence.py."""
+    bundle = REPOSITORY / "bundles" / SEG
+    assert config_of(bundle, "inference")["confidence"]["weights_sha256"] == sha256(bundle / "models" / "model.pt")

@@ -120,7 +120,8 @@ def flipped_bit(zip_file: Path) -> None:
 
 def other_name_in_front_of_the_content(zip_file: Path) -> None:
     """Programs that read a zip from its start see another name than those that read its list at the end."""
-    zip_file.write_bytes(zip_file.read_bytes().replace(b"docs/README.md", b"docs/README.py", 1))
+    name = f"{TOP}/docs/README.md".encode()  # with the top, since files of the bundle speak of docs/README.md too
+    zip_file.write_bytes(zip_file.read_bytes().replace(name, name[:-2] + b"py", 1))
 
 
 def encrypted(zip_file: Path) -> None:
