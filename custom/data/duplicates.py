@@ -26,9 +26,8 @@ CLIP = 3.0  # local standard deviations, so that a bright tumour or vessel does 
 SIDE, STEP_MM = 28, 6.0  # voxels of the cube in which images are compared: 168 mm
 UPPER_MM = 80.0  # the cube's centre is that of the brain's upper part, since a field of view may cut the lower part off
 COARSEST_MM = 5.0  # in two of three directions; folds cannot be told in larger voxels
-LEAST_CONTRAST = (
-    0.03  # root mean square of the detail, of the mean intensity; smooth images, as phantoms, are all alike
-)
+# root mean square of the detail, of the mean intensity; smooth images, as phantoms, are all alike
+LEAST_CONTRAST = 0.03
 LEAST_VOXELS = 2000  # smallest brain at `WORKING_MM`, below its edge, in voxels
 BLOCK = 256  # images compared at a time
 MIRRORED = [axes for count in range(4) for axes in combinations((1, 2, 3), count)]  # the order of voxels may be lost
@@ -109,12 +108,12 @@ def _detail(volume: np.ndarray, spacing: np.ndarray) -> np.ndarray:
 
 
 def identical(digests: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of images with the same voxels, each image with the first of them."""
+    """Yield the pairs of images with the same voxels."""
     images = defaultdict(list)
     for index, digest in enumerate(digests):
         images[digest].append(index)
     for alike in images.values():
-        yield from ((alike[0], other) for other in alike[1:])
+        yield from combinations(alike, 2)
 
 
 def likeness(details: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:

@@ -121,13 +121,20 @@ def of_each_study(
     of_all = []
     for record in noticed:
         text, check = record.getMessage(), CHECKS.get(record.name, OTHER)
-        named = [of for place, of in places.items() if place in text and _ends(text, text.find(place) + len(place))]
-        about = min(named, key=len, default=set())
+        # a lookup of what may be a path, since there are as many warnings and paths as studies
+        starts, ends = ([at for at in range(len(text) + 1) if is_one(text, at)] for is_one in (_starts, _ends))
+        parts = (text[start:end] for start in starts for end in ends)
+        about = min((places[part] for part in parts if part in places), key=len, default=set())
         if len(about) == 1:
             studies[min(about)].add(WARNING, check, text)
         else:
             of_all.append(Finding("", WARNING, check, text))
     return of_all
+
+
+def _starts(text: str, at: int) -> bool:
+    """Return whether a path in a sentence may begin at ``at``."""
+    return at == 0 or text[at - 1] in " '\"(["
 
 
 def _ends(text: str, at: int) -> bool:
