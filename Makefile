@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo/demo_000
 RAW_DEMO := demo/raw_000
+LABEL := demo/monailabel
 
 # Packages come from PyPI, with the hashes in the lock files. LOCKED=no installs the versions of the requirements files
 # without hashes, for a pip that uses other wheels, such as PyTorch's own for the CPU.
@@ -11,7 +12,7 @@ packages = $(if $(filter yes,$(LOCKED)),--require-hashes --requirement $(1).lock
 
 LOCK_OPTIONS := --universal --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --no-config
 
-.PHONY: demo demo-raw test test-quick test-federated test-monailabel fuzz lint lock pack wheel clean
+.PHONY: demo demo-raw monailabel test test-quick test-federated test-monailabel fuzz lint lock pack wheel clean
 
 .venv/user: requirements.txt requirements.lock requirements-no-deps.txt requirements-no-deps.lock
 	$(PYTHON) -m venv .venv
@@ -50,6 +51,27 @@ demo-raw: $(RAW_DEMO)  ## the same of a study as a scanner makes it: with skull,
 		$(BIN)/python -m monai.bundle run --config_file bundles/recoseg_seg/configs/inference.json \
 		--bundle_root bundles/recoseg_seg --dataset_dir $(RAW_DEMO) --output_dir demo/results --report true
 	@echo "Open in a browser: $(CURDIR)/demo/results/raw_000/raw_000_report.html"
+
+# Newly trained weights are written to the bundle's runs/model.pt; the link makes the server use them.
+$(LABEL)/monaibundle: | .clients/monailabel/made .venv/user
+	rm -rf $(LABEL)/unfinished
+	$(BIN)/python -m custom pack --output_dir $(LABEL)/unfinished/packed
+	.clients/monailabel/bin/monailabel apps --download --name monaibundle --output $(LABEL)/unfinished
+	for file in $(LABEL)/unfinished/packed/*.zip; do \
+		$(BIN)/python -m zipfile -e $$file $(LABEL)/unfinished/monaibundle/model || exit 1; done
+	mkdir $(LABEL)/unfinished/monaibundle/model/recoseg_seg/runs
+	cd $(LABEL)/unfinished/monaibundle/model/recoseg_seg && mv models/model.pt runs && ln -s ../runs/model.pt models/model.pt
+	mv $(LABEL)/unfinished/monaibundle $@
+	rm -r $(LABEL)/unfinished
+
+# All files directly in one folder: MONAI Label does not search subfolders.
+$(LABEL)/studies: | $(DEMO)
+	mkdir -p $(LABEL)/unfinished_studies
+	for name in flair t1 t2 t1ce; do cp $(DEMO)/demo_000_$$name.nii.gz $(LABEL)/unfinished_studies || exit 1; done
+	mv $(LABEL)/unfinished_studies $@
+
+monailabel: $(LABEL)/monaibundle $(LABEL)/studies  ## what a MONAI Label server needs: its app with both bundles, a study
+	@echo "Start the server with the commands in docs/how-to/monai-label.md."
 
 # Two processes, each with one thread: most tests are commands with small networks, which gain nothing from more threads.
 # The tests of a file stay in one process, which shares what they need, such as the results of one inference.

@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.studies import write_study
+from custom import __main__ as verbs
+from tests.studies import bad_input, write_study
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -99,6 +100,26 @@ def test_bad_input_is_one_sentence_and_status_2(tmp_path):
     assert result.stdout == ""
     assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
     assert str(tmp_path / "nowhere") in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *(("demo_study", {}), ("demo_study", {"raw": True}), ("pack", {}), ("zoo", {})),
+        *(("prepare", {"dataset_dir": "scans"}), ("compare", {"before": "visit_1", "after": "visit_2"})),
+        ("cross_validate", {"bundle_root": "bundles/recoseg_seg", "dataset_dir": "data"}),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_done(tmp_path, name, arguments):
+    (tmp_path / "file").touch()
+    with bad_input(f"--output_dir is {tmp_path / 'file' / 'out'}, but {tmp_path / 'file'} is not a folder"):
+        getattr(verbs, name)(**arguments, output_dir=str(tmp_path / "file" / "out"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that not even root may write to")
+def test_a_report_is_not_made_where_it_cannot_be_written():
+    with bad_input("--results_dir is /proc/self", "cannot be written to"):
+        verbs.report("/proc/self", "study")
 
 
 def test_wrong_use_is_status_2():

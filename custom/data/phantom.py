@@ -19,6 +19,7 @@ import numpy as np
 from nilearn import datasets
 from scipy import ndimage
 
+from custom.common.atomic_files import require_writable
 from custom.common.errors import BadInput
 from custom.common.labels import ENHANCING, NECROSIS, OEDEMA
 from custom.common.modalities import MODALITIES
@@ -323,17 +324,15 @@ def make_study(
         0, 1, 2 and 4, as `make_phantom` describes.
 
     Raises:
-        BadInput: ``study_id`` is no plain file name, the study exists already, ``output_dir`` is a file, or an
-            argument is one that `make_phantom` refuses.
+        BadInput: ``study_id`` is no plain file name, the study exists already, ``output_dir`` cannot be written to, or
+            an argument is one that `make_phantom` refuses.
     """
-    folder = Path(output_dir)
+    folder = require_writable(output_dir)
     if not study_id or study_id.startswith(".") or set(study_id) & set('/\\:*?"<>|\0'):
         raise BadInput(f"study_id is {study_id!r}; expected a plain name such as 'demo_000'.")
     study = folder / study_id
     if study.exists():
         raise BadInput(f"{study} exists already; expected a study_id that is not there yet.")
-    if any(parent.exists() and not parent.is_dir() for parent in (folder, *folder.parents)):
-        raise BadInput(f"{folder} is or lies under a file; expected a folder, or a path where one can be made.")
 
     images, label, affine = make_phantom(seed, shape, spacing)
     volumes = {modality: np.rint(image).astype(np.int16) for modality, image in images.items()} | {"seg": label}

@@ -15,7 +15,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import CropForegroundd, LoadImage, Orientationd
 
-from custom.common.atomic_files import written_beside
+from custom.common.atomic_files import require_writable, written_beside
 from custom.common.brain import brain_of, is_brain
 from custom.common.errors import BadInput
 from custom.common.grid import grid_of, voxel_mm3
@@ -74,9 +74,9 @@ def write_report(results_dir: str | Path, image: ImageSpec, channel_order: Seque
 
     Raises:
         BadInput: the folder has no run report or lacks a map, a map is not on the study's grid, the mask has values
-            that its label scheme lacks, or the study cannot be read.
+            that its label scheme lacks, the study cannot be read, or the folder cannot be written to.
     """
-    folder = Path(results_dir)
+    folder = require_writable(results_dir, "results_dir")
     run = read_segmentation(folder)
     study = find_study(image, channel_order=channel_order, modalities=(), optional=MODALITIES)
     # names of DICOM files are not informative

@@ -9,6 +9,7 @@ from typing import Any
 
 from custom.common.atomic_files import TEMPORARY, sha256
 from custom.common.errors import BadInput
+from custom.common.file_names import require_file_name
 from custom.common.regions import check_regions, for_each_region
 from custom.data.label_scheme import check_scheme
 from custom.data.study import Study
@@ -42,11 +43,11 @@ def read_segmentation(folder: Path) -> dict[str, Any]:
     try:
         run = json.loads(found[0].read_text(encoding="utf-8"))
         outputs = dict(run["outputs"])
-        said = (run["id"], *outputs.values())  # names of files in this folder, and of no other
-        complete = all(isinstance(name, str) and name == Path(name).name for name in said)
+        for name in (run["id"], *outputs.values()):  # names of files in this folder, and of no other
+            require_file_name(name, "It")
         regions = check_regions(run["regions"])
         thresholds = for_each_region(run["settings"]["threshold"], regions, "threshold")
-        complete = complete and all(0 < threshold < 1 for threshold in thresholds)
+        complete = all(0 < threshold < 1 for threshold in thresholds)
         complete = complete and {region: float(ml) for region, ml in run[VOLUMES].items()}.keys() == set(regions)
         check_scheme(run["settings"]["label_scheme"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BadInput):

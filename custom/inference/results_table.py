@@ -12,7 +12,7 @@ from typing import Any
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 
-from custom.common.atomic_files import folder_beside
+from custom.common.atomic_files import folder_beside, require_writable
 from custom.common.cli_flags import as_flag
 from custom.common.errors import StudiesFailed
 from custom.common.regions import REGIONS
@@ -41,6 +41,9 @@ class ResultsTable:
     Args:
         results: the writer, which knows the results folder and the studies.
         as_json: print the rows as JSON, for programs: a bool, or "true" or "false" from a command line.
+
+    Raises:
+        BadInput: the results folder cannot be written to, which is found before the first study.
     """
 
     def __init__(self, results: ResultsWriter, as_json: bool | str = False) -> None:
@@ -59,6 +62,8 @@ class ResultsTable:
         engine.add_event_handler(Events.COMPLETED, self._stop)
 
     def _start(self, engine: Engine) -> None:
+        if len(self.order) > 1:
+            require_writable(self.output_dir)
         logging.getLogger("custom").addHandler(self.warnings)
 
     def _stop(self, engine: Engine) -> None:

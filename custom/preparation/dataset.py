@@ -71,6 +71,7 @@ def prepare_dataset(
     """
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
         raise BadInput(f"--workers has the value {workers!r}, expected a whole number from 1 on.")
+    require_writable(output_dir)
     items = find_studies(
         dataset_dir,
         "all",
@@ -82,7 +83,6 @@ def prepare_dataset(
         keep_broken=True,
         raw="true",
     )
-    require_writable(output_dir)
     _require_no_input(output_dir, items)
     (output_dir / PICTURES).mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, Any]] = {}

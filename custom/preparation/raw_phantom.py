@@ -13,7 +13,7 @@ from nibabel.affines import apply_affine, from_matvec
 from nibabel.eulerangles import euler2mat
 from scipy import ndimage
 
-from custom.common.atomic_files import folder_beside
+from custom.common.atomic_files import folder_beside, require_writable
 from custom.common.errors import BadInput
 from custom.common.file_names import require_file_name
 from custom.common.grid import Grid
@@ -93,9 +93,10 @@ def make_raw_study(output_dir: str | Path, study_id: str = "raw_000", seed: int 
         The study's folder. Images are int16.
 
     Raises:
-        BadInput: ``study_id`` is no plain file name, or the study exists already.
+        BadInput: ``study_id`` is no plain file name, the study exists already, or ``output_dir`` cannot be written to.
     """
-    study = Path(output_dir) / require_file_name(study_id, "study_id")
+    folder = require_writable(output_dir)
+    study = folder / require_file_name(study_id, "study_id")
     if study.exists():
         raise BadInput(f"{study} exists already; expected a study_id that is not there yet.")
     volumes, _, affine = make_phantom(seed)
@@ -104,8 +105,8 @@ def make_raw_study(output_dir: str | Path, study_id: str = "raw_000", seed: int 
         for name, volume in volumes.items()
     }
     raw, _ = make_raw(placed, seed)
-    Path(output_dir).mkdir(parents=True, exist_ok=True)
-    with folder_beside(Path(output_dir)) as scratch:
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder_beside(folder) as scratch:
         unfinished = scratch / study_id
         unfinished.mkdir()
         for name, image in raw.items():

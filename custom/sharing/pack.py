@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from custom.common.atomic_files import written_beside
+from custom.common.atomic_files import require_writable, written_beside
 from custom.common.code_hash import code_hash
 from custom.common.errors import BadInput
 from custom.sharing.allow_list import BUNDLES, FILES
@@ -29,9 +29,10 @@ def pack_bundles(output_dir: str | Path, bundles_dir: str | Path = REPOSITORY / 
         bundles_dir: folder with both bundles side by side.
 
     Raises:
-        BadInput: a bundle is missing, the two differ in version or in custom/, or `custom.sharing.verify` would refuse
-            one. Nothing is written then.
+        BadInput: ``output_dir`` cannot be written to, a bundle is missing, the two differ in version or in custom/, or
+            `custom.sharing.verify` would refuse one. Nothing is written then.
     """
+    folder = require_writable(output_dir)
     bundles = [Path(bundles_dir) / name for name in BUNDLES]
     for bundle in bundles:
         if not (bundle / "custom").is_dir():
@@ -52,10 +53,10 @@ def pack_bundles(output_dir: str | Path, bundles_dir: str | Path = REPOSITORY / 
         versions = sorted({contents.version for contents in packed.values()})
         if len(versions) > 1:
             raise BadInput(f"{bundles_dir}: found bundles of versions {' and '.join(versions)}, expected one version.")
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         written = {}
         for copy, contents in packed.items():
-            path = Path(output_dir) / f"{copy.name}_v{contents.version}.zip"
+            path = folder / f"{copy.name}_v{contents.version}.zip"
             with written_beside(path) as beside:
                 write_zip(copy, beside)
             written[path] = contents

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from custom.common.atomic_files import require_writable
 from custom.common.errors import BadInput
 from custom.sharing.bundle_zip import unpacked
 from custom.sharing.check_bundle import Contents, check_contents
@@ -23,6 +24,7 @@ def sign_zip(zip_file: Path, key: Path, certificate: Path | None = None) -> Path
     """Sign a packed bundle, unless `verify_zip` would refuse its contents, and return the signature's file."""
     with unpacked(zip_file) as bundle:
         _check_inside(zip_file, bundle)
+        require_writable(zip_file.parent, "zip_file")
         sign_folder(bundle, key, signature_of(zip_file), certificate)
     return signature_of(zip_file)
 

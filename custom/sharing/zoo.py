@@ -10,7 +10,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from custom.common.atomic_files import folder_beside, sha256
+from custom.common.atomic_files import folder_beside, require_writable, sha256
 from custom.common.errors import BadInput
 from custom.sharing.pack import REPOSITORY, pack_bundles
 
@@ -41,10 +41,10 @@ def write_for_zoo(
         A line for each bundle: its name, version, number of files and the large ones.
 
     Raises:
-        BadInput: a bundle would be refused by the zoo, exists in ``output_dir``, or has a large file without a URL.
-            Nothing is written then.
+        BadInput: a bundle would be refused by the zoo, exists in ``output_dir``, or has a large file without a URL; or
+            ``output_dir`` cannot be written to. Nothing is written then.
     """
-    models = Path(output_dir) / "models"
+    models = require_writable(output_dir) / "models"
     models.mkdir(parents=True, exist_ok=True)
     lines = []
     with folder_beside(models) as temporary:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from nibabel.eulerangles import euler2mat
+
+from tests.bundles.warm_python import WarmPython
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SYNTH, SEG = "recoseg_synth", "recoseg_seg"
@@ -47,12 +50,25 @@ def parsed(bundle: Path, section: str, config: str = "inference", **changes: obj
     return parser.get_parsed_content(section)
 
 
+@cache
+def warm_python(environment: tuple[tuple[str, str], ...]) -> WarmPython:
+    """Return the server for an environment; it starts at the first command that needs it."""
+    return WarmPython(dict(environment))
+
+
 def python(*arguments: object, cwd: Path, timeout: int = 300) -> subprocess.CompletedProcess[str]:
-    """Run Python in another process, which finds this project's code only where the command itself looks."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    """Run Python in another process, which finds this project's code only where the command itself looks.
+
+    ``python -m`` runs in a process that has imported the third-party packages before.
+    """
+    left_out = ("PYTHONPATH", "PYTEST_CURRENT_TEST")  # the latter would need a server for each test
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
     environment["CUDA_VISIBLE_DEVICES"] = ""  # two processes cannot share one GPU under nccl
     environment["OMP_NUM_THREADS"] = "1"  # small networks gain nothing from more
-    command = [sys.executable, *map(str, arguments)]
+    words = [*map(str, arguments)]
+    if words[0] == "-m":
+        return warm_python(tuple(environment.items())).run(words, cwd, timeout)
+    command = [sys.executable, *words]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
 
 

@@ -304,7 +304,11 @@ def test_a_batch_goes_on_after_a_broken_study_and_later_from_where_it_stopped(bu
     rows = rows_in(tmp_path / "results")
     assert {name: row["status"] for name, row in rows.items()} == {"phantom_0": "done", "phantom_1": "skipped"}
     assert (tmp_path / "results" / "phantom_1" / "phantom_1_run.json").read_bytes() == before
-    assert f"Results (1 done, 1 skipped): {tmp_path / 'results'}" in process.stdout + process.stderr
+    said = process.stdout + process.stderr
+    for part in ("study 2 of 2", "step 1 of 3: reading", "step 2 of 3", "step 3 of 3: writing"):
+        assert part in said
+    assert "resuming" not in said
+    assert f"Results (1 done, 1 skipped): {tmp_path / 'results'}" in said
 
 
 def test_the_dataset_s_own_folder_is_no_place_for_results(bundles, dataset, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import ignite.distributed as idist
 import pytest
@@ -12,6 +13,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from custom.common.processes import in_order_of_processes, join, leave, study_loader
+from custom.inference.results_table import ResultsTable
+from tests.inference.engines import rows_in
 from tests.studies import bad_input
 
 STUDIES = ("a", "b", "c", "d", "e")
@@ -58,21 +61,27 @@ def test_a_process_on_its_own_joins_and_leaves_nobody(monkeypatch):
 
 
 def take(rank: int, folder: str) -> None:
-    """Be one of two processes: look at what it is given."""
-    environment = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    """Be the process of one of two machines: note which studies it is given, and add them to the table of all."""
+    environment = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 1}
     os.environ |= {name: str(value) for name, value in environment.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": Path(folder, "port").read_text()}
     join()
-    Path(folder, str(rank)).write_text(" ".join(study for (study,) in study_loader(STUDIES)))
+    own = [study for (study,) in study_loader(STUDIES)]
+    Path(folder, str(rank)).write_text(" ".join(own))
+    results = SimpleNamespace(output_dir=Path(folder, "out"), dataset_dir=None, studies=dict.fromkeys(STUDIES))
+    table = ResultsTable(results)
+    table.rows = [{"id": study, "status": "done", "reason": "", "warnings": ""} for study in own]
+    table.finish()
     leave()
     assert not dist.is_initialized()
 
 
 @pytest.mark.slow
-def test_the_processes_of_a_torchrun_find_each_other(tmp_path, monkeypatch):
+def test_the_processes_of_a_torchrun_on_two_machines_find_each_other_and_leave_one_table(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         (tmp_path / "port").write_text(str(free.getsockname()[1]))
     mp.spawn(take, args=(str(tmp_path),), nprocs=2)
     assert [(tmp_path / str(rank)).read_text() for rank in range(2)] == ["a c e", "b d"]
+    assert list(rows_in(tmp_path / "out")) == list(STUDIES)

@@ -216,7 +216,7 @@ def test_a_missing_output_folder_is_made(tmp_path):
 
 def test_a_file_in_place_of_the_output_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="is or lies under a file"):
+    with pytest.raises(BadInput, match="file is not a folder"):
         make_study(tmp_path / "file" / "out", **COARSE)
 
 

@@ -201,6 +201,12 @@ def test_what_make_is_told_is_in_the_makefile(page):
 
 
 @pages
+def test_no_command_writes_over_the_weights_of_the_project(page):
+    for command in commands(page):
+        assert command[0] not in ("cp", "mv") or not re.search(r"(^|/)models(/model\.pt)?/?$", command[-1]), command
+
+
+@pages
 def test_scripts_that_are_told_to_run_are_there(page):
     for command in commands(page):
         scripts = [word for word in command if re.match(r"(benchmarks|tests|docs)/.*\.(py|sh)$", word)]

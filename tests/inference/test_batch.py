@@ -127,6 +127,12 @@ def test_the_table_is_there_after_each_study(tmp_path):
     assert list(rows_in(tmp_path)) == ["a"]
 
 
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path):
+    (tmp_path / "out").touch()
+    with bad_input("--output_dir", tmp_path / "out"):
+        run(tmp_path / "out", [{"id": "a", "image": 1}, {"id": "b", "image": None}])
+
+
 @pytest.mark.parametrize(("image", "error"), [("cut short", BadInput), (None, ZeroDivisionError), (-1, BadInput)])
 def test_the_only_study_raises_what_is_wrong_with_it_and_leaves_no_table(tmp_path, image, error):
     with pytest.raises((error, RuntimeError)) as caught:  # MONAI wraps what a transform raises

@@ -448,15 +448,20 @@ def test_results_without_a_mask_are_refused(study, tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "3", '{"outputs": []}', '{"id": "a"}', "[" * 100_000, "\xff", "../elsewhere"],
+    [
+        *("", "[]", "3", '{"outputs": []}', '{"id": "a"}', "[" * 100_000, "\xff"),
+        *("../elsewhere", "/elsewhere", "id ..", "id ../study2"),
+    ],
 )
 def test_a_run_report_that_cannot_be_one_is_refused(study, tmp_path, text):
     results = write_results(tmp_path, study)
     file = results / "study1_run.json"
-    if text == "../elsewhere":  # a map of another study, or another file
+    if "elsewhere" in text:  # a map of another study, or another file
         run = json.loads(file.read_text())
-        run["outputs"]["seg"] = "../elsewhere/study2_seg.nii.gz"
+        run["outputs"]["seg"] = f"{text}/study2_seg.nii.gz"
         text = json.dumps(run)
+    elif text.startswith("id "):
+        text = json.dumps(json.loads(file.read_text()) | {"id": text.removeprefix("id ")})
     file.write_bytes(text.encode("latin-1"))
     with bad_input(file, "cannot be read as a run report"):
         write_report(results, study)

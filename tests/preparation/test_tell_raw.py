@@ -21,6 +21,14 @@ def test_a_stripped_study_on_one_grid_is_prepared(study_folder):
     assert told(study_folder) == ""
 
 
+@pytest.mark.parametrize("value", [-1024, -3, 5])
+def test_one_value_around_the_brain_is_no_skull(study_folder, value):
+    voxels = tiny_volumes("study1")["t2"]
+    background = np.where(voxels == 0, value, voxels).astype(np.int16)
+    nib.save(nib.Nifti1Image(background, BRATS_AFFINE), study_folder / "study1_t2.nii.gz")
+    assert told(study_folder) == ""
+
+
 def test_a_study_with_noise_around_the_head_is_raw_and_the_images_are_named(tmp_path):
     folder = write_study(tmp_path, "noisy")
     voxels = tiny_volumes("noisy")["t2"] + np.random.default_rng(0).integers(1, 9, (24, 24, 10))

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from custom.common.errors import BadInput, StudiesFailed
 from custom.data.phantom import make_study
 from recoseg import command_line
 from recoseg.bundle import SEG, SYNTH, VERSION
+from tests.inference.engines import rows_in
 from tests.studies import write_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -299,10 +301,15 @@ def test_pack_writes_both_bundles_of_the_package(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_jobs_share_two_studies_and_print_one_list(tmp_path):
+def test_two_jobs_share_the_studies_and_leave_one_list_with_the_one_that_is_broken(tmp_path):
     for seed in range(2):
         make_study(tmp_path, f"phantom_{seed}", seed, shape=(60, 60, 40), spacing=(4, 4, 4))
-    words = ["segment", "phantom_0", "phantom_1", "-o", "out", "--jobs", "2", "--json", "--no-report"]
+    broken = shutil.copytree(tmp_path / "phantom_0", tmp_path / "broken") / "phantom_0_t2.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:3000])  # its header is whole
+    for file in broken.parent.iterdir():
+        file.rename(file.with_name(file.name.replace("phantom_0", "broken")))
+    studies = ("broken", "phantom_0", "phantom_1")
+    words = ["segment", *studies, "-o", "out", "--jobs", "2", "--json", "--no-report"]
     result = subprocess.run(
         [sys.executable, "-m", "recoseg", *words],
         cwd=tmp_path,
@@ -311,6 +318,10 @@ def test_two_jobs_share_two_studies_and_print_one_list(tmp_path):
         text=True,
         timeout=900,
     )
-    assert result.returncode == 0, result.stderr
-    rows = json.loads(result.stdout)
-    assert [(row["id"], row["status"]) for row in rows] == [("phantom_0", "done"), ("phantom_1", "done")]
+    assert result.returncode == 1, result.stderr
+    expected = dict(zip(studies, ("failed", "done", "done"), strict=True))
+    assert {row["id"]: row["status"] for row in json.loads(result.stdout)} == expected
+    assert {name: row["status"] for name, row in rows_in(tmp_path / "out").items()} == expected
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {*studies[1:], "results.csv", "statistics.json"}
+    assert result.stderr.count("Error: 1 of 3 studies failed, the first of them broken (broken_t2.nii.gz ") == 1
+    assert "eval()" not in result.stderr  # MONAI's warning that a config is code: this one is the package's own

@@ -55,6 +55,17 @@ def bundle(honest, tmp_path):
     return Path(shutil.copytree(honest, tmp_path / TOP))
 
 
+def test_a_signature_that_cannot_be_written_is_one_sentence(bundle, keys, monkeypatch):
+    zip_file = pack_anything(bundle)
+
+    def refuse(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("custom.common.atomic_files.tempfile.TemporaryFile", refuse)  # root may write everywhere
+    with bad_input(f"{zip_file.parent} cannot be written to (Read-only file system)"):
+        sign_zip(zip_file, keys / "hospital.key")
+
+
 def test_the_honest_bundle_is_verified(bundle, keys):
     zip_file = pack_anything(bundle)
     sign_zip(zip_file, keys / "hospital.key")
