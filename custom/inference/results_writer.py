@@ -201,8 +201,8 @@ class ResultsWriter:
             (folder / run).unlink(missing_ok=True)  # it states that all other files exist, which is briefly not true
             for name in (*written, run):
                 os.replace(temporary / name, folder / name)
-            for file in former:
-                file.unlink()
+            for old in former:
+                old.unlink()
             written.append(run)
         volumes = [f"{TITLES[region]} {ml:.1f} ml" for region, ml in report.get(VOLUMES, {}).items()]
         logger.info("%s: %s", study_id, ", ".join([*volumes, f"{sum(report['seconds'].values()):.1f} s"]))
