@@ -39,6 +39,7 @@ COMPONENTS = {
     "Compose": "transforms",
     "ConcatItemsd": "keys name",
     "CopyItemsd": "keys names",
+    "DeleteItemsd": "keys",
     "CropForegroundd": "keys source_key k_divisible",
     "DDPMScheduler": "num_train_timesteps prediction_type",
     "DataLoader": "dataset batch_size sampler shuffle drop_last num_workers",
