@@ -26,11 +26,11 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from benchmarks.preparation import BUNDLE, in_place
+from custom.common.resample import resample
 from custom.data.datasets import find_studies
 from custom.data.load import load_each_modality, load_mask
 from custom.preparation.prepare_study import save_image
 from custom.preparation.quality import dice
-from custom.preparation.resample import resample
 from custom.preparation.template import ATLAS
 
 # name -> (modalities that move, None for all; degrees; mm)

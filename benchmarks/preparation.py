@@ -10,7 +10,7 @@ Each study gets a simulated skull and scalp, noise, a pose, motion between its s
   pipeline has put the study and so contains that pipeline's own error;
 - the Dice of the brain mask with the study's own;
 - the figures of quality control, and the reason if the study was refused;
-- CPU seconds of preparation and of each of its steps;
+- CPU seconds of preparation;
 - the Dice of each region of the shipped segmenter, on the raw study, where its mask is on the T1ce's own grid, and on
   the prepared study as it came.
 
@@ -19,9 +19,7 @@ What is measured of each study is kept in ``DIR``; what is there is not measured
 
 from __future__ import annotations
 
-import cProfile
 import json
-import pstats
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,6 +37,7 @@ from custom.common.atomic_files import written_beside
 from custom.common.errors import find_bad_input
 from custom.common.grid import grid_of
 from custom.common.regions import REGIONS
+from custom.common.resample import resample
 from custom.data.datasets import find_studies
 from custom.data.load import load_each_modality, load_mask
 from custom.evaluation.overlap import dice_score
@@ -47,10 +46,8 @@ from custom.preparation.prepare import Prepared, prepare
 from custom.preparation.prepare_study import save_image
 from custom.preparation.quality import measure
 from custom.preparation.raw_phantom import make_raw
-from custom.preparation.resample import resample
 from custom.preparation.template import ATLAS
 
-STEPS = ("prepare", "brain_in", "register", "align", "resample")
 MOST_MM = 3  # a study with a larger error must be refused, and one without must not
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "recoseg_seg"
 
@@ -98,10 +95,13 @@ def _raw(item: dict[str, Any], seed: int, output_dir: Path) -> dict[str, Any]:
         save_image(image, folder / f"{item['id']}_{name}.nii.gz")
 
     row: dict[str, Any] = {}
-    profile, done = cProfile.Profile(time.process_time), []
+    done: list[Prepared] = []
+    seconds = []
 
     def recorded(images: Mapping[str, MetaTensor]) -> Prepared:
-        done.append(profile.runcall(prepare, images))
+        start = time.process_time()
+        done.append(prepare(images))
+        seconds.append(time.process_time() - start)
         return done[0]
 
     with patch.object(prepare_study, "prepare", recorded):
@@ -114,7 +114,7 @@ def _raw(item: dict[str, Any], seed: int, output_dir: Path) -> dict[str, Any]:
             row["refused"] = str(bad_input)
     if done:
         (prepared,) = done
-        row |= {"errors": _errors(prepared, truth, own), "cpu_seconds": _cpu_seconds(profile)}
+        row |= {"errors": _errors(prepared, truth, own), "cpu_seconds": round(seconds[0], 1)}
         row |= {"figures": measure(prepared), "dice_of_brain": _dice_of_brain(prepared, truth, own)}
     if "refused" not in row:
         mask = load_mask(Path(item["label"]))
@@ -150,16 +150,6 @@ def _dice_of_brain(prepared: Prepared, truth: dict[str, np.ndarray], own: dict[s
     reference = prepared.reference
     to_own = np.linalg.inv(truth[reference]) @ prepared.transforms[reference]
     return _dice(resample(MetaTensor(brain, affine=own[reference].affine), ATLAS, to_own), prepared.brain)
-
-
-def _cpu_seconds(profile: cProfile.Profile) -> dict[str, float]:
-    """Return the CPU seconds of `prepare` and in it, of each of its steps; alignment has a registration in it."""
-    seconds = {}
-    for (file, _, name), (_, _, _, spent, callers) in pstats.Stats(profile).stats.items():
-        if name in STEPS and Path(file).parent.name == "preparation":
-            in_align = sum(each[3] for caller, each in callers.items() if caller[2] == "align")
-            seconds[name] = round(spent - in_align, 1)
-    return seconds
 
 
 def in_place(image: MetaTensor) -> MetaTensor:

@@ -9,24 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import itk
-import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.data.utils import orientation_ras_lps
 from monai.utils import SpaceKeys
+from nibabel.affines import apply_affine, from_matvec
 
 from custom.common.background import with_zero_background
-from custom.common.brain import brain_of
+from custom.common.brain import is_brain
 from custom.common.errors import BadInput
-from custom.common.rigid import maximize_mutual_information
+from custom.common.grid import Grid, grid_of
+from custom.common.resample import resample
+from custom.common.rigid import centre_of, maximize_mutual_information, pyramid
 from custom.dicom.headers import lacks_preamble, require_pixels
 from custom.dicom.series import Series
 from custom.dicom.study import DicomStudy
 
 MOVES = "moves"
 LEAST_OVERLAP = 0.8  # of the smaller brain, after registration
-LEVELS_MM = (4.0, 2.0)  # voxel sizes of the two levels of the registration, coarse to fine
+LEVELS_MM = (4.0, 2.0)  # voxels that the registration works on, from coarse to fine
 
 
 def load_on_one_grid(study: DicomStudy, modalities: Sequence[str]) -> MetaTensor:
@@ -64,50 +66,44 @@ def load_on_one_grid(study: DicomStudy, modalities: Sequence[str]) -> MetaTensor
                     f"Series {one.name} ({modality}) has nothing in common with series {reference.name} to register "
                     "it by, expected two images of one brain."
                 ) from error
-            image = itk.resample_image_filter(
-                image, transform=transform, reference_image=fixed, use_reference_image=True
-            )
+            image = resample(image, grid_of(fixed), transform)
             overlap = _overlap(fixed, image)
             if overlap < LEAST_OVERLAP:
                 raise BadInput(
                     f"Series {one.name} ({modality}) shares {overlap:.0%} of its brain with series {reference.name} "
                     f"after registration, expected {LEAST_OVERLAP:.0%} or more of one patient's brain, skull-stripped."
                 )
-            move = _size(transform)
-        volumes.append(torch.from_numpy(itk.array_from_image(image)).permute(2, 1, 0))
+            move = _size(transform, centre_of(fixed))
+        volumes.append(image.as_tensor()[0])
         moves.append(move)
-    meta = {**_meta(reference, fixed), MOVES: torch.tensor(moves, dtype=torch.float32)}
-    return MetaTensor(torch.stack(volumes), affine=torch.from_numpy(_ras(fixed)), meta=meta)
+    meta = {**fixed.meta, MOVES: torch.tensor(moves, dtype=torch.float32)}
+    return MetaTensor(torch.stack(volumes), meta=meta)
 
 
-def register(fixed: Any, moving: Any, same_frame: bool) -> Any:
-    """Return the rigid transform from points of ``fixed`` to those of ``moving`` with the most mutual information."""
-    # not at the top of the file: naming an ITK type loads its module, which takes seconds
-    rigid, image = itk.VersorRigid3DTransform[itk.D], itk.Image[itk.F, 3]
-    transform = rigid.New()
-    initializer = itk.CenteredTransformInitializer[rigid, image, image].New(
-        Transform=transform, FixedImage=fixed, MovingImage=moving
-    )
-    initializer.MomentsOn()
-    initializer.InitializeTransform()
-    if same_frame:
-        transform.SetTranslation([0.0, 0.0, 0.0])  # the centre of rotation stays at the centre of the brain
-    maximize_mutual_information(fixed, moving, transform, LEVELS_MM)
-    return transform
+def register(fixed: MetaTensor, moving: MetaTensor, same_frame: bool) -> np.ndarray:
+    """Return the rigid transform with the most mutual information, (4, 4), from ``fixed`` to ``moving``, in RAS mm."""
+    centre = centre_of(fixed)
+    found = np.eye(4) if same_frame else from_matvec(np.eye(3), centre_of(moving) - centre)
+    for size, *pair in zip(LEVELS_MM, *(pyramid(image, LEVELS_MM) for image in (fixed, moving)), strict=True):
+        found, _ = maximize_mutual_information(*pair, found, centre, size)
+    return found
 
 
-def _read_brain(series: Series) -> Any:
-    """Return the voxels of a series as an ITK image, once it is sure that they are a brain without skull."""
-    image = _read(series)
-    voxels = itk.array_view_from_image(image)
-    voxels[:] = with_zero_background(voxels, series.affine, f"Series {series.name}")
-    return image
+def _read_brain(series: Series) -> MetaTensor:
+    """Return the voxels of a series, once it is sure that they are a brain without skull."""
+    image = load_series(series)
+    voxels = with_zero_background(image.as_tensor()[0].numpy(), series.affine, f"Series {series.name}")
+    return MetaTensor(torch.from_numpy(voxels)[None], meta=image.meta)
 
 
-def _read(series: Series) -> Any:
-    """Return the voxels of a series as an ITK image, float32, as they are in the files.
+def load_series(series: Series) -> MetaTensor:
+    """Return the voxels of a series, float32 (1, columns, rows, slices), as they are in the files.
 
-    MONAI's `ITKReader` reads a folder of DICOM, not the files of one series in several folders.
+    MONAI's `ITKReader` reads a folder of DICOM, not the files of one series in several folders. The metadata is what
+    the maps of a study need to know of the series whose grid they are on.
+
+    Raises:
+        BadInput: a file cannot be read.
     """
     try:
         for file in series.files:
@@ -121,43 +117,26 @@ def _read(series: Series) -> Any:
             f"Series {series.name} at {series.files[0].parent} cannot be read and may be truncated or damaged, "
             "expected complete DICOM files."
         ) from error
-    _require_place_of_headers(series, image)
-    return image
+    affine = orientation_ras_lps(_affine(image))
+    voxels = torch.from_numpy(itk.array_from_image(image)).permute(2, 1, 0)
+    _require_place_of_headers(series, Grid(tuple(voxels.shape), affine))
+    meta = {"filename_or_obj": str(series.files[0]), "original_affine": affine, "space": SpaceKeys.RAS}
+    return MetaTensor(voxels[None], affine=torch.from_numpy(affine), meta=meta)
 
 
-def _require_place_of_headers(series: Series, image: Any) -> None:
+def _require_place_of_headers(series: Series, grid: Grid) -> None:
     """Raise `BadInput` unless ITK has placed every corner of a series where its headers say, within half a voxel.
 
     ITK knows positions and spacings of some SOP classes only, and has 1 mm voxels from 0 on for others.
     """
     corners = list(product(*((0, size - 1) for size in series.shape)))
-    places = (nib.affines.apply_affine(affine, corners) for affine in (_ras(image), series.affine))
+    places = (apply_affine(affine, corners) for affine in (grid.affine, series.affine))
     distance = np.linalg.norm(np.subtract(*places), axis=1).max()
-    if tuple(itk.size(image)) != series.shape or distance > series.grid.spacing.min() / 2:
+    if grid.shape != series.shape or distance > series.grid.spacing.min() / 2:
         raise BadInput(
             f"Series {series.name} at {series.files[0].parent} is read {distance:.3g} mm away from the positions in "
             "its headers, expected the SOPClassUID of MR images, in others ITK ignores positions."
         )
-
-
-def load_series(series: Series) -> MetaTensor:
-    """Return the voxels of a series, float32 (1, columns, rows, slices), as they are in the files.
-
-    Raises:
-        BadInput: a file cannot be read.
-    """
-    image = _read(series)
-    voxels = torch.from_numpy(itk.array_from_image(image)).permute(2, 1, 0)
-    return MetaTensor(voxels[None], affine=torch.from_numpy(_ras(image)), meta=_meta(series, image))
-
-
-def _ras(image: Any) -> np.ndarray:
-    return orientation_ras_lps(_affine(image))
-
-
-def _meta(series: Series, image: Any) -> dict[str, Any]:
-    """Return what the maps of a study need to know of the series whose grid they are on."""
-    return {"filename_or_obj": str(series.files[0]), "original_affine": _ras(image), "space": SpaceKeys.RAS}
 
 
 def _with_preamble(file: Path, folder: Path) -> Path:
@@ -172,16 +151,16 @@ def _with_preamble(file: Path, folder: Path) -> Path:
     return copy
 
 
-def _overlap(one: Any, other: Any) -> float:
+def _overlap(one: MetaTensor, other: MetaTensor) -> float:
     """Return the share of the smaller brain that lies in the other one."""
-    first, second = (brain_of(itk.array_view_from_image(image)) for image in (one, other))
+    first, second = (is_brain(image.as_tensor()) for image in (one, other))
     return float((first & second).sum() / max(min(first.sum(), second.sum()), 1))
 
 
-def _size(transform: Any) -> tuple[float, float]:
+def _size(transform: np.ndarray, centre: np.ndarray) -> tuple[float, float]:
     """Return the translation of a transform at the centre of the brain, in mm, and its rotation, in degrees."""
-    versor = transform.GetVersor()
-    return float(np.linalg.norm(np.asarray(transform.GetTranslation()))), float(np.degrees(abs(versor.GetAngle())))
+    cosine = np.clip((np.trace(transform[:3, :3]) - 1) / 2, -1, 1)
+    return float(np.linalg.norm(apply_affine(transform, centre) - centre)), float(np.degrees(np.arccos(cosine)))
 
 
 def _affine(image: Any) -> np.ndarray:

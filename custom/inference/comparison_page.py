@@ -21,12 +21,12 @@ from custom.common.labels import COLOURS, NAMES
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.common.pictures import fullest_section, in_window
 from custom.common.regions import TITLES, check_regions
+from custom.common.resample import resample
 from custom.data.find import ImageSpec, find_study
 from custom.data.regions import PARTS
 from custom.inference.comparison import Visit, compare, on_grid_before, read_visit, row_of
 from custom.inference.pages import as_png, enlarged, in_colour, outline, template
 from custom.inference.report import images_of
-from custom.preparation.resample import resample
 
 PAGE, FIGURES = "comparison.html", "comparison.json"
 SHOWN = {"t1ce": "T1ce", "flair": "FLAIR", "t2": "T2", "t1": "T1"}  # what is shown, the best first

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import itk
 import numpy as np
 from monai.data import MetaTensor
 from nibabel.affines import apply_affine, from_matvec
 from scipy.linalg import polar
 
 from custom.common.grid import grid_of
-from custom.common.rigid import maximize_mutual_information
+from custom.common.resample import resample
+from custom.common.rigid import centre_of, maximize_mutual_information, pyramid
 from custom.preparation.agreement import mutual_information
-from custom.preparation.register import centre_of, for_itk, from_itk, pyramid, register, starting_points, to_itk
-from custom.preparation.resample import resample
+from custom.preparation.register import register, starting_points
 from custom.preparation.template import load_template
 
 TILT_DEGREES = 20.0  # to each side, of the starting points: how far a head lies tilted in the scanner
@@ -40,11 +39,8 @@ def align(brain: MetaTensor) -> np.ndarray:
     centre = centre_of(inside)
     starts = starting_points(centre, centre_of(brain_mask), TILT_DEGREES)
     start, _ = register(template, brain, starts, levels_mm=(ROUGH_MM,), names=("the atlas", "the brain"))
-    # not at the top, as in `maximize_mutual_information`
-    affine = to_itk(start, centre, itk.AffineTransform[itk.D, 3])
-    pair = [for_itk(pyramid(image, (FINE_MM,))[0]) for image in (template, brain)]
-    maximize_mutual_information(pair[0], pair[1], affine, [FINE_MM])
-    found = from_itk(affine)
+    pair = [pyramid(image, (FINE_MM,))[0] for image in (template, brain)]
+    found, _ = maximize_mutual_information(*pair, start, centre, FINE_MM, affine=True)
     turn, _ = polar(found[:3, :3])
     return from_matvec(turn, apply_affine(found, centre) - turn @ centre)
 

@@ -23,6 +23,7 @@ from custom.common.atomic_files import folder_beside, require_writable, written_
 from custom.common.errors import BadInput
 from custom.common.grid import grid_of
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
+from custom.common.resample import resample
 from custom.data.datasets import find_studies
 from custom.data.find import ImageSpec
 from custom.data.load import load_each_modality, load_mask
@@ -32,7 +33,6 @@ from custom.preparation.picture import save_picture
 from custom.preparation.prepare import Prepared, prepare
 from custom.preparation.prepare_study import describe, save_image, write_prepared
 from custom.preparation.quality import check, measure
-from custom.preparation.resample import resample
 from custom.preparation.template import ATLAS
 
 logger = logging.getLogger(__name__)

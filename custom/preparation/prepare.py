@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,11 @@ from scipy import ndimage
 
 from custom.common.errors import BadInput
 from custom.common.grid import Grid, grid_of
+from custom.common.resample import resample
+from custom.common.rigid import centre_of
 from custom.preparation.align import align
 from custom.preparation.brain_mask import find_brain, largest_piece
-from custom.preparation.register import centre_of, register, starting_points
-from custom.preparation.resample import resample
+from custom.preparation.register import register, starting_points
 from custom.preparation.stripped import is_stripped
 from custom.preparation.template import ATLAS
 
@@ -77,13 +79,17 @@ def prepare(images: Mapping[str, MetaTensor]) -> Prepared:
     fixed = images[reference]
     centre = centre_of(brain)
 
-    to_reference = {reference: np.eye(4)}
-    for name, moving in images.items():
-        if name != reference:
-            starts = starting_points(centre, _centre_of_head(moving, masks.get(name)), TURN_DEGREES, [np.eye(4)])
-            to_reference[name], _ = register(fixed, moving, starts, around, names=(reference, name))
+    def registered(name: str) -> np.ndarray:
+        starts = starting_points(centre, _centre_of_head(images[name], masks.get(name)), TURN_DEGREES, [np.eye(4)])
+        return register(fixed, images[name], starts, around, names=(reference, name))[0]
+
+    others = [name for name in images if name != reference]
     stripped = MetaTensor(fixed.as_tensor() * brain.as_tensor(), meta=fixed.meta)
-    to_atlas = align(stripped)
+    # each search is the same by itself as beside others
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        alignment = pool.submit(align, stripped)
+        to_reference = {reference: np.eye(4), **dict(zip(others, pool.map(registered, others), strict=True))}
+        to_atlas = alignment.result()
 
     transforms = {name: transform @ to_atlas for name, transform in to_reference.items()}
     probability = torch.stack([resample(masks[name], ATLAS, transforms[name]).as_tensor() for name in masks]).amax(0)

@@ -10,10 +10,10 @@ from nibabel.affines import apply_affine
 
 from custom.common.errors import BadInput
 from custom.common.grid import Grid
+from custom.common.resample import resample
 from custom.preparation.agreement import agreement
 from custom.preparation.align import fit_to_atlas
 from custom.preparation.prepare import Prepared
-from custom.preparation.resample import resample
 from custom.preparation.template import ATLAS, load_template
 
 # Limits, set by judgement: benchmarks/preparation.py prints these metrics for raw studies with known transforms.

@@ -17,8 +17,8 @@ from custom.common.atomic_files import folder_beside, require_writable
 from custom.common.errors import BadInput
 from custom.common.file_names import require_file_name
 from custom.common.grid import Grid
+from custom.common.resample import resample
 from custom.data.phantom import make_phantom
-from custom.preparation.resample import resample
 
 MARGIN = 25  # voxels around the atlas, for the head
 FIELD_OF_VIEW_MM = (216, 250, 200)

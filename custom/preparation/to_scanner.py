@@ -16,9 +16,9 @@ from custom.common.cli_flags import as_choice
 from custom.common.errors import BadInput
 from custom.common.grid import Grid
 from custom.common.modalities import MODALITIES
+from custom.common.resample import resample
 from custom.data.load import load_each_modality
 from custom.data.study import Study
-from custom.preparation.resample import resample
 from custom.preparation.template import ATLAS
 
 ATLAS_NAME = "atlas"

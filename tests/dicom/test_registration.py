@@ -15,8 +15,6 @@ from custom.dicom.study import find_dicom
 from tests.dicom.write_dicom import uid_of, write_dicom_study, write_series
 from tests.studies import BRATS_AFFINE, bad_input
 
-pytestmark = pytest.mark.slow  # the first registration loads much of ITK
-
 MOTION = nib.affines.from_matvec(euler2mat(z=0.06, y=-0.04, x=0.05), [4.0, -3.0, 5.0])
 
 

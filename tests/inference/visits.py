@@ -15,8 +15,8 @@ from nibabel.eulerangles import euler2mat
 
 from custom.common.grid import Grid
 from custom.common.provenance import origin_of
+from custom.common.resample import resample
 from custom.data.phantom import make_phantom
-from custom.preparation.resample import resample
 
 # Of wt, tc and et, in mm; radii of many voxels, or rounding to voxels hides what is tested.
 RADII = {"before": (24.0, 19.0, 15.0), "after": (29.0, 22.0, 15.0)}

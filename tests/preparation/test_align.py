@@ -8,11 +8,11 @@ from monai.data import MetaTensor
 from nibabel.affines import apply_affine, from_matvec
 from nibabel.eulerangles import euler2mat
 
+from custom.common.rigid import centre_of
 from custom.preparation.align import align, fit_to_atlas
-from custom.preparation.register import centre_of
 from custom.preparation.template import ATLAS, load_template
 
-pytestmark = pytest.mark.slow  # loads much of ITK
+pytestmark = pytest.mark.slow  # registers a brain and the template
 
 CORNERS = np.array([[-120 + x, 120 + y, 75 + z] for x in (-60, 60) for y in (-70, 70) for z in (-55, 55)], float)
 

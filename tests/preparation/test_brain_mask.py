@@ -9,10 +9,10 @@ from monai.data import MetaTensor
 from monai.transforms import Flip
 
 from custom.common.grid import grid_of
+from custom.common.resample import resample
 from custom.preparation import brain_mask
 from custom.preparation.brain_mask import find_brain, largest_piece
 from custom.preparation.quality import dice
-from custom.preparation.resample import resample
 from tests.preparation.raw_studies import phantom, raw_phantom
 from tests.studies import bad_input
 

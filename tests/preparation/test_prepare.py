@@ -50,7 +50,7 @@ def test_images_and_mask_are_on_the_atlas_grid_and_zero_outside_the_brain(prepar
 
 
 def test_the_mask_is_that_of_the_brain(prepared):
-    from custom.preparation.resample import resample
+    from custom.common.resample import resample
 
     brain = (phantom()["t1"] > 0).float()
     to_atlas = np.linalg.inv(raw_phantom()[1]["t1ce"]) @ prepared.transforms["t1ce"]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from custom.common.grid import grid_of
+from custom.common.resample import resample
 from custom.data.find import find_study
 from custom.data.study import check_study
 from custom.preparation.raw_phantom import make_raw_study
-from custom.preparation.resample import resample
 from custom.preparation.template import ATLAS
 from tests.preparation.raw_studies import phantom, raw_phantom
 from tests.studies import bad_input

@@ -9,10 +9,9 @@ from nibabel.affines import apply_affine, from_matvec
 from nibabel.eulerangles import euler2mat
 from scipy import ndimage
 
-from custom.preparation.register import centre_of, from_itk, register, starting_points, to_itk
+from custom.common.rigid import centre_of
+from custom.preparation.register import register, starting_points
 from tests.studies import bad_input
-
-pytestmark = pytest.mark.slow  # the first registration loads much of ITK
 
 CORNERS = np.array([[x, y, z] for x in (-40, 40) for y in (-40, 40) for z in (-40, 40)], float)
 
@@ -86,13 +85,6 @@ def test_starting_points_bring_one_centre_onto_the_other():
     for point in points[:-1]:
         np.testing.assert_allclose(apply_affine(point, [1, 2, 3]), [-4, 5, 6])
     assert len(starting_points(np.zeros(3), np.ones(3), 0)) == 1
-
-
-def test_a_transform_is_the_same_after_itk_has_had_it():
-    import itk
-
-    centre = np.array([10.0, -20, 30])
-    np.testing.assert_allclose(from_itk(to_itk(MOVE, centre, itk.VersorRigid3DTransform[itk.D])), MOVE, atol=1e-9)
 
 
 def test_the_centre_is_that_of_mass_in_millimetres():

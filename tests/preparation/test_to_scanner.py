@@ -12,7 +12,7 @@ from nibabel.affines import from_matvec
 from nibabel.eulerangles import euler2mat
 
 from custom.common.grid import grid_of
-from custom.preparation.resample import resample
+from custom.common.resample import resample
 from custom.preparation.template import ATLAS
 from custom.preparation.to_scanner import ToScannerGridd, from_atlas, grid_of_results
 from tests.studies import bad_input

@@ -9,7 +9,7 @@ from nibabel.affines import from_matvec
 from nibabel.eulerangles import euler2mat
 
 from custom.common.grid import Grid, grid_of
-from custom.preparation.resample import resample
+from custom.common.resample import resample
 
 AFFINE = from_matvec(np.diag([-2.0, -1.0, 3.0]), [5, 6, 7])
 
