@@ -84,8 +84,9 @@ def register(fixed: MetaTensor, moving: MetaTensor, same_frame: bool) -> np.ndar
     """Return the rigid transform with the most mutual information, (4, 4), from ``fixed`` to ``moving``, in RAS mm."""
     centre = centre_of(fixed)
     found = np.eye(4) if same_frame else from_matvec(np.eye(3), centre_of(moving) - centre)
-    for size, *pair in zip(LEVELS_MM, *(pyramid(image, LEVELS_MM) for image in (fixed, moving)), strict=True):
-        found, _ = maximize_mutual_information(*pair, found, centre, size)
+    levels = zip(LEVELS_MM, pyramid(fixed, LEVELS_MM), pyramid(moving, LEVELS_MM), strict=True)
+    for size, one, other in levels:
+        found, _ = maximize_mutual_information(one, other, found, centre, size)
     return found
 
 
@@ -154,7 +155,7 @@ def _with_preamble(file: Path, folder: Path) -> Path:
 def _overlap(one: MetaTensor, other: MetaTensor) -> float:
     """Return the share of the smaller brain that lies in the other one."""
     first, second = (is_brain(image.as_tensor()) for image in (one, other))
-    return float((first & second).sum() / max(min(first.sum(), second.sum()), 1))
+    return float((first & second).sum()) / max(min(int(first.sum()), int(second.sum())), 1)
 
 
 def _size(transform: np.ndarray, centre: np.ndarray) -> tuple[float, float]:

@@ -39,8 +39,8 @@ def align(brain: MetaTensor) -> np.ndarray:
     centre = centre_of(inside)
     starts = starting_points(centre, centre_of(brain_mask), TILT_DEGREES)
     start, _ = register(template, brain, starts, levels_mm=(ROUGH_MM,), names=("the atlas", "the brain"))
-    pair = [pyramid(image, (FINE_MM,))[0] for image in (template, brain)]
-    found, _ = maximize_mutual_information(*pair, start, centre, FINE_MM, affine=True)
+    coarse_template, coarse_brain = (pyramid(image, (FINE_MM,))[0] for image in (template, brain))
+    found, _ = maximize_mutual_information(coarse_template, coarse_brain, start, centre, FINE_MM, affine=True)
     turn, _ = polar(found[:3, :3])
     return from_matvec(turn, apply_affine(found, centre) - turn @ centre)
 

@@ -51,7 +51,7 @@ def register(
     found = []
     for start in starts:
         try:
-            found.append(maximize_mutual_information(*levels[0], start, centre, levels_mm[0]))
+            found.append(maximize_mutual_information(levels[0][0], levels[0][1], start, centre, levels_mm[0]))
         except RuntimeError:  # all of the moving image is outside
             continue
     nothing = BadInput(f"{names[1]} has nothing in common with {names[0]}, expected images of one head.")
