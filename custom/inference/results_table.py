@@ -198,7 +198,7 @@ def _foreign(file: Path) -> BadInput:
 
 
 def _as_written(text: str) -> str:
-    """Return a text as it stands in a file: a byte of a name that is not UTF-8 is the text \\udcff, for example."""
+    """Return a text as it stands in a file: a byte of a name that is not UTF-8 becomes an escape of six letters."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -230,15 +230,15 @@ def figures_of(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def statistics_of(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return what statistics.json has of a study, from its run report; nothing where nothing was segmented."""
-    return {STATISTICS: {"regions": run[STATISTICS], "flags": run["flags"]}} if STATISTICS in run else {}
+    return {STATISTICS: {"regions": run[STATISTICS], "flags": run.get("flags", [])}} if STATISTICS in run else {}
 
 
 def _measures_of(statistics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the measures that have a column; the side is that of the whole tumour."""
     if not statistics:
         return {}
-    of_regions = {f"{region}_{name}": found[name] for region, found in statistics.items() for name in MEASURES}
-    return {"side": statistics["wt"]["side"], **of_regions}
+    of_regions = {f"{region}_{name}": found.get(name, "") for region, found in statistics.items() for name in MEASURES}
+    return {"side": statistics.get("wt", {}).get("side", ""), **of_regions}
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
