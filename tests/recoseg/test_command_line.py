@@ -220,7 +220,7 @@ def test_the_status_of_a_process_of_torchrun_is_that_of_the_command(monkeypatch)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_processes_end_with_the_command(tmp_path, number):
     python = tmp_path / "python"  # in place of torchrun
-    python.write_text("#!/bin/sh\necho $$\nexec sleep 60")
+    python.write_text("#!/bin/sh\nsleep 0.5\necho $$\nexec sleep 60")
     python.chmod(0o755)
     code = "import sys; from recoseg import command_line; sys.executable = sys.argv[1]\n"
     code += "command_line.SECONDS_TO_END = 0.1; sys.exit(command_line._distribute(2))"
