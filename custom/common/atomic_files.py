@@ -119,5 +119,12 @@ def require_writable(folder: object, option: str = "output_dir") -> Path:
 
 
 def sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        BadInput: the file is missing or cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}), expected an existing file.") from error

@@ -179,6 +179,12 @@ def test_sha256_is_the_standards(tmp_path, content, digest):
     assert sha256(tmp_path / "file") == sha256(str(tmp_path / "file")) == digest
 
 
+def test_sha256_of_what_is_no_file_is_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "model.pt"):
+        with bad_input(path, "cannot be read", "expected an existing file"):
+            sha256(path)
+
+
 def test_sha256_reads_the_whole_of_a_large_file(tmp_path):
     content = bytes(3_000_001)
     (tmp_path / "file").write_bytes(content)
