@@ -53,9 +53,9 @@ def _read(file: Path) -> dict[str, Any] | None:
         run = json.loads(file.read_text(encoding="utf-8"))
         if not has_form(run, RUN_REPORT):
             return None
-        for name in (*run["outputs"].values(), *filter(None, [run.get("id"), run.get("dicom_seg")])):
+        for name in (*run.get("outputs", {}).values(), *filter(None, [run.get("id"), run.get("dicom_seg")])):
             require_file_name(name, "It")  # of a file in this folder, and in no other
-    except (OSError, ValueError, KeyError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None
     return dict(run)
 
