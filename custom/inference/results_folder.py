@@ -76,8 +76,9 @@ def has_form(value: object, form: Any) -> bool:
     if isinstance(form, list):
         return isinstance(value, list) and all(has_form(each, form[0]) for each in value)
     if isinstance(form, dict):
-        forms = {name: form.get(str, form.get(name, object)) for name in value} if isinstance(value, dict) else None
-        return forms is not None and all(has_form(value[name], each) for name, each in forms.items())
+        return isinstance(value, dict) and all(
+            has_form(each, form.get(str, form.get(name, object))) for name, each in value.items()
+        )
     return isinstance(value, form) and (form in (bool, object) or not isinstance(value, bool))
 
 

@@ -150,7 +150,7 @@ def test_what_no_run_can_have_written_counts_as_no_run_report(study, results, ke
     file, complete = results / "p1_run.json", {**run_of(results), **COMPLETE}
     file.write_text(json.dumps(complete))
     assert read_run(results, "p1") == complete
-    for wrong in WRONG[: 4 if key in ("settings", "preparation") else 5]:  # these two may have any entries
+    for wrong in WRONG[: 4 if key in (None, "settings", "preparation") else 5]:  # which may have any other entries
         file.write_text(json.dumps(wrong if key is None else {**complete, key: wrong}))
         assert read_run(results, "p1") is None, wrong
         assert not is_finished(results, "p1", ORIGIN)
