@@ -12,12 +12,13 @@ import logging
 import os
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from recoseg.bundle import BUNDLES, SEG, SYNTH, VERSION, use_custom
 ROLES = {"synth": SYNTH, "seg": SEG}
 OPTIONS, VERBOSE = "recoseg.options", "recoseg.verbose"  # where click keeps the words after --, and --verbose
 STATUS_FILE = "RECOSEG_STATUS_FILE"  # where a process of torchrun, whose own status is always 1, leaves its status
+SECONDS_TO_END = 20  # that the processes of --jobs have after Ctrl-C
 PATH = click.Path(path_type=Path)
 
 output_dir = click.option("-o", "--output-dir", required=True, type=PATH, help="Folder of the results.")
@@ -582,7 +584,17 @@ def _distribute(jobs: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "status"
         environment[STATUS_FILE] = str(told)
-        status = subprocess.run([sys.executable, *launch, *sys.argv[1:]], env=environment).returncode
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        with subprocess.Popen([sys.executable, *launch, *sys.argv[1:]], env=environment) as processes:
+            try:
+                status = processes.wait()
+            except KeyboardInterrupt:  # which a terminal sends to them, too
+                with suppress(subprocess.TimeoutExpired):
+                    processes.wait(SECONDS_TO_END)
+                raise
+            finally:
+                processes.terminate()  # does nothing if they have ended
+                processes.wait()
         return int(told.read_text(encoding="utf-8")) if status and told.is_file() else status
 
 

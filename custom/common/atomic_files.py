@@ -7,15 +7,21 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout  # installed with PyTorch, which needs it
 
 from custom.common.cli_flags import as_path
 from custom.common.errors import BadInput
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space on the disk, or none that this user may have
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # a network drive whose server locks no files
+
 TEMPORARY = ".recoseg-"  # prefix of temporary folders; a killed run leaves one behind
+LOCK = ".recoseg.lock"  # the file whose lock a process holds while it writes to a folder
+WAIT = 60  # s
 
 
 @contextmanager
@@ -35,16 +41,17 @@ def space_needed(folder: Path) -> Iterator[None]:
 def folder_beside(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder inside ``folder``, from which files can be renamed into it.
 
-    Its name is random and other users may not enter it; files in it get the usual permissions. The temporary folders
-    of killed runs are removed, so two runs must not write to one folder at a time.
+    Its name is random and other users may not enter it; files in it get the usual permissions. One process at a time
+    has such a folder: another one waits. The temporary folders of killed runs are removed.
 
     Raises:
-        BadInput: the disk is full.
+        BadInput: the disk is full, or another process writes to ``folder`` for longer than `WAIT`.
     """
-    for left in folder.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    with space_needed(folder), tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY) as temporary:
-        yield Path(temporary)
+    with space_needed(folder), _locked(folder) as alone:
+        for left in folder.glob(f"{TEMPORARY}*") if alone else ():
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=TEMPORARY) as temporary:
+            yield Path(temporary)
 
 
 @contextmanager
@@ -54,12 +61,41 @@ def written_beside(path: Path) -> Iterator[Path]:
     It is renamed in one step if no error was raised; after an error nothing remains. Several can be open at a time.
 
     Raises:
-        BadInput: the disk is full.
+        BadInput: as `folder_beside`.
     """
-    with space_needed(path.parent), tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as folder:
-        temporary = Path(folder) / path.name
+    with folder_beside(path.parent) as folder:
+        temporary = folder / path.name
         yield temporary
         temporary.replace(path)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the lock of ``folder``, which the system frees if this process dies.
+
+    Yields:
+        Whether all temporary folders in ``folder`` are those of killed runs: not where the lock was held already, nor
+        on a drive without locks, where only the user can see to it that one run writes at a time.
+    """
+    lock = FileLock(folder / LOCK, is_singleton=True)  # one for this process, which may take it several times
+    first = alone = not lock.is_locked
+    try:
+        lock.acquire(timeout=WAIT)
+    except Timeout:
+        raise BadInput(
+            f"{folder} has been written to by another process for {WAIT} seconds, expected one at a time."
+        ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        alone = False
+    try:
+        yield alone
+    finally:
+        if first:
+            with suppress(OSError):  # Windows keeps a file that is open, which the release removes then
+                (folder / LOCK).unlink()
+        lock.release()
 
 
 def require_writable(folder: object, option: str = "output_dir") -> Path:
@@ -83,5 +119,12 @@ def require_writable(folder: object, option: str = "output_dir") -> Path:
 
 
 def sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        BadInput: the file is missing or cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}), expected an existing file.") from error

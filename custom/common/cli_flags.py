@@ -33,6 +33,23 @@ def as_choice(value: object, option: str, choices: Sequence[str]) -> str:
     return text
 
 
+def as_number(value: object, option: str, least: int = 0, most: float | None = None) -> float:
+    """Return ``value`` as a number from ``least`` to ``most``, or a whole number from ``least`` on without ``most``.
+
+    Raises:
+        BadInput: for anything else.
+    """
+    expected = f"a whole number from {least} on" if most is None else f"a number from {least} to {most:g}"
+    kind = int if most is None else (int, float)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, kind)
+        or not least <= value <= (value if most is None else most)
+    ):
+        raise BadInput(f"--{option} has the value {value!r}, expected {expected}.")
+    return value
+
+
 def as_path(value: object, option: str) -> Path:
     """Return ``value`` as a path; fire, and thus `monai.bundle`, converts a name such as 20230101 to a number.
 

@@ -20,7 +20,7 @@ import torch
 from monai.bundle import ConfigComponent, ConfigParser, ConfigWorkflow, ReferenceResolver
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
-from custom.common.cli_flags import as_choice
+from custom.common.cli_flags import as_choice, as_number
 from custom.common.errors import BadInput
 from custom.common.precision import AUTO
 
@@ -35,6 +35,9 @@ VALUES = {
     **{"amp": (AUTO, *FLAG), "raw": (AUTO, *FLAG), "dicom_ids": ("hash", "folder")},
     **dict.fromkeys(("flip", "report", "save_maps", "skip_existing", "keep_prepared"), FLAG),
 }
+# Numbers of a training that are checked before the studies are read: the least of a whole number, and shares of 1.
+LEAST = {**dict.fromkeys(("batch_size", "max_epochs", "val_interval", "slices_per_epoch"), 1), "folds": 2}
+UP_TO_1 = ("learning_rate", "missing_share", "partial_share", "tumour_share")
 
 
 def check_options(arguments: Sequence[str] | None = None) -> None:
@@ -91,8 +94,13 @@ def require_known(parser: ConfigParser, options: Mapping[str, Any], typed: Mappi
                 f"The option {shown} is not known{'; ' if near or everything else ''}"
                 f"{', and '.join(advice + everything)}."
             )
-        if name in VALUES and not str(value).startswith(("$", "@")):
-            as_choice(value, name, VALUES[name])
+        if not str(value).startswith(("$", "@")):  # an expression, whose value is known later
+            if name in VALUES:
+                as_choice(value, name, VALUES[name])
+            elif name in LEAST:
+                as_number(value, name, least=LEAST[name])
+            elif name in UP_TO_1:
+                as_number(value, name, most=1.0)
         parser[name] = value  # a component that is replaced has other arguments
         if name == "device":
             _require_device(value)

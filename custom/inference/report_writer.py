@@ -10,6 +10,7 @@ from ignite.engine import Engine
 from monai.engines import IterationEvents
 
 from custom.common.cli_flags import as_flag, as_path
+from custom.common.errors import find_bad_input, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,19 @@ class ReportWriter:
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Write the report of the study that ``engine`` has just completed, from its result files."""
+        """Write the report of the study that ``engine`` has just completed, from its result files.
+
+        If that fails, a warning says why.
+        """
         study_id = vars(engine.state)["batch"][0]["id"]
-        path = self.write_report(self.output_dir / study_id, self.images[study_id], self.channel_order)
+        try:
+            path = self.write_report(self.output_dir / study_id, self.images[study_id], self.channel_order)
+        except Exception as error:  # the results are there, and the study is done
+            logger.warning(
+                "%s: has no HTML report (%s), but all its other results; `recoseg report` can write it",
+                study_id,
+                reason_of(error).rstrip("."),
+                exc_info=None if find_bad_input(error) else error,
+            )
+            return
         logger.info("%s: %s", study_id, path)

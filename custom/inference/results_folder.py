@@ -18,17 +18,68 @@ VOLUMES = "volume_ml"  # in a run report: region -> its volume
 STATISTICS = "statistics"  # in a run report: region -> its measures
 MOVING = "moving.json"  # in the temporary folder of a run: name -> SHA-256 of what it moves to the results and replaces
 
+NUMBER = (int, float)
+RUN_REPORT = {
+    "id": str,
+    "inputs": (str, {str: str}),
+    "modalities": {str: str},
+    "outputs": {str: str},
+    "outputs_sha256": {str: str},
+    "dicom_seg": str,
+    "regions": [str],
+    "labels": {str: str},
+    VOLUMES: {str: NUMBER},
+    STATISTICS: {str: {"expected_dice": (NUMBER, type(None)), "volume_ml_90": ([NUMBER], type(None))}},
+    "flags": [str],
+    "preparation": dict,
+    "seconds": {str: NUMBER},
+    "settings": dict,
+    "weights": {str: {"path": str, "sha256": str}},
+    "versions": {str: str},
+    "intended_use": str,
+}
+
 
 def read_run(folder: Path, study_id: str) -> dict[str, Any] | None:
-    """Return the run report in a study's results folder, or None if it is missing or cannot be read.
+    """Return the run report in a study's results folder, or None if it is missing or not one that a run has written.
 
     A run writes it last: if it exists, all other files do.
     """
+    return _read(folder / f"{study_id}_run.json")
+
+
+def _read(file: Path) -> dict[str, Any] | None:
     try:
-        run = json.loads((folder / f"{study_id}_run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        run = json.loads(file.read_text(encoding="utf-8"))
+        if not has_form(run, RUN_REPORT):
+            return None
+        for name in (*run.get("outputs", {}).values(), *filter(None, [run.get("id"), run.get("dicom_seg")])):
+            require_file_name(name, "It")  # of a file in this folder, and in no other
+    except (OSError, ValueError, RecursionError):
         return None
-    return run if isinstance(run, dict) else None
+    return dict(run)
+
+
+def has_form(value: object, form: Any) -> bool:
+    """Return whether a value from JSON has a form, such as `RUN_REPORT`.
+
+    Args:
+        value: the value.
+        form: a type; {key: form} for the keys of a mapping that are there; {str: form} for every value of a mapping;
+            [form] for every item of a list; or several forms in a tuple, of which it has one.
+
+    >>> [has_form({"a": [1, 2]}, form) for form in ({"a": [int], "b": str}, {"a": [str]}, {str: [(str, int)]})]
+    [True, False, True]
+    """
+    if isinstance(form, tuple):
+        return any(has_form(value, each) for each in form)
+    if isinstance(form, list):
+        return isinstance(value, list) and all(has_form(each, form[0]) for each in value)
+    if isinstance(form, dict):
+        return isinstance(value, dict) and all(
+            has_form(each, form.get(str, form.get(name, object))) for name, each in value.items()
+        )
+    return isinstance(value, form) and (form in (bool, object) or not isinstance(value, bool))
 
 
 def read_segmentation(folder: Path) -> dict[str, Any]:
@@ -41,16 +92,14 @@ def read_segmentation(folder: Path) -> dict[str, Any]:
     if len(found) != 1:
         raise BadInput(f"{folder} has {len(found)} files *_run.json, expected the results of one study.")
     try:
-        run = json.loads(found[0].read_text(encoding="utf-8"))
-        outputs = dict(run["outputs"])
-        for name in (run["id"], *outputs.values()):  # names of files in this folder, and of no other
-            require_file_name(name, "It")
+        run = _read(found[0]) or {}
+        require_file_name(run["id"], "It")
         regions = check_regions(run["regions"])
         thresholds = for_each_region(run["settings"]["threshold"], regions, "threshold")
         complete = all(0 < threshold < 1 for threshold in thresholds)
-        complete = complete and {region: float(ml) for region, ml in run[VOLUMES].items()}.keys() == set(regions)
+        complete = complete and run[VOLUMES].keys() == set(regions) and {"weights", "versions"} <= run.keys()
         check_scheme(run["settings"]["label_scheme"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BadInput):
+    except (KeyError, TypeError, BadInput):
         complete = False
     if not complete:
         raise BadInput(f"{found[0]} cannot be read as a run report, expected the one that inference has written.")
@@ -81,9 +130,11 @@ def is_finished(folder: Path, study_id: str, origin: Mapping[str, Any]) -> bool:
 
 def _comparable(origin: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the part of a provenance that determines the results, without paths and devices."""
-    settings = {name: value for name, value in origin["settings"].items() if name not in ("device", "precision")}
-    weights = {name: entry["sha256"] for name, entry in origin["weights"].items()}
-    return settings, weights, origin["versions"]["recoseg"]
+    settings = {
+        name: value for name, value in origin.get("settings", {}).items() if name not in ("device", "precision")
+    }
+    weights = {name: entry.get("sha256") for name, entry in origin.get("weights", {}).items()}
+    return settings, weights, origin.get("versions", {}).get("recoseg")
 
 
 def require_free(folder: Path, study: Study, names: Iterable[str], target: str | None = None) -> None:

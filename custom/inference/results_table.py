@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -14,7 +15,7 @@ from ignite.engine import Engine, Events
 
 from custom.common.atomic_files import folder_beside, require_writable
 from custom.common.cli_flags import as_flag
-from custom.common.errors import StudiesFailed
+from custom.common.errors import BadInput, StudiesFailed
 from custom.common.regions import REGIONS
 from custom.data.private_paths import without_paths
 from custom.inference.batch import DONE, FAILED, SKIPPED
@@ -36,14 +37,17 @@ class ResultsTable:
 
     They are written to ``<output_dir>/results.csv`` after each study, so that an interrupted run keeps its rows; a
     segmenter's measures and flags of every study also to ``statistics.json``, see
-    `custom.inference.measures.measure`. A run with one study writes neither: its run report contains everything.
+    `custom.inference.measures.measure`. The rows of other studies, which earlier runs have written, stay before them,
+    except of results that are gone. A run with one study adds to such files but begins none: its run report contains
+    everything.
 
     Args:
         results: the writer, which knows the results folder and the studies.
         as_json: print the rows as JSON, for programs: a bool, or "true" or "false" from a command line.
 
     Raises:
-        BadInput: the results folder cannot be written to, which is found before the first study.
+        BadInput: the results folder cannot be written to, or has a results.csv or statistics.json that no run has
+            written, which is found before the first study.
     """
 
     def __init__(self, results: ResultsWriter, as_json: bool | str = False) -> None:
@@ -53,6 +57,7 @@ class ResultsTable:
         self.order = list(self.studies)
         self.places = [results.dataset_dir, self.output_dir]
         self.rows: list[dict[str, Any]] = []
+        self.gone: set[str] = set()  # what has a row of an earlier run but no results any more
         self.warnings = WarningsKept()
 
     def attach(self, engine: Engine) -> None:
@@ -62,8 +67,11 @@ class ResultsTable:
         engine.add_event_handler(Events.COMPLETED, self._stop)
 
     def _start(self, engine: Engine) -> None:
-        if len(self.order) > 1:
+        if self.is_written:
             require_writable(self.output_dir)
+            there = {_as_written(run.parent.name) for run in self.output_dir.glob("*/*_run.json")}
+            self.gone = {row["id"] for row in self._former_rows() if row["status"] != FAILED} - there
+            self._former_statistics()
         logging.getLogger("custom").addHandler(self.warnings)
 
     def _stop(self, engine: Engine) -> None:
@@ -83,22 +91,65 @@ class ResultsTable:
         warnings = "; ".join(self.warnings.taken(prefix=f"{row['id']}: "))
         row["warnings"] = without_paths(warnings, item, self.places)
         self.rows.append(row)
-        if not dist.is_initialized():  # of several processes, only the first writes, after gathering all rows
-            self.write()
+        self.write()
+
+    @property
+    def is_written(self) -> bool:
+        """Whether this run writes a table: one study adds to one that is there."""
+        return len(self.order) > 1 or (self.output_dir / FILE).exists()
 
     def write(self) -> None:
-        """Write the rows so far."""
-        if len(self.order) == 1:
+        """Write the rows so far, after those of other studies."""
+        if not self.is_written:
             return
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        with folder_beside(self.output_dir) as temporary:
-            texts = {FILE: as_csv(self.rows)}
-            if statistics := {row["id"]: row[STATISTICS] for row in self.rows if STATISTICS in row}:
+        with folder_beside(self.output_dir) as temporary:  # meanwhile no other run writes its rows
+            own = {_as_written(row["id"]) for row in self.rows}
+            former = [row for row in self._former_rows() if row["id"] not in own | self.gone]
+            texts = {FILE: as_csv([*former, *self.rows])}
+            statistics = {row["id"]: row[STATISTICS] for row in self.rows if STATISTICS in row}
+            kept = {row["id"] for row in former}
+            statistics = {name: each for name, each in self._former_statistics().items() if name in kept} | statistics
+            if statistics:
                 texts[STATISTICS_FILE] = json.dumps(statistics, indent=2) + "\n"
             for name, text in texts.items():
-                # bytes of a name that are not UTF-8 are written as \udcff
-                (temporary / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+                (temporary / name).write_text(_as_written(text), encoding="utf-8")
                 (temporary / name).replace(self.output_dir / name)
+
+    def _former_rows(self) -> list[dict[str, str]]:
+        """Return the rows in the results folder.
+
+        Raises:
+            BadInput: its results.csv is not a table of this kind.
+        """
+        file = self.output_dir / FILE
+        try:
+            reader = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8-sig"), newline=""), restval="")
+            rows = list(reader)
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, csv.Error) as error:
+            raise _foreign(file) from error
+        if not set(COLUMNS) <= set(reader.fieldnames or ()) or any(None in row for row in rows):
+            raise _foreign(file)
+        return rows
+
+    def _former_statistics(self) -> dict[str, Any]:
+        """Return id -> measures of the studies in the results folder.
+
+        Raises:
+            BadInput: its statistics.json is not a file of this kind.
+        """
+        file = self.output_dir / STATISTICS_FILE
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise _foreign(file) from error
+        if not isinstance(found, dict):
+            raise _foreign(file)
+        return found
 
     def gather(self) -> bool:
         """Gather the rows of all processes, in the order of the dataset, and leave the process group.
@@ -142,6 +193,15 @@ class ResultsTable:
             )
 
 
+def _foreign(file: Path) -> BadInput:
+    return BadInput(f"{file} is not a table that a run has written, and would be replaced, expected it elsewhere.")
+
+
+def _as_written(text: str) -> str:
+    """Return a text as it stands in a file: a byte of a name that is not UTF-8 becomes an escape of six letters."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class WarningsKept(logging.Handler):
     """Collect the text of warnings."""
 
@@ -170,15 +230,15 @@ def figures_of(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def statistics_of(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return what statistics.json has of a study, from its run report; nothing where nothing was segmented."""
-    return {STATISTICS: {"regions": run[STATISTICS], "flags": run["flags"]}} if STATISTICS in run else {}
+    return {STATISTICS: {"regions": run[STATISTICS], "flags": run.get("flags", [])}} if STATISTICS in run else {}
 
 
 def _measures_of(statistics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the measures that have a column; the side is that of the whole tumour."""
     if not statistics:
         return {}
-    of_regions = {f"{region}_{name}": found[name] for region, found in statistics.items() for name in MEASURES}
-    return {"side": statistics["wt"]["side"], **of_regions}
+    of_regions = {f"{region}_{name}": found.get(name, "") for region, found in statistics.items() for name in MEASURES}
+    return {"side": statistics.get("wt", {}).get("side", ""), **of_regions}
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:

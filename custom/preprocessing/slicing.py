@@ -40,7 +40,7 @@ def check_planes(planes: Sequence[str]) -> tuple[str, ...]:
     Raises:
         BadInput: a plane is unknown, or none is given.
     """
-    if not planes or isinstance(planes, str) or any(plane not in PLANES for plane in planes):
+    if not planes or not isinstance(planes, (list, tuple)) or any(plane not in PLANES for plane in planes):
         raise BadInput(f"The planes are {planes}, expected some of {', '.join(PLANES)} in a list.")
     return tuple(planes)
 

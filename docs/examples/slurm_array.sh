@@ -13,7 +13,7 @@
 set -euo pipefail
 
 studies=$1
-# Each task writes to a folder of its own, since two runs must not write one results.csv.
+# Each task writes to a folder of its own, since not every drive locks a results.csv that many machines write.
 results=$2/part_$SLURM_ARRAY_TASK_ID
 
 mapfile -d '' -t all < <(find "$studies" -mindepth 1 -maxdepth 1 -not -name '.*' -print0 | sort -z)

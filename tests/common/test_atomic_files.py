@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from custom.common import atomic_files
 from custom.common.atomic_files import folder_beside, require_writable, sha256, written_beside
 from tests.studies import bad_input
 
@@ -89,6 +93,54 @@ def test_what_a_killed_run_left_is_cleared_by_the_next_and_nothing_else(tmp_path
     assert sorted(file.name for file in tmp_path.iterdir()) == [".hidden", "study_seg.nii.gz"]
 
 
+@pytest.fixture
+def writer(tmp_path):
+    """Another process that is writing to the folder, and its temporary folder."""
+    code = "import sys; from pathlib import Path; from custom.common.atomic_files import folder_beside\n"
+    code += "with folder_beside(Path(sys.argv[1])) as folder: print(folder, flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", code, tmp_path]
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(words, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process, Path(process.stdout.readline().strip())
+        process.kill()
+
+
+@pytest.mark.parametrize("beside", [folder_beside, lambda folder: written_beside(folder / "metrics.json")])
+def test_what_another_run_is_writing_is_left_and_what_it_leaves_when_killed_is_cleared(
+    tmp_path, writer, beside, monkeypatch
+):
+    process, temporary = writer
+    monkeypatch.setattr(atomic_files, "WAIT", 0.1)
+    with bad_input(tmp_path, "another process", "one at a time"), beside(tmp_path):
+        pass
+    assert temporary.is_dir()
+    process.kill()
+    process.wait()
+    assert temporary.is_dir()
+    with folder_beside(tmp_path):
+        assert not temporary.exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_waits_for_the_one_that_is_writing(tmp_path, writer):
+    process, temporary = writer
+    process.stdin.close()  # it ends
+    with folder_beside(tmp_path) as own:
+        assert own.is_dir() and not temporary.exists()
+
+
+def test_a_drive_without_locks_is_written_to_and_nothing_there_is_taken_for_a_killed_run_s(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    other = tmp_path / f"{atomic_files.TEMPORARY}x"
+    other.mkdir()
+    with written_beside(tmp_path / "metrics.json") as file:
+        file.write_text("{}")
+    assert {each.name for each in tmp_path.iterdir()} == {"metrics.json", other.name}
+
+
 def test_a_folder_that_can_be_made_or_written_to_passes_and_nothing_is_made(tmp_path):
     for folder in (tmp_path, tmp_path / "new" / "deep"):
         assert require_writable(folder) == folder
@@ -125,6 +177,12 @@ def test_a_folder_that_nobody_may_write_to_is_refused():
 def test_sha256_is_the_standards(tmp_path, content, digest):
     (tmp_path / "file").write_bytes(content)
     assert sha256(tmp_path / "file") == sha256(str(tmp_path / "file")) == digest
+
+
+def test_sha256_of_what_is_no_file_is_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "model.pt"):
+        with bad_input(path, "cannot be read", "expected an existing file"):
+            sha256(path)
 
 
 def test_sha256_reads_the_whole_of_a_large_file(tmp_path):

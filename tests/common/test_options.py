@@ -9,6 +9,7 @@ import monai.bundle
 import pytest
 from monai.bundle import ConfigParser
 
+from custom.common.cli_flags import as_number
 from custom.common.options import check_options, describe, is_known, nearest
 from tests.studies import bad_input
 
@@ -156,6 +157,30 @@ def test_a_value_that_an_option_cannot_have_is_refused_with_those_it_can_have(co
         check(config, *options)
     for value in ("auto", "True", True, "$True"):
         check(config, "--amp", value)
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "expected"),
+    [
+        ("batch_size", [1, 16], [0, -1, "x", 1.5, True], "a whole number from 1 on"),
+        ("max_epochs", [1], [0, 1.5], "a whole number from 1 on"),
+        ("folds", [2, 5], [1, 0, "x"], "a whole number from 2 on"),
+        ("learning_rate", [0.001, 1, "$1e-3"], [-1, 2, "x", "[1]"], "a number from 0 to 1"),
+        ("missing_share", [0, 0.5, 1], [1.5, -0.1], "a number from 0 to 1"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_before_the_studies_are_read(config, name, right, wrong, expected):
+    Path(config).write_text(json.dumps({**CONFIG, name: right[0]}))
+    for value in right:
+        check(config, f"--{name}", value)
+    for value in wrong:
+        with bad_input(f"--{name} has the value", expected):
+            check(config, f"--{name}", value)
+
+
+def test_not_a_number_is_no_number():
+    with bad_input("--learning_rate has the value nan"):
+        as_number(float("nan"), "learning_rate", most=1.0)
 
 
 def test_an_unknown_option_is_shown_as_it_was_typed(config):

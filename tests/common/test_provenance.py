@@ -7,6 +7,7 @@ import torch
 
 import custom
 from custom.common.provenance import origin_of
+from tests.studies import bad_input
 
 
 def test_weights_are_named_with_the_hash_of_their_bytes(tmp_path):
@@ -17,6 +18,11 @@ def test_weights_are_named_with_the_hash_of_their_bytes(tmp_path):
         "path": str(weights),
         "sha256": hashlib.sha256(b"weights").hexdigest(),
     }
+
+
+def test_weights_that_are_not_there_are_refused(tmp_path):
+    with bad_input(tmp_path / "model.pt", "No such file"):
+        origin_of({"recoseg_seg": str(tmp_path / "model.pt")}, {})
 
 
 def test_settings_of_any_type_can_be_written_as_json():

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
+from custom.common.errors import BadInput
 from custom.common.modalities import MSD_CHANNELS
+from custom.inference import report
 from custom.inference.report_writer import ReportWriter
 from tests.bundles.command_line import REPOSITORY
 from tests.inference.engines import run_one_study
@@ -21,6 +23,21 @@ def test_inference_writes_it_when_asked(tmp_path, enabled, written):
     writer = ReportWriter(tmp_path / "results", [{"id": "study1", "image": str(study)}], MSD_CHANNELS, enabled)
     run_one_study(writer, {"id": "study1"}, {})
     assert len(list(tmp_path.rglob("*_report.html"))) == written
+
+
+@pytest.mark.parametrize("error", [BadInput("The disk is full."), RuntimeError("no picture")])
+def test_a_study_whose_report_fails_is_done_and_a_warning_says_so(tmp_path, monkeypatch, caplog, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(report, "write_report", fail)
+    writer = ReportWriter(tmp_path, [{"id": "study1", "image": "study1"}], MSD_CHANNELS, True)
+    run_one_study(writer, {"id": "study1"}, {})
+    (record,) = [each for each in caplog.records if each.name.startswith("custom")]
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("study1: has no HTML report (")
+    assert str(error).rstrip(".") in record.getMessage()
+    assert bool(record.exc_info) == isinstance(error, RuntimeError)  # a fault of the program, with its place
 
 
 def test_anything_but_true_and_false_is_refused(tmp_path):

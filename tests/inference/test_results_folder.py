@@ -11,7 +11,16 @@ import pytest
 from custom.common.atomic_files import TEMPORARY, sha256
 from custom.data.find import find_study
 from custom.data.study import Study
-from custom.inference.results_folder import MOVING, edited, is_finished, moving, relative_names, require_free
+from custom.inference.results_folder import (
+    MOVING,
+    edited,
+    is_finished,
+    moving,
+    read_run,
+    read_segmentation,
+    relative_names,
+    require_free,
+)
 from tests.dicom.write_dicom import write_dicom_study
 from tests.studies import BRATS_AFFINE, bad_input, tiny_volumes, write_study
 
@@ -116,6 +125,47 @@ def test_a_mask_beside_a_report_without_its_hash_is_kept(study, results):
     (results / "p1_run.json").write_text(json.dumps({**run, "outputs_sha256": {}}))
     with bad_input(results / "p1_seg.nii.gz", "not listed with its SHA-256"):
         require_free(results, study, ["seg"])
+
+
+COMPLETE = {
+    "inputs": {"t1ce": "p1_t1ce.nii.gz"},
+    "modalities": {"t1ce": "found"},
+    "dicom_seg": "p1_seg.dcm",
+    "regions": ["wt"],
+    "labels": {"1": "necrosis"},
+    "volume_ml": {"wt": 1.5},
+    "statistics": {"wt": {"side": "left", "lesions": 1, "expected_dice": 0.5, "volume_ml_90": [1, 2]}},
+    "flags": ["no tumour was found"],
+    "preparation": {"raw": False},
+    "seconds": {"write": 1},
+    "intended_use": "Research",
+}
+
+
+WRONG = [3, True, None, [None], {"wt": [None]}]
+
+
+@pytest.mark.parametrize("key", [None, *COMPLETE, *ORIGIN, "id", "outputs", "outputs_sha256"])
+def test_what_no_run_can_have_written_counts_as_no_run_report(study, results, key):
+    file, complete = results / "p1_run.json", {**run_of(results), **COMPLETE}
+    file.write_text(json.dumps(complete))
+    assert read_run(results, "p1") == complete
+    for wrong in WRONG[: 4 if key in (None, "settings", "preparation") else 5]:  # which may have any other entries
+        file.write_text(json.dumps(wrong if key is None else {**complete, key: wrong}))
+        assert read_run(results, "p1") is None, wrong
+        assert not is_finished(results, "p1", ORIGIN)
+        with bad_input(results / "p1_seg.nii.gz", "p1_run.json"):
+            require_free(results, study, ["seg"])
+        with bad_input(file, "cannot be read as a run report"):
+            read_segmentation(results)
+
+
+@pytest.mark.parametrize("name", ["../p2/p2_seg.nii.gz", "/p2_seg.nii.gz", ".."])
+@pytest.mark.parametrize("key", ["outputs", "dicom_seg", "id"])
+def test_a_run_report_names_files_of_its_own_folder_only(results, key, name):
+    value = {"seg": name} if key == "outputs" else name
+    (results / "p1_run.json").write_text(json.dumps({**run_of(results), key: value}))
+    assert read_run(results, "p1") is None
 
 
 def test_an_edited_dicom_seg_is_kept(study, results):

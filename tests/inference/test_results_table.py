@@ -7,10 +7,12 @@ import logging
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from custom.inference.measures import measure_regions
 from custom.inference.results_table import ResultsTable, as_text, figures_of, statistics_of
 from tests.inference.engines import rows_in
+from tests.studies import bad_input
 
 ROWS = [
     {"id": "study_b", "status": "done", "reason": "", "modalities": "t1", "wt_ml": 3.25, "seconds": 1.5}
@@ -94,3 +96,76 @@ def test_a_name_that_is_not_utf_8_does_not_end_the_batch(tmp_path):
     rows = [{"id": each, "status": "done", "reason": "", "warnings": ""} for each in ("a", name)]
     table_of(tmp_path, rows, ["a", name]).write()
     assert list(rows_in(tmp_path)) == ["a", "b\\udcff"]
+
+
+def results_of(folder, *studies):
+    for name in studies:
+        (folder / name).mkdir(parents=True)
+        (folder / name / f"{name}_run.json").write_text("{}")
+
+
+def run_over(folder, status):
+    """Let a run over studies, id -> status, write its table as it does."""
+    rows = [{"id": name, "status": each, "reason": "", "warnings": "", "seconds": 2} for name, each in status.items()]
+    for row in rows:
+        if row["status"] == "done":
+            row["statistics"] = {"flags": [row["id"]]}
+    table = table_of(folder, rows, list(status))
+    table._start(None)
+    table._stop(None)
+    table.write()
+    return {name: row["status"] for name, row in rows_in(folder).items()}
+
+
+def test_rows_of_other_studies_stay_while_their_results_are_there(tmp_path):
+    results_of(tmp_path, "a", "c")
+    run_over(tmp_path, {"a": "done", "b": "failed", "c": "done"})
+    assert run_over(tmp_path, {"d": "done", "c": "skipped"}) == {
+        "a": "done",
+        "b": "failed",  # why it has no results
+        "d": "done",
+        "c": "skipped",
+    }
+    assert set(json.loads((tmp_path / "statistics.json").read_text())) == {"a", "d"}
+    results_of(tmp_path, "d")
+    (tmp_path / "a" / "a_run.json").unlink()
+    assert run_over(tmp_path, {"b": "done", "e": "done"}) == {"c": "skipped", "d": "done", "b": "done", "e": "done"}
+    assert set(json.loads((tmp_path / "statistics.json").read_text())) == {"b", "d", "e"}
+
+
+def test_one_study_replaces_its_row_and_begins_no_table(tmp_path):
+    results_of(tmp_path, "a", "b")
+    run_over(tmp_path, {"a": "failed", "b": "done"})
+    assert run_over(tmp_path, {"a": "done"}) == {"b": "done", "a": "done"}
+    table_of(tmp_path / "new", [ROWS[0]], ["study_b"]).write()
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_row_of_a_name_that_is_not_utf_8_stays(tmp_path):
+    results_of(tmp_path, "b\udcff")
+    run_over(tmp_path, {"a": "failed", "b\udcff": "done"})
+    assert set(run_over(tmp_path, {"a": "failed", "c": "failed"})) == {"a", "b\\udcff", "c"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.csv", b"patient,volume\na,1\n"),
+        ("results.csv", b"\xff\x00\xfe"),
+        ("results.csv", b""),
+        ("results.csv", b"id,status,reason,modalities,seconds,warnings\na,done,,,1,,more\n"),
+        ("statistics.json", b"[]"),
+        ("statistics.json", b"{"),
+    ],
+)
+def test_a_table_that_no_run_has_written_is_kept_and_refused_before_the_first_study(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with bad_input(tmp_path / name, "no", "expected it elsewhere"):
+        table_of(tmp_path, ROWS, ["a", "study_b"])._start(None)
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_a_folder_in_place_of_a_table_is_refused(tmp_path):
+    (tmp_path / "results.csv").mkdir()
+    with bad_input(tmp_path / "results.csv"):
+        table_of(tmp_path, ROWS, ["a", "study_b"])._start(None)

@@ -22,7 +22,7 @@ def test_slices_are_stacked_along_the_axis_that_gives_the_plane_its_name():
     assert torch.equal(to_plane(volume, "sagittal")[..., 1], volume[:, 1, :, :].transpose(1, 2))
 
 
-@pytest.mark.parametrize("planes", [[], ["axial", "oblique"], "axial"])
+@pytest.mark.parametrize("planes", [[], ["axial", "oblique"], "axial", 3])
 def test_other_planes_are_an_error(planes):
     with bad_input("expected some of axial, coronal, sagittal"):
         check_planes(planes)

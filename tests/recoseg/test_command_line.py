@@ -8,9 +8,11 @@ import logging
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from click.testing import CliRunner
@@ -36,7 +38,9 @@ def this_process(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     loggers = [logging.getLogger(name) for name in ("custom", "monai.bundle.scripts", "monai.bundle.workflows")]
     before = [(logger, logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
+    handler = signal.getsignal(signal.SIGTERM)
     yield
+    signal.signal(signal.SIGTERM, handler)
     for logger, level, handlers, propagate in before:
         logger.setLevel(level)
         logger.handlers[:], logger.propagate = handlers, propagate
@@ -52,6 +56,13 @@ def ran(monkeypatch):
 
 def call(*arguments, **options):
     return CliRunner().invoke(command_line.recoseg, [*map(str, arguments)], prog_name="recoseg", **options)
+
+
+def ended():
+    """A process that has ended with status 1."""
+    process = MagicMock()
+    process.__enter__.return_value.wait.return_value = 1
+    return process
 
 
 def settings(words):
@@ -161,9 +172,9 @@ def test_jobs_are_processes_of_torchrun_that_run_the_same_command(ran, monkeypat
 
     def start(words, env):
         started.append((words, env))
-        return subprocess.CompletedProcess(words, 1)
+        return ended()
 
-    monkeypatch.setattr(subprocess, "run", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr(sys, "argv", ["recoseg", "segment", "a", "-o", "out", "--jobs", "2"])
     assert call("segment", "a", "-o", "out", "--jobs", 2).exit_code == 1
     ((words, environment),) = started
@@ -200,10 +211,25 @@ def test_some_failed_studies_are_status_1(monkeypatch, tmp_path):
 def test_the_status_of_a_process_of_torchrun_is_that_of_the_command(monkeypatch):
     def start(words, env):
         Path(env[command_line.STATUS_FILE]).write_text("2")
-        return subprocess.CompletedProcess(words, 1)
+        return ended()
 
-    monkeypatch.setattr(subprocess, "run", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     assert call("segment", "a", "-o", "out", "--jobs", 2).exit_code == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_processes_end_with_the_command(tmp_path, number):
+    python = tmp_path / "python"  # in place of torchrun
+    python.write_text("#!/bin/sh\nsleep 0.5\necho $$\nexec sleep 60")
+    python.chmod(0o755)
+    code = "import sys; from recoseg import command_line; sys.executable = sys.argv[1]\n"
+    code += "command_line.SECONDS_TO_END = 0.1; sys.exit(command_line._distribute(2))"
+    with subprocess.Popen([sys.executable, "-c", code, python], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        process.send_signal(number)
+        assert process.wait(timeout=30) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
 
 
 def test_any_other_failure_is_status_1(monkeypatch):
