@@ -338,21 +338,24 @@ def compare(ctx: click.Context, before: Path, after: Path, output_dir: Path, as_
         if any(place.glob("*_run.json")):
             results.append(place)
             continue
+        if any(place.glob("*/*_run.json")):
+            results.append(_only_results(place))
+            continue
         with redirect_stdout(sys.stderr):  # of the table of each
             run(ctx, SEG, ["inference"], [place], output_dir / name, {"device": device, "skip_existing": True})
-        results.append(_only_results(output_dir / name, place))
+        results.append(_only_results(output_dir / name))
         given[f"{name}_study"] = place.expanduser().absolute()
     own("compare", *map(str, (*results, output_dir)), as_json=as_json, **given)
 
 
-def _only_results(folder: Path, study: Path) -> Path:
+def _only_results(folder: Path) -> Path:
     """Return the folder of results of the only study in a folder of results."""
     with code_of_bundles():
         from custom.common.errors import BadInput
 
         found = [file.parent for file in folder.glob("*/*_run.json")]
         if len(found) != 1:
-            raise BadInput(f"{study} has {len(found)} studies, or {folder} other results, expected one study.")
+            raise BadInput(f"{folder} has the results of {len(found)} studies, expected those of one.")
     return found[0]
 
 

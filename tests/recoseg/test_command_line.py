@@ -314,9 +314,26 @@ def test_compare_takes_results_as_they_are_and_segments_studies(ran, monkeypatch
     assert compared == [((str(results), str(segmented), str(tmp_path / "out")), {"as_json": True, **study})]
 
 
+@pytest.mark.parametrize("studies", [["one"], ["one", "other"]])
+def test_compare_takes_a_folder_with_the_results_of_one_study_only(ran, monkeypatch, tmp_path, studies):
+    for study in studies:
+        folder = tmp_path / "results" / study
+        folder.mkdir(parents=True)
+        (folder / f"{study}_run.json").touch()
+    compared = []
+    monkeypatch.setattr(verbs, "compare", lambda *places, **_: compared.append(places))
+    result = call("compare", tmp_path / "results", tmp_path / "results" / "one", "-o", tmp_path / "out")
+    assert not ran  # nothing is segmented
+    if len(studies) == 1:
+        assert result.exit_code == 0, result.output
+        assert compared == [(str(folder), str(folder), str(tmp_path / "out"))]
+    else:
+        assert result.exit_code == 2 and "results of 2 studies, expected those of one" in result.output
+
+
 def test_compare_of_something_with_several_studies_is_refused(ran, tmp_path):
     result = call("compare", tmp_path / "studies", tmp_path / "visit_2", "-o", tmp_path / "out")
-    assert result.exit_code == 2 and "expected one study" in result.output
+    assert result.exit_code == 2 and "results of 0 studies, expected those of one" in result.output
 
 
 @pytest.mark.slow
