@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout  # installed with PyTorch, which needs it
+from filelock import FileLock, Timeout
 
 from custom.common.cli_flags import as_path
 from custom.common.errors import BadInput
