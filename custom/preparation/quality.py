@@ -70,7 +70,7 @@ def check(figures: dict[str, Any], reference: str) -> None:
         raise BadInput(f"The brain found on {reference} has {figures['brain_ml']} ml, expected {low} to {high} ml.")
     if figures["brain_at_edge"] > MOST_AT_EDGE:
         raise BadInput(
-            f"The {reference} ends within the brain: a section on its edge has {figures['brain_at_edge']:.0%} of the "
+            f"The {reference} ends within the brain: a section on its edge has {figures['brain_at_edge']:.1%} of the "
             f"largest one, expected {MOST_AT_EDGE:.0%} or less, so that the whole brain is there."
         )
     if figures.get("overlap_of_masks", 1) < LEAST_OVERLAP:
@@ -105,7 +105,7 @@ def _check_modality(name: str, fit: dict[str, float], reference: str) -> None:
         return
     if fit["mirrored"] > MOST_MIRRORED:
         raise BadInput(
-            f"The {name} fits the {reference} as well with left and right exchanged ({fit['mirrored']:.0%} of the "
+            f"The {name} fits the {reference} as well with left and right exchanged ({fit['mirrored']:.1%} of the "
             f"mutual information), expected {MOST_MIRRORED:.0%} or less: one of them is mirrored or the registration "
             "failed."
         )
