@@ -111,6 +111,7 @@ OWN_COMPONENTS = {
     "SelectChannelsd": "keys channels",
     "SliceDataset": "studies keys neighbours planes transform tumour_free",
     "SpaceToDepthUNet": "in_channels out_channels channels num_res_blocks haar norm_num_groups",
+    "StudyCache": "data transform num_workers output_dir cache_dir",
     "StudyDataset": "data preparation results transform",
     "StudyEvaluator": "device inferer network postprocessing val_data_loader val_handlers",
     "StudyToSlicesd": "label_key",

@@ -1,0 +1,195 @@
+"""Preprocessed studies on disk, of which a training reads single slices.
+
+MONAI's `PersistentDataset` is not used. Its key is the path of a file and not its content, and leaves out the code and
+the weights that a result depends on; it reads whole files where slices are needed; and it moves files into place from
+the system's temporary folder, which is not one step if that is on another disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from monai.data import Dataset
+
+import custom
+from custom.common.atomic_files import TEMPORARY, require_writable, sha256, space_needed, written_beside
+from custom.common.cli_flags import as_path
+from custom.common.code_hash import code_hash
+from custom.common.modalities import MODALITIES
+from custom.common.settings_hash import settings_hash
+from custom.data.find import find_study
+from custom.training.progress import with_progress
+from custom.training.slice_index import slice_index
+
+KEYS = ("image", "label", "brain")  # what training and validation use of a preprocessed study, besides its id
+PACKAGES = ("monai", "nibabel", "numpy", "pydicom", "scipy", "torch")  # that compute the voxels
+OPEN = 128  # files that are mapped at a time: each mapping has a table of its pages, which counts with thousands
+SETTLED = 2.0  # seconds after which a changed file has another time, in any file system
+ABANDONED = 86400.0  # seconds after which a temporary folder is of a run that was killed
+
+
+class StudyCache(Dataset):
+    """Preprocess each study once, in a file in ``cache_dir``, and map that file into memory when it is used.
+
+    The name of a study's file is a hash of the content of its images and mask, its id, the transform with all settings
+    and weights, see `settings_hash`, the code in ``custom/`` and the versions of the packages: whatever changes,
+    another file is used, and none that is out of date. A file appears when it is complete, so several processes can use
+    one folder, and a run that is killed leaves no part of one. Of several processes of one training, each preprocesses
+    its own share of the studies that are missing, and reads the others'.
+
+    Memory does not grow with the number of studies: the pages of mapped files are the system's, which takes them back.
+
+    An item is a dictionary of ``image`` (C, H, W, D), ``label`` and ``brain``, if the transform returns them, as plain
+    tensors, which must not be changed, and ``id``. Axial slices are contiguous.
+
+    Args:
+        data: the studies, see `custom.data.datasets.find_studies`.
+        transform: the preprocessing, without random transforms.
+        output_dir: folder of the training's output.
+        cache_dir: the folder, made if missing, by default ``cache`` in ``output_dir``. It holds the voxels of patients'
+            images. Nothing is removed from it.
+        num_workers: threads that preprocess studies. A network in the transform uses several cores by itself.
+
+    Raises:
+        BadInput: ``cache_dir`` cannot be written to, the disk is full, or a study cannot be used.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Any],
+        transform: Any,
+        output_dir: str | Path,
+        cache_dir: str | Path | None = None,
+        num_workers: int = 1,
+    ) -> None:
+        super().__init__(data, transform)
+        default = as_path(output_dir, "output_dir") / "cache"
+        self.folder = require_writable(default if cache_dir is None else cache_dir, "cache_dir")
+        self.num_workers = num_workers
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with space_needed(self.folder):
+            _make_ignored(self.folder)
+        _remove_abandoned(self.folder)
+        settings = settings_of(transform)
+        self.files = [self.folder / f"{self._key(item, settings)}.pt" for item in data]
+        missing = torch.tensor([not _is_there(file) for file in self.files], dtype=torch.int32, device=idist.device())
+        # all processes share one list, since some may already find what others have written
+        everywhere = idist.all_reduce(missing, "MAX").nonzero().flatten().tolist()
+        self._prepare(everywhere[idist.get_rank() :: idist.get_world_size()])
+        idist.barrier()
+        self._prepare(everywhere)  # what others wrote to the disk of another machine
+
+    def slice_indices(self) -> list[dict[str, torch.Tensor]]:
+        """Return the `slice_index` of each study."""
+        return [{name: part.clone() for name, part in open_study(file)["slices"].items()} for file in self.files]
+
+    def _transform(self, index: int) -> dict[str, Any]:
+        """Return a study, as `Dataset` asks for it."""
+        stored = open_study(self.files[index])
+        return {name: _as_volume(part) for name, part in stored.items() if name != "slices"}
+
+    def _key(self, item: Mapping[str, Any], settings: str) -> str:
+        """Return the name of a study's file."""
+        study = find_study(
+            item["image"], item.get("label"), study_id=item.get("id"), modalities=(), optional=MODALITIES
+        )
+        label = item.get("label") is not None  # without, `LoadStudyd` does not read a mask that lies beside the images
+        files = study.all_files if label or study.label is None else study.all_files[:-1]
+        parts = (settings, study.id, tuple(study.images), study.channels, label, self._content(files))
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def _content(self, files: Sequence[Path]) -> str:
+        """Return a hash of the contents of files; it is kept, and used until the system says that one was changed."""
+        states = [(str(file.resolve()), file.stat()) for file in files]
+        # no program can set st_ctime_ns
+        stamps = [(name, at.st_size, at.st_ino, at.st_mtime_ns, at.st_ctime_ns) for name, at in states]
+        kept = self.folder / f"{hashlib.sha256(repr(stamps).encode()).hexdigest()}.sha256"
+        if kept.is_file():
+            return kept.read_text()
+        content = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+        if max(at.st_ctime for _, at in states) < time.time() - SETTLED:
+            with written_beside(kept) as temporary:
+                temporary.write_text(content)
+        return content
+
+    def _prepare(self, numbers: Sequence[int]) -> None:
+        """Preprocess studies and write their files, except those that are there."""
+        missing = [number for number in numbers if not _is_there(self.files[number])]
+        if not missing:
+            return
+        pool = ThreadPoolExecutor(self.num_workers)
+        try:
+            made = [pool.submit(self._write, number) for number in missing]
+            for each in with_progress(made, "Preparing", "studies"):
+                each.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _write(self, number: int) -> None:
+        study: Any = super()._transform(number)
+        volumes = {key: torch.as_tensor(study[key]).as_subclass(torch.Tensor) for key in KEYS if key in study}
+        slices = {key: volume.movedim(-1, 0).contiguous() for key, volume in volumes.items()}
+        # a file object: the errors of one that torch opens itself do not tell a full disk
+        with written_beside(self.files[number]) as temporary, temporary.open("wb") as file:
+            torch.save({"id": study["id"], **slices, "slices": slice_index(volumes)}, file)
+            file.flush()
+            os.fsync(file.fileno())  # else the name may reach the disk before the voxels, if the power fails
+
+
+@lru_cache(maxsize=8)
+def settings_of(transform: Any) -> str:
+    """Return a hash of a transform, of the code and of the versions of the packages.
+
+    It is of the transform before its first use, which may leave traces in it, such as a sampler's time steps.
+    """
+    versions = [f"{name} {version(name)}" for name in PACKAGES]
+    return "\n".join([settings_hash(transform), code_hash(Path(custom.__file__).parent), *versions])
+
+
+@lru_cache(maxsize=OPEN)
+def open_study(file: Path) -> dict[str, Any]:
+    """Return what is in a study's file; voxels are read from the disk when they are used."""
+    return torch.load(file, mmap=True, weights_only=True)
+
+
+def _is_there(file: Path) -> bool:
+    """Return whether a file is there and complete: the directory of its parts is at its end."""
+    try:
+        open_study(file)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return False
+    return True
+
+
+def _as_volume(part: Any) -> Any:
+    """Return axial slices (D, C, H, W) as a volume (C, H, W, D), and anything else as it is."""
+    return part.movedim(0, -1) if isinstance(part, torch.Tensor) else part
+
+
+def _make_ignored(folder: Path) -> None:
+    """Let git ignore a folder, wherever it lies, as the caches of pytest and ruff do."""
+    file = folder / ".gitignore"
+    if not file.is_file():
+        file.write_text("*\n")
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary folders of killed runs, and none of a run that may be writing."""
+    for left in folder.glob(f"{TEMPORARY}*"):
+        try:
+            if left.stat().st_mtime < time.time() - ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
+        except OSError:  # it is gone
+            pass

@@ -1,0 +1,239 @@
+"""Preprocessed studies on disk: made once, equal to the last bit, never out of date, never in part."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose
+
+from custom.common.errors import BadInput
+from custom.data.datasets import find_studies
+from custom.data.load import LoadStudyd
+from custom.preprocessing.slices import StudyToSlicesd
+from custom.training import study_cache
+from custom.training.slice_dataset import SliceDataset
+from custom.training.study_cache import StudyCache
+from tests.studies import write_study
+
+KEYS = ("image", "label")
+PLANES = ("axial", "coronal", "sagittal")
+
+
+def preprocessing(**settings: object) -> Compose:
+    return Compose([LoadStudyd(), StudyToSlicesd(label_key="label", **{"size": 64, "spacing": 6.0, **settings})])
+
+
+class Counted:
+    """A transform that counts its calls."""
+
+    def __init__(self, transform: Compose) -> None:
+        self.transform = transform
+        self.calls = Calls()
+
+    def __call__(self, data: dict) -> dict:
+        self.calls.append(data["id"])
+        return self.transform(data)
+
+
+class Calls:
+    """What was called, which is no setting."""
+
+    __slots__ = ("ids",)
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def append(self, study_id: str) -> None:
+        self.ids.append(study_id)
+
+    def __repr__(self) -> str:
+        return "calls"
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    for number in range(3):
+        write_study(tmp_path / "studies", f"study{number}")
+    return tmp_path / "studies"
+
+
+@pytest.fixture
+def made(dataset, tmp_path):
+    """Return a function that makes the cache of a dataset, and tells which studies it preprocessed for it."""
+
+    def make(**settings: object) -> tuple[StudyCache, list[str]]:
+        study_cache.open_study.cache_clear()  # as in another process
+        transform = Counted(preprocessing(**settings))
+        cache = StudyCache(find_studies(str(dataset)), transform, tmp_path / "runs")
+        return cache, sorted(transform.calls.ids)
+
+    return make
+
+
+def test_slices_are_those_of_the_preprocessed_studies_bit_for_bit(dataset, tmp_path):
+    items, transform = find_studies(str(dataset)), preprocessing()
+    cache = StudyCache(items, transform, tmp_path / "runs", num_workers=2)
+    memory = [transform(item) for item in items]
+    for stored, study in zip(cache, memory, strict=True):
+        assert stored["id"] == study["id"]
+        for key in (*KEYS, "brain"):
+            assert type(stored[key]) is torch.Tensor
+            assert stored[key].dtype == study[key].dtype and torch.equal(stored[key], study[key].as_tensor())
+    for tumour_free in (False, True):
+        ours, expected = (
+            SliceDataset(studies, KEYS, neighbours=1, planes=PLANES, tumour_free=tumour_free)
+            for studies in (cache, memory)
+        )
+        assert ours.index == expected.index and ours.weights(0.7, 0.5) == expected.weights(0.7, 0.5)
+        for ours_piece, piece in zip(ours, expected, strict=True):
+            assert all(torch.equal(torch.as_tensor(ours_piece[key]), torch.as_tensor(piece[key])) for key in piece)
+
+
+def test_a_study_is_preprocessed_once(made):
+    assert made()[1] == ["study0", "study1", "study2"]
+    assert made()[1] == []
+
+
+def test_start_up_and_index_read_no_voxels(made, monkeypatch):
+    made()
+    cache = made()[0]
+    monkeypatch.setattr(StudyCache, "__getitem__", lambda *_: pytest.fail("a study was read"))
+    assert len(SliceDataset(cache, KEYS, planes=PLANES)) > 0
+
+
+@pytest.mark.parametrize("name", ["study1_flair.nii.gz", "study1_seg.nii.gz"])
+def test_a_study_whose_content_changed_is_made_anew_and_one_with_a_new_time_is_not(made, dataset, name):
+    made()
+    file = dataset / "study1" / name
+    os.utime(file)
+    assert made()[1] == []
+    before, at = made()[0][1], file.stat()
+    volume = nib.load(file)
+    voxels = np.asarray(volume.dataobj).copy()
+    voxels[voxels > 0] = voxels.max()
+    nib.save(nib.Nifti1Image(voxels, volume.affine), file)
+    os.utime(file, ns=(at.st_atime_ns, at.st_mtime_ns))  # which hides the change from those who look at it alone
+    cache, ids = made()
+    assert ids == ["study1"]
+    assert any(not torch.equal(cache[1][key], before[key]) for key in KEYS)
+
+
+def test_a_hash_of_contents_is_kept_once_the_files_are_settled(made, monkeypatch):
+    monkeypatch.setattr(study_cache, "SETTLED", 3600.0)  # the files were written a moment ago
+    assert not list(made()[0].folder.glob("*.sha256"))
+    monkeypatch.setattr(study_cache, "SETTLED", -1.0)
+    assert len(list(made()[0].folder.glob("*.sha256"))) == 3
+    monkeypatch.setattr(study_cache, "sha256", lambda _: pytest.fail("a file was read"))
+    assert made()[1] == []
+
+
+def test_other_settings_or_other_code_are_other_entries(made, monkeypatch):
+    made()
+    assert len(made(spacing=5.0)[1]) == 3
+    monkeypatch.setattr(study_cache, "code_hash", lambda _: "other code")
+    assert len(made()[1]) == 3
+
+
+def test_a_study_without_its_mask_is_another_entry(dataset, tmp_path):
+    with_mask, without = (
+        StudyCache(find_studies(str(dataset), masks=masks), preprocessing(), tmp_path) for masks in ("required", "none")
+    )
+    assert "label" in with_mask[0] and "label" not in without[0]
+
+
+@pytest.mark.parametrize("left", [0, 100, 5000, -1])
+def test_a_torn_file_is_made_anew(made, left):
+    cache, _ = made()
+    content = cache.files[1].read_bytes()
+    cache.files[1].write_bytes(content[:left])
+    again, ids = made()
+    assert ids == ["study1"]
+    assert again.files[1].stat().st_size == len(content)
+
+
+def make_in_process(dataset: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    StudyCache(find_studies(str(dataset)), preprocessing(), folder)
+
+
+def test_two_processes_at_once_and_one_that_was_killed_leave_whole_files(dataset, tmp_path):
+    for number in range(3, 12):
+        write_study(dataset, f"study{number}")
+    start = multiprocessing.get_context("fork")
+    first, second, killed = (start.Process(target=make_in_process, args=(dataset, tmp_path / "runs")) for _ in range(3))
+    killed.start()
+    while not list((tmp_path / "runs").glob("cache/*.pt")):
+        time.sleep(0.001)
+    first.start()
+    second.start()
+    killed.kill()
+    for process in (first, second, killed):
+        process.join()
+    assert first.exitcode == second.exitcode == 0
+    files = list((tmp_path / "runs" / "cache").glob("*.pt"))
+    assert len(files) == 12 and all(torch.load(file, weights_only=True)["image"].any() for file in files)
+
+
+def test_what_a_killed_run_left_is_removed_a_day_later(made):
+    folder = made()[0].folder
+    for name, age in ((".recoseg-old", 2 * 86400), (".recoseg-new", 60)):
+        (folder / name).mkdir()
+        os.utime(folder / name, times=(time.time() - age,) * 2)
+    made()
+    assert [left.name for left in folder.glob(".recoseg-*")] == [".recoseg-new"]
+
+
+def test_a_process_of_several_prepares_its_own_share_and_waits_for_the_others(dataset, tmp_path, monkeypatch):
+    items, transform, before_waiting = find_studies(str(dataset)), Counted(preprocessing()), []
+    monkeypatch.setattr(study_cache.idist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(study_cache.idist, "get_rank", lambda: 1)
+
+    def wait() -> None:
+        before_waiting.extend(transform.calls.ids)
+        monkeypatch.undo()
+        StudyCache(items, Counted(preprocessing()), tmp_path)  # what the other process writes meanwhile
+
+    monkeypatch.setattr(study_cache.idist, "barrier", wait)
+    cache = StudyCache(items, transform, tmp_path)
+    assert before_waiting == transform.calls.ids == ["study1"]
+    assert [study["id"] for study in cache] == ["study0", "study1", "study2"]
+
+
+def test_a_full_disk_is_said_in_one_sentence_and_leaves_no_part(dataset, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(study_cache.os, "fsync", full)
+    with pytest.raises(BadInput, match="expected more space on the disk"):
+        StudyCache(find_studies(str(dataset)), preprocessing(), tmp_path / "runs")
+    assert {file.name for file in (tmp_path / "runs" / "cache").iterdir()} == {".gitignore"}
+
+
+def test_torch_says_the_same_of_a_file_that_cannot_grow():
+    with Path("/dev/full").open("wb") as file, pytest.raises(OSError, match="No space left") as caught:
+        torch.save({"image": torch.zeros(100_000)}, file)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_cache_is_ignored_by_git_and_open_to_those_whom_the_umask_lets_in(dataset, tmp_path):
+    before = os.umask(0o027)
+    try:
+        cache = StudyCache(find_studies(str(dataset)), preprocessing(), tmp_path / "runs")
+    finally:
+        os.umask(before)
+    assert (cache.folder / ".gitignore").read_text() == "*\n"
+    assert {oct(file.stat().st_mode & 0o777) for file in cache.files} == {"0o640"}
+    assert cache.folder.stat().st_mode & 0o777 == 0o750
+
+
+def test_no_studies_need_no_file(tmp_path):
+    assert len(SliceDataset(StudyCache([], partial(dict), tmp_path))) == 0
