@@ -212,7 +212,7 @@ def measure(data: dict[str, Any], ridges: tuple[Ridge, Ridge], direct: Any, anch
     for name in ("direct", "ridge regression", "anchored on T1"):
         scores[f"{name}: absolute"] = (real - coarse[name]).abs()
         scores[f"{name}: signed"] = real - coarse[name]
-    scores["uptake"] = uptake_map(image[T1CE][None], expected[:1], brain)[0]
+    scores["uptake"] = uptake_map(image[T1CE][None], expected[:1], brain, expected[1:])[0]
     errors, deviation = (real - expected[0])[inside].abs(), expected[1][inside]
     return {
         "quality": {

@@ -4,8 +4,9 @@
         [--section validation] [--fold 0] [--checkpoint MODEL.pt]
 
 For studies that the synthesizer has not seen: by default the four that fold 0 of complete.json holds out. At 2 mm,
-inside the brain. "cross" takes the largest expected value among a voxel and its six neighbours, "cube" among all 27;
-G is a Gaussian inside the brain, in voxels. Prints one JSON object, then a Markdown table.
+inside the brain. "cross" takes the largest expected value among a voxel and its six neighbours, "cube" among all 27; G
+is a Gaussian inside the brain, in voxels; "minus 2 deviations" takes two predicted deviations off the synthetic image
+first. Prints one JSON object, then a Markdown table.
 """
 
 from __future__ import annotations
@@ -63,6 +64,12 @@ def maps(image: torch.Tensor, expected: torch.Tensor, brain: torch.Tensor) -> Ma
     for sigma in (0.5, 1.0, 1.5, 2.0):
         for name in ("fitted, cross", "fitted, cube", "fitted, cross, / deviation"):
             found[f"{name}, G {sigma}"] = smooth_inside(found[name], brain, sigma)
+    for margin in (1, 2, 3, 4):
+        least = (synthetic - margin * expected[1:]).clamp(min=0)
+        fitted[inside] = robust_line(least[inside], real[inside])
+        cross = torch.stack([F.max_pool3d(fitted, size, 1, padding) for size, padding in CROSS]).amax(dim=0)
+        found[f"minus {margin} deviations, fitted, cross, G 1.0"] = smooth_inside(real - cross, brain, 1.0)
+    found["the predicted deviation itself"] = expected[1:]
     return found
 
 

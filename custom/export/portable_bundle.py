@@ -18,6 +18,7 @@ from custom.common.regions import REGIONS, for_each_region
 from custom.export.torchscript import chain_program
 from custom.preprocessing.intensities import ScaleIntensityInBraind
 from custom.preprocessing.slices import StudyToSlicesd
+from custom.preprocessing.uptake import Uptaked
 from custom.segmentation.synthesize_t1ce import SynthesizeT1ced
 from custom.sharing.bundle_zip import write_zip
 from custom.sharing.pack import REPOSITORY
@@ -97,6 +98,7 @@ def program_of(parser: ConfigParser) -> Any:
         synthesis.network,
         parser.get_parsed_content("inferer"),
         parser.get_parsed_content("network"),
+        margin=next(step for step in preprocessing if isinstance(step, Uptaked)).margin,
         fills_flair=synthesis.flair_inferer is not None,
     )
 

@@ -25,9 +25,10 @@ from custom.preprocessing.channels import CHANNELS
 from custom.preprocessing.intensities import ScaleIntensityInBraind
 from custom.preprocessing.residual import residual_map
 from custom.preprocessing.slicing import PLANES, pad_to_multiple
-from custom.preprocessing.uptake import SIGMA, UPTAKE_TOP, robust_deviation, robust_line
+from custom.preprocessing.uptake import MARGIN, SIGMA, UPTAKE_TOP, robust_deviation, robust_line
 from custom.synthesis.anchored_batch import MEAN, UNIT, task_of
 from custom.synthesis.anchored_inferer import AnchoredInferer
+from custom.synthesis.anchored_loss import LOG_VARIANCE
 
 FLAIR, T1, T1CE = (MODALITIES.index(name) for name in ("flair", "t1", "t1ce"))
 # On 2 mm: the largest brain that is accepted elsewhere, and what interpolation adds around it. A head has 3 l and more.
@@ -40,6 +41,7 @@ def chain_program(
     synthesizer: nn.Module,
     segmentation: BrainSliceInferer,
     segmenter: nn.Module,
+    margin: float = MARGIN,
     fills_flair: bool = False,
 ) -> torch.jit.ScriptModule:
     """Return the pipeline with settings and weights as a program: study (1, 4, H, W, D) -> logits (1, C, H, W, D).
@@ -53,6 +55,7 @@ def chain_program(
         synthesizer: its network, with weights, on the CPU.
         segmentation: the segmenter's inferer.
         segmenter: its network, with weights, on the CPU.
+        margin: that of the uptake map, see `custom.preprocessing.uptake.uptake_map`.
         fills_flair: whether a FLAIR that alone is missing is synthesized too.
 
     Raises:
@@ -60,7 +63,7 @@ def chain_program(
     """
     if synthesis.samples != 1 or getattr(synthesis.sampler, "keywords", {}).get("eta"):
         raise BadInput("The synthesizer draws noise more than once, expected samples 1 and sampler#eta 0 in a program.")
-    chain = Chain(scaling, synthesis, synthesizer, segmentation, segmenter, fills_flair).eval()
+    chain = Chain(scaling, synthesis, synthesizer, segmentation, segmenter, margin, fills_flair).eval()
     with torch.no_grad(), warnings.catch_warnings():
         # MONAI's networks only check sizes of tensors, which is safe to trace
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
@@ -75,7 +78,10 @@ def chain_program(
 
 
 class Synthesizer(nn.Module):
-    """The synthesizer with its sampler: condition (N, C, h, w), noise (N, 1, h, w) -> difference (N, 1, h, w)."""
+    """The synthesizer with its sampler: condition (N, C, h, w), noise (N, 1, h, w) -> (N, 2, h, w).
+
+    The channels are the difference and its deviation.
+    """
 
     def __init__(self, inferer: AnchoredInferer, network: nn.Module) -> None:
         super().__init__()
@@ -83,12 +89,16 @@ class Synthesizer(nn.Module):
         self.network = network
 
     def forward(self, condition: torch.Tensor, noise: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
-        """Return the difference that `AnchoredInferer.run_slices` finds with this noise."""
+        """Return what `AnchoredInferer.run_slices` finds with this noise."""
+        log_variances: list[torch.Tensor] = []
 
         def model(x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-            return self.inferer.autocast(torch.cat([x_t, condition], dim=1), self.network, timesteps, task)[:, :1]
+            output = self.inferer.autocast(torch.cat([x_t, condition], dim=1), self.network, timesteps, task)
+            log_variances.append(output[:, 1:])
+            return output[:, :1]
 
-        return self.inferer.sampler(model, noise, self.inferer.schedule)
+        difference = self.inferer.sampler(model, noise, self.inferer.schedule)
+        return torch.cat([difference, log_variances[0].clamp(*LOG_VARIANCE).exp().sqrt()], dim=1)
 
 
 class Segmenter(nn.Module):
@@ -114,6 +124,7 @@ class Chain(nn.Module):
         synthesizer: nn.Module,
         segmentation: BrainSliceInferer,
         segmenter: nn.Module,
+        margin: float,
         fills_flair: bool,
     ) -> None:
         super().__init__()
@@ -134,6 +145,8 @@ class Chain(nn.Module):
         self.fills_flair = fills_flair
         self.flair, self.anchor, self.t1ce = FLAIR, T1, T1CE
         self.smoothing: Any = gaussian_1d(torch.tensor(SIGMA), approx="sampled")
+        self.deviation_scale = synthesis.deviation_scale
+        self.margin = margin
         self.uptake_top = UPTAKE_TOP
         self.segmenter: Any = Segmenter(segmentation, segmenter)
         self.channels = torch.arange(len(CHANNELS))[segmentation.channels].tolist()
@@ -147,17 +160,18 @@ class Chain(nn.Module):
     def forward(self, study: torch.Tensor) -> torch.Tensor:
         """Return logits (1, C, H, W, D), a channel for each region, for a study (1, 4, H, W, D)."""
         image, brain = self.scale(study[0])
-        synthetic, residual, uptake = (torch.zeros_like(image[3:]) for _ in range(3))
+        synthetic, deviation, residual, uptake = (torch.zeros_like(image[3:]) for _ in range(4))
         there = image.flatten(1).any(dim=1)
         if bool(there[:3].all()):
-            synthetic = self.synthesize(image, self.t1ce)
+            synthetic, deviation = self.synthesize(image, self.t1ce)
         elif self.fills_flair and bool(there[1:].all()):
-            image = torch.cat([self.synthesize(image, self.flair), image[1:]])
+            image = torch.cat([self.synthesize(image, self.flair)[0], image[1:]])
         if not bool(image[3].any()):
             image = torch.cat([image[:3], synthetic])
         elif bool(synthetic.any()):
             residual = residual_map(image[3:], synthetic, brain)
-            uptake = (self.uptake_map(image[3:], synthetic, brain[None]) / self.uptake_top).clamp(0, 1)
+            uptake = self.uptake_map(image[3:], synthetic - self.margin * deviation, brain[None])
+            uptake = (uptake / self.uptake_top).clamp(0, 1)
         return self.segment(torch.cat([image, residual, synthetic, uptake])[self.channels])[None]
 
     def scale(self, study: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -181,10 +195,10 @@ class Chain(nn.Module):
                 scaled[channel] = ((study[channel] - low) / unit).clamp(0, 1) * brain
         return scaled, brain
 
-    def synthesize(self, image: torch.Tensor, target: int) -> torch.Tensor:
-        """Return a modality (1, H, W, D) anchored on T1 of an image (4, H, W, D), as `AnchoredInferer` does.
+    def synthesize(self, image: torch.Tensor, target: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a modality anchored on T1 of an image (4, H, W, D), and its deviation, as `AnchoredInferer` does.
 
-        The image's own ``target`` is not looked at.
+        Both are (1, H, W, D). The image's own ``target`` is not looked at.
         """
         known = image.clone()
         known[target] = 0
@@ -193,10 +207,11 @@ class Chain(nn.Module):
             found.append(self.synthesize_slices(known.permute(axes), target).permute(axes))
         brain = (known != 0).any(dim=0, keepdim=True)
         anchor = known[self.anchor : self.anchor + 1]
-        return (anchor + torch.stack(found).mean(dim=0)).clamp(0, 1) * brain
+        mean = torch.stack(found).mean(dim=0)
+        return (anchor + mean[:1]).clamp(0, 1) * brain, self.deviation_scale * mean[1:]
 
     def synthesize_slices(self, image: torch.Tensor, target: int) -> torch.Tensor:
-        """Return the target minus T1, (1, H, W, D), for a volume (4, H, W, D), processed in slices (H, W)."""
+        """Return the target minus T1 and its deviation, (2, H, W, D), for a volume (4, H, W, D), sliced into (H, W)."""
         slices, box = cut_to_brain(image, self.synthesis_multiple)
         brain = with_neighbours(slices, self.synthesis_neighbours)
         inside = (brain != 0).any(dim=2, keepdim=True)
@@ -213,10 +228,14 @@ class Chain(nn.Module):
             parts.append(self.synthesizer(part, noise[start:stop], self.tasks[target].expand(len(part), -1)))
         return put_back(torch.cat(parts), slices, box, image, 0.0)
 
-    def uptake_map(self, t1ce: torch.Tensor, synthetic: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
-        """Return the uptake (1, H, W, D), as `custom.preprocessing.uptake.uptake_map` does; ``brain`` is of bool."""
-        expected = torch.zeros_like(synthetic)
-        expected[brain] = robust_line(synthetic[brain], t1ce[brain])
+    def uptake_map(self, t1ce: torch.Tensor, least: torch.Tensor, brain: torch.Tensor) -> torch.Tensor:
+        """Return the uptake (1, H, W, D), as `custom.preprocessing.uptake.uptake_map` does.
+
+        ``least`` is the synthetic image minus its margin; ``brain`` is of bool.
+        """
+        least = least.clamp(min=0)
+        expected = torch.zeros_like(least)
+        expected[brain] = robust_line(least[brain], t1ce[brain])
         deviation = robust_deviation((t1ce - expected)[brain]).clamp(min=1e-6)
         nearby = torch.maximum(
             torch.maximum(

@@ -31,8 +31,9 @@ FLAIR, T1CE = (MODALITIES.index(name) for name in ("flair", "t1ce"))
 class SynthesizeT1ced(MapTransform):
     """Add ``t1ce_synthetic`` (1, H, W, D), in [0, 1], synthesized from the flair, t1 and t2 of ``image`` (4, H, W, D).
 
-    Network and noise schedule are those of the synthesizer's own ``inference.json``. The T1ce in ``image`` is not
-    looked at, except with ``consistency``.
+    Also adds ``deviation`` (1, H, W, D), on the same scale, if the synthesizer predicts one; its variant ``direct``
+    does not. Network and noise schedule are those of the synthesizer's own ``inference.json``. The T1ce in ``image`` is
+    not looked at, except with ``consistency``.
 
     With ``fill_flair``, a FLAIR that is the only missing modality is synthesized from the other three instead: it takes
     its place in ``image`` and is also returned as ``flair_synthetic``. A synthetic T1 or T2 does not help the
@@ -126,22 +127,24 @@ class SynthesizeT1ced(MapTransform):
         missing = [channel for channel, volume in enumerate(image) if not volume.any()]
         data = {**data, "t1ce_synthetic": torch.zeros_like(image[:1])}
         if missing == [FLAIR] and self.flair_inferer is not None:
-            data["flair_synthetic"] = self.synthesize(data, self.flair_inferer)
+            data["flair_synthetic"] = self.synthesize(data, self.flair_inferer)[0]
             data["image"] = image.clone()
             data["image"][FLAIR] = data["flair_synthetic"][0]
         elif missing in ([], [T1CE]):
-            data["t1ce_synthetic"] = self.synthesize(data, self.inferer)
+            data |= dict(zip(("t1ce_synthetic", "deviation"), self.synthesize(data, self.inferer), strict=False))
         return data
 
-    def synthesize(self, data: Mapping[Hashable, Any], inferer: Inferer) -> torch.Tensor:
-        """Return what ``inferer`` synthesizes of the study, (1, H, W, D), with the metadata of ``image``."""
+    def synthesize(self, data: Mapping[Hashable, Any], inferer: Inferer) -> list[torch.Tensor]:
+        """Return what ``inferer`` synthesizes of the study and, if predicted, its deviation, each (1, H, W, D).
+
+        Both have the metadata of ``image``.
+        """
         image = data["image"]
         unseen = unseen_weights(self.records, data["id"]) if self.records else None
         network = self.network if unseen is None else self.others[unseen]
         with torch.no_grad():
-            # the second channel, which the default has, is the deviation to expect
-            synthetic = inferer(image[None].to(self.device), network)[0, :1].to(image.device)
-        return torch.zeros_like(image[:1]).copy_(synthetic)
+            channels = inferer(image[None].to(self.device), network)[0].to(image.device)
+        return [torch.zeros_like(image[:1]).copy_(channel) for channel in channels]
 
 
 def _whole(value: object, option: str) -> int:

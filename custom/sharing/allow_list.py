@@ -123,7 +123,7 @@ OWN_COMPONENTS = {
     "SynthesizeT1ced": "synth_bundle_root version sampler seed device amp variants consistency cross_fitted checkpoint "
     "fill_flair",
     "ToScannerGridd": "keys grid",
-    "Uptaked": "",
+    "Uptaked": "margin",
     "ValidationPictures": "log_dir pictures",
     "check_options": "",
     "computing_precision": "amp device",

@@ -39,9 +39,10 @@ def study(shape, missing=(), seed=0):
 class Ordinary:
     """The chain as the bundles run it."""
 
-    def __init__(self, amp=False, steps=2):
+    def __init__(self, amp=False, steps=2, margin=1.5):
         torch.manual_seed(0)
         self.scaling = ScaleIntensityInBraind()
+        self.uptake = Uptaked(margin)
         self.synthesizer = ModalityUNet(13, (16, 16, 16)).eval()
         for weights in self.synthesizer.parameters():
             torch.nn.init.normal_(weights, std=0.1)
@@ -62,16 +63,20 @@ class Ordinary:
         data["t1ce_synthetic"] = torch.zeros_like(data["image"][:1])
         there = data["image"].flatten(1).any(dim=1)
         if there[:3].all():
-            data["t1ce_synthetic"].copy_(self.synthesis(data["image"][None], self.synthesizer)[0, :1])
+            channels = self.synthesis(data["image"][None], self.synthesizer)[0].split(1)
+            data |= {
+                name: torch.zeros_like(data["image"][:1]).copy_(channel)
+                for name, channel in zip(("t1ce_synthetic", "deviation"), channels, strict=True)
+            }
         elif there[1:].all():
             data["image"][:1] = self.flair(data["image"][None], self.synthesizer)[0, :1]
-        for step in (Uptaked(), Residuald(), StackChannelsd()):
+        for step in (self.uptake, Residuald(), StackChannelsd()):
             data = step(data)
         return torch.as_tensor(self.segmentation(data["image"][None], self.segmenter))
 
     def program(self):
         networks = (self.synthesis, self.synthesizer, self.segmentation, self.segmenter)
-        return chain_program(self.scaling, *networks, fills_flair=True)
+        return chain_program(self.scaling, *networks, margin=self.uptake.margin, fills_flair=True)
 
 
 @pytest.fixture(scope="module")

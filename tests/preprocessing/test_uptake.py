@@ -71,6 +71,27 @@ def test_the_unit_is_a_robust_deviation_of_this_patient():
     assert quiet / loud == pytest.approx(2, rel=0.1)
 
 
+def test_uptake_that_the_synthesizer_expected_but_was_not_sure_of_is_bright_too():
+    synthetic, brain = head()
+    noise = 0.01 * torch.randn(synthetic.shape)
+    tumour = (slice(None), slice(6, 10), slice(6, 10), slice(6, 10))
+    synthetic[tumour] += 0.2
+    t1ce = (synthetic + noise) * brain
+    deviation = torch.full_like(synthetic, 0.02)
+    deviation[tumour] = 0.1
+    sure = uptake_map(t1ce, synthetic, brain, torch.full_like(synthetic, 0.02))
+    unsure = uptake_map(t1ce, synthetic, brain, deviation)
+    assert sure[:, 7:9, 7:9, 7:9].max() < 2
+    assert unsure[:, 7:9, 7:9, 7:9].min() > 4
+
+
+def test_a_deviation_that_is_the_same_everywhere_changes_nothing():
+    synthetic, brain = head()
+    t1ce = (synthetic + 0.01 * torch.randn(synthetic.shape)) * brain
+    found = uptake_map(t1ce, synthetic, brain, torch.full_like(synthetic, 0.03))
+    torch.testing.assert_close(found, uptake_map(t1ce, synthetic, brain), atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_an_edge_that_is_out_of_place_by_a_voxel_is_no_uptake(axis):
     synthetic = torch.full((1, 24, 24, 24), 0.3)
@@ -94,6 +115,14 @@ def test_the_map_of_a_study_keeps_the_metadata_of_its_image():
     assert torch.equal(found.affine, data["image"].affine)
     expected = uptake_map(data["image"].as_tensor()[3:], data["t1ce_synthetic"], data["brain"])
     assert torch.equal(found.as_tensor(), expected)
+
+
+def test_a_study_s_deviation_is_used():
+    data = study()
+    data["deviation"] = 0.1 * torch.rand(1, 24, 24, 24)
+    expected = uptake_map(data["image"].as_tensor()[3:], data["t1ce_synthetic"], data["brain"], data["deviation"])
+    assert torch.equal(Uptaked()(data)["uptake"].as_tensor(), expected)
+    assert not torch.equal(expected, Uptaked()(study())["uptake"].as_tensor())
 
 
 def test_a_study_without_t1ce_or_with_another_target_has_no_map():
