@@ -8,6 +8,7 @@ the system's temporary folder, which is not one step if that is on another disk.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import shutil
@@ -141,9 +142,10 @@ class StudyCache(Dataset):
         study: Any = super()._transform(number)
         volumes = {key: torch.as_tensor(study[key]).as_subclass(torch.Tensor) for key in KEYS if key in study}
         slices = {key: volume.movedim(-1, 0).contiguous() for key, volume in volumes.items()}
-        # a file object: the errors of one that torch opens itself do not tell a full disk
+        content = io.BytesIO()  # torch's own error of a full disk does not tell that it is one
+        torch.save({"id": study["id"], **slices, "slices": slice_index(volumes)}, content)
         with written_beside(self.files[number]) as temporary, temporary.open("wb") as file:
-            torch.save({"id": study["id"], **slices, "slices": slice_index(volumes)}, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())  # else the name may reach the disk before the voxels, if the power fails
 
