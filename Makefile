@@ -12,7 +12,7 @@ packages = $(if $(filter yes,$(LOCKED)),--require-hashes --requirement $(1).lock
 
 LOCK_OPTIONS := --universal --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet --no-config
 
-.PHONY: demo demo-raw monailabel test test-quick test-federated test-monailabel lint lock pack wheel clean
+.PHONY: demo demo-raw monailabel test test-quick test-federated test-monailabel fuzz lint lock pack wheel clean
 
 .venv/user: requirements.txt requirements.lock requirements-no-deps.txt requirements-no-deps.lock
 	$(PYTHON) -m venv .venv
@@ -88,6 +88,9 @@ test-federated: .venv/federated  ## federated training in NVFlare's simulator; m
 
 test-monailabel: .venv/developer .clients/monailabel/made  ## both bundles in a MONAI Label server; 8 GB on disk
 	RECOSEG_MONAILABEL=.clients/monailabel $(BIN)/python -m pytest tests/clients/monailabel
+
+fuzz: .venv/developer  ## 100,000 other damaged files for the readers than those of make test
+	RECOSEG_FUZZ=100000 $(PYTEST) tests/fuzzing
 
 lint: .venv/developer  ## lint, format and types
 	$(BIN)/ruff check .

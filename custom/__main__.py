@@ -52,12 +52,17 @@ def check(
     masks: str = "optional",
     dicom_ids: str = "hash",
     label_scheme: str = "auto",
+    datalist: str | None = None,
+    modalities: tuple[str, ...] = MODALITIES,
+    jobs: int = 1,
+    as_json: bool = False,
 ) -> None:
     """Read every study of a dataset, or one study, and print what was found or what is wrong.
 
-    Exit status 1 if a study cannot be used; the others are read all the same.
+    Of a dataset, prints one table with what is wrong with each study and between studies: unusual sizes, and the same
+    scan under another name. Exit status 1 if a study cannot be used or a scan is in two sections of the datalist.
 
-    Example: python -m custom check BraTS2020_TrainingData --masks required
+    Example: python -m custom check BraTS2020_TrainingData --masks required --jobs 4
 
     Args:
         dataset_dir: a dataset's folder, one study's folder, or one 4-D file; for DICOM, prints the chosen series.
@@ -65,47 +70,49 @@ def check(
         masks: "required" (every study must have one), "optional", or "none" (masks are ignored).
         dicom_ids: "hash", or "folder" to name a DICOM study after its folder.
         label_scheme: meaning of mask values: auto, brats2013, brats2021, brats2023, brats2024, msd or whole_tumour.
+        datalist: a MONAI datalist (JSON): checks its studies, and whether a scan is in two of its sections.
+        modalities: the modalities that every study must have; others that are missing are warnings.
+        jobs: number of studies at a time, each in a process of its own with 1 GB of memory.
+        as_json: print everything as JSON.
     """
-    import nibabel as nib
-    import numpy as np
+    import json
 
+    from custom.data.check_dataset import check_dataset
     from custom.data.datasets import find_studies
+    from custom.data.findings import ERROR, in_numbers, in_words, of_each_study, summary, table, warnings_of_custom
 
-    studies = find_studies(
-        dataset_dir, "all", channel_order=channel_order, masks=masks, dicom_ids=dicom_ids, keep_broken=True
-    )
-    # imported late, so that errors in names and headers are reported without waiting for PyTorch
-    from custom.data.load import LoadStudyd
-    from custom.dicom.registration import MOVES
-
-    load: Any = LoadStudyd(channel_order=channel_order, label_scheme=label_scheme)
-    failed = 0
-    for item in studies:
-        try:
-            if "error" in item:
-                raise BadInput(item["error"])
-            study, loaded = item["image"], load(item)
-        except BadInput as error:
-            if len(studies) == 1:
-                raise
-            failed += 1
-            print(f"{item['id']}: CANNOT BE USED: {error}")
-            continue
-        grid = study.grid
-        spacing = " x ".join(f"{size:g}" for size in np.round(grid.spacing, 3))
-        orientation = "".join(nib.aff2axcodes(grid.affine))
-        shape = " x ".join(map(str, grid.shape))
-        mask = "with a mask" if "label" in item else "without a mask"
-        print(f"{study.id}: {', '.join(MODALITIES)}; {shape} voxels of {spacing} mm, {orientation}; {mask}")
-        if study.dicom:
-            print(*(f"  {line}" for line in study.dicom.lines(loaded["image"].meta[MOVES])), sep="\n")
-        for modality, looks in zip(study.images, loaded["look_like"].split(), strict=True):
-            why = "" if study.dicom else " by the order of channels" if study.channels else " by its name"
-            content = "its intensities do not contradict" if looks == modality else f"BUT IT LOOKS LIKE {looks}"
-            print(f"  {modality} is {study.name_of(modality)}{why}; {content}")
-    if failed:
-        raise StudiesFailed(f"{failed} of {len(studies)} studies cannot be used; the reason of each is above.")
-    print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
+    required = (modalities,) if isinstance(modalities, str) else tuple(modalities)
+    if unknown := set(required) - set(MODALITIES):
+        raise BadInput(f"--modalities has {sorted(map(str, unknown))[0]!r}, expected some of {', '.join(MODALITIES)}.")
+    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
+        raise BadInput(f"--jobs has the value {jobs!r}, expected a whole number from 1 on.")
+    with warnings_of_custom() as noticed:
+        items = find_studies(
+            dataset_dir,
+            "all",
+            None if datalist is None else as_path(datalist, "datalist"),
+            channel_order=channel_order,
+            modalities=required,
+            optional=[modality for modality in MODALITIES if modality not in required],
+            masks=masks,
+            dicom_ids=dicom_ids,
+            keep_broken=True,
+            keep_only=True,
+        )
+    studies = check_dataset(items, jobs, channel_order, label_scheme)
+    of_all = of_each_study(noticed, items, studies)
+    findings = [*of_all, *(finding for one in studies for finding in one.findings)]
+    if as_flag(as_json, "as_json"):
+        print(json.dumps(summary(studies, of_all), indent=2))
+    else:
+        if len(studies) == 1 and studies[0].usable:
+            print(in_words(studies[0]))
+        if findings:
+            print(table(findings))
+        if all(one.usable for one in studies):
+            print(f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}, all readable.")
+    if errors := [one for one in findings if one.severity == ERROR]:
+        raise StudiesFailed(errors[0].text if len(studies) == 1 else in_numbers(studies))
 
 
 def prepare(

@@ -203,7 +203,7 @@ def synthesize(
 
     \b
     Example:
-      recoseg synthesize STUDY -o RESULTS --target flair
+      recoseg synthesize STUDY -o SYNTHETIC --target flair
     """
     settings = {"target": target, "raw": raw, "planes": ["axial"] if fast else None, "device": device}
     infer(ctx, SYNTH, ["inference"], studies, output_dir, settings, skip_existing, jobs, as_json)
@@ -273,13 +273,28 @@ def evaluate(
     help="Whether each study must have a mask, or masks are ignored.",
 )
 @click.option("--label-scheme", default="auto", show_default=True, help="Meaning of mask values, such as brats2023.")
+@click.option(
+    "--modalities",
+    type=click.Choice(["flair", "t1", "t2", "t1ce"]),
+    multiple=True,
+    default=["flair", "t1", "t2", "t1ce"],
+    show_default=True,
+    help="A modality that each study must have; may be repeated.",
+)
+@click.option("--datalist", type=PATH, help="A MONAI datalist: checks its studies, and for scans in two sections.")
 @dicom_ids
+@jobs
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def check(dataset: Path, **given: Any) -> None:
     """Read every study of a dataset, or one study. Prints what was found or what is wrong.
+
+    Of a dataset, one table says what is wrong with each study and between studies: unusual sizes, and the same scan
+    under another name. Exit status 1 if a study cannot be used or a scan is in two sections of the datalist.
 
     \b
     Example:
       recoseg check STUDY
+      recoseg check BraTS2020_TrainingData --masks required --jobs 4
     """
     own("check", str(dataset), **given)
 

@@ -23,3 +23,11 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("RECOSEG_DATA_DIR is not set: real studies are not part of this repository")
     return Path(folder)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print how many inputs the tests in tests/fuzzing have generated."""
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        for name, value in getattr(report, "user_properties", []) if getattr(report, "when", "") == "teardown" else []:
+            if name == "inputs":
+                terminalreporter.write_line(f"{report.nodeid}: {value}")

@@ -40,8 +40,8 @@ def with_zero_background(volume: np.ndarray, affine: np.ndarray, name: str) -> n
             larger than a brain.
     """
     edges = edges_of(volume)
-    value = np.nan if np.isnan(edges).mean() >= LEAST_OF_EDGES else float(np.nanmedian(edges))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):  # of intensities near the largest number
+        value = np.nan if np.isnan(edges).mean() >= LEAST_OF_EDGES else float(np.nanmedian(edges))
         # as in `custom.common.brain.is_brain`
         nothing = 1e-6 * np.abs(volume).max(initial=0, where=np.isfinite(volume))
         outside = np.isnan(volume) if np.isnan(value) else np.abs(volume - value) <= nothing

@@ -40,6 +40,7 @@ def find_studies(
     masks: str = "required",
     dicom_ids: str = "hash",
     keep_broken: bool = False,
+    keep_only: bool = False,
     raw: bool | str = "false",
 ) -> list[dict[str, Any]]:
     """List the studies of one section of a dataset, each checked by its headers.
@@ -64,6 +65,7 @@ def find_studies(
         dicom_ids: name of a DICOM study, see `custom.dicom.study.find_dicom`.
         keep_broken: if there are several studies, also list those that cannot be used, with the reason under "error",
             two of one id and broken links among them.
+        keep_only: with ``keep_broken``, also list the only study if it cannot be used.
         raw: unless it is "false", the images of a study may be on different grids: `custom.preparation` registers them.
 
     Returns:
@@ -94,7 +96,7 @@ def find_studies(
         found.append((listed, study))
     patients = _patients(found)
     entries = [
-        Entry(replace(study, patient=patient), listed.section, listed.fold)
+        Entry(replace(study, patient=patient, section=listed.section), listed.section, listed.fold)
         for (listed, study), patient in zip(found, patients, strict=True)
     ]
     entries.sort(key=lambda entry: entry.study.id)
@@ -109,7 +111,7 @@ def find_studies(
     if not chosen and section != "validation":
         raise BadInput(f"{origin} has no studies in its section {section}, expected at least one.")
     one_grid = as_choice(raw, "raw", ("auto", "true", "false")) == "false"
-    return [_checked_item(study, masks, keep_broken and len(chosen) > 1, one_grid) for study in chosen]
+    return [_checked_item(study, masks, keep_broken and (keep_only or len(chosen) > 1), one_grid) for study in chosen]
 
 
 def _patients(found: Sequence[tuple[Listed, Study]]) -> list[str]:

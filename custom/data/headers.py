@@ -51,7 +51,7 @@ def read_header(path: Path) -> Header:
     try:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             _require_compression_of_name(path)
-            with np.errstate(invalid="ignore"):  # of NaN in a header, which is refused
+            with np.errstate(invalid="ignore", over="ignore"):  # of NaN and infinity in a header, which are refused
                 shape, affine, doubts = _nifti_header(path)
         else:
             shape, affine = _itk_header(path)

@@ -179,7 +179,8 @@ def _load_volumes(path: Path) -> MetaTensor:
     """Return the (channels, H, W, D) float32 voxels of a file, with the affine of `read_header`."""
     affine = read_header(path).grid.affine
     try:
-        image: Any = LoadImage(ensure_channel_first=True)(path)
+        with np.errstate(over="ignore"):  # of float64 beyond float32, which is infinite and refused
+            image: Any = LoadImage(ensure_channel_first=True)(path)
     except Exception as error:  # as in `read_header`
         raise unreadable(path, error) from error
     image.affine = torch.from_numpy(affine)

@@ -26,6 +26,7 @@ class Study:
         label: the mask, None without one.
         dicom: the series, if the study is DICOM; ``images`` then contains the first file of each.
         patient: the patient, whose studies stay in one part of a split; empty if the study is not part of a dataset.
+        section: its section of the dataset's datalist; empty if the study is not part of a dataset.
         grid: the voxel grid of ``reference``; None until `check_study` has passed.
         error: why the study cannot be used, in a dataset that also lists such studies.
     """
@@ -36,6 +37,7 @@ class Study:
     label: Path | None
     dicom: DicomStudy | None = None
     patient: str = ""
+    section: str = ""
     grid: Grid | None = None
     error: BadInput | None = None
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import itk
+import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -111,7 +113,7 @@ def _read(series: Series) -> Any:
         for file in series.files:
             require_pixels(file)
         with tempfile.TemporaryDirectory() as folder:
-            return itk.imread([str(_with_preamble(file, Path(folder))) for file in series.files], itk.F)
+            image = itk.imread([str(_with_preamble(file, Path(folder))) for file in series.files], itk.F)
     except BadInput as error:
         raise BadInput(f"Series {series.name}: {error}") from error
     except Exception as error:  # pydicom and ITK raise many unrelated types, such as UnboundLocalError
@@ -119,6 +121,23 @@ def _read(series: Series) -> Any:
             f"Series {series.name} at {series.files[0].parent} cannot be read and may be truncated or damaged, "
             "expected complete DICOM files."
         ) from error
+    _require_place_of_headers(series, image)
+    return image
+
+
+def _require_place_of_headers(series: Series, image: Any) -> None:
+    """Raise `BadInput` unless ITK has placed every corner of a series where its headers say, within half a voxel.
+
+    ITK knows positions and spacings of some SOP classes only, and has 1 mm voxels from 0 on for others.
+    """
+    corners = list(product(*((0, size - 1) for size in series.shape)))
+    places = (nib.affines.apply_affine(affine, corners) for affine in (_ras(image), series.affine))
+    distance = np.linalg.norm(np.subtract(*places), axis=1).max()
+    if tuple(itk.size(image)) != series.shape or distance > series.grid.spacing.min() / 2:
+        raise BadInput(
+            f"Series {series.name} at {series.files[0].parent} is read {distance:.3g} mm away from the positions in "
+            "its headers, expected the SOPClassUID of MR images, in others ITK ignores positions."
+        )
 
 
 def load_series(series: Series) -> MetaTensor:

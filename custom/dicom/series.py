@@ -120,7 +120,7 @@ def series_in(folder: Path, broken: list[Broken] | None = None) -> tuple[list[He
             header = read_header(file, list(KEYWORDS))
         except Exception:  # pydicom raises many unrelated types
             header = Dataset()
-        if getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        if text(getattr(header, "file_meta", Dataset()), "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
             continue  # a DICOMDIR
         series_uid, uid = (text(header, keyword) for keyword in ("SeriesInstanceUID", "SOPInstanceUID"))
         if series_uid and uid and not (text(header, "Modality") == "MR" and number(header, "Rows") is None):

@@ -62,17 +62,28 @@ def deviation(volume_ml: float, expected: float, true_ml: float) -> float:
 class Confidence:
     """Say how far the masks of a study can be trusted.
 
-    Intervals and flags were measured with certain weights, on complete studies; the expected Dice needs neither.
+    Intervals and flags were measured with certain weights and settings, on complete studies; the expected Dice needs
+    none of them.
 
     Args:
         weights_sha256: the weights that ``spread`` and ``poor_below`` were measured with, by
             ``benchmarks/confidence.py``.
         spread: region -> spread of the 90 % interval, see `volume_interval`.
         poor_below: region -> an expected Dice below which a mask is flagged.
+        measured_with: the settings that they were measured with, name -> value.
+        settings: the same settings as they are now.
     """
 
-    def __init__(self, weights_sha256: str, spread: Mapping[str, float], poor_below: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        weights_sha256: str,
+        spread: Mapping[str, float],
+        poor_below: Mapping[str, float],
+        measured_with: Mapping[str, Any],
+        settings: Mapping[str, Any],
+    ) -> None:
         self.weights_sha256 = weights_sha256
+        self.as_measured = dict(settings) == dict(measured_with)
         self.spread = spread
         self.poor_below = poor_below
 
@@ -86,8 +97,8 @@ class Confidence:
     ) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """Return region -> "expected_dice" and "volume_ml_90", the interval, and a sentence for each poor mask.
 
-        What is not known is None: for an empty mask both; the interval also with other weights, and where modalities
-        are missing.
+        What is not known is None: for an empty mask both; the interval also with other weights or settings, and where
+        modalities are missing.
 
         Args:
             probabilities: (regions, H, W, D).
@@ -96,7 +107,7 @@ class Confidence:
             weights_sha256: the weights that the masks were made with.
             complete: whether all four modalities were there.
         """
-        measured = weights_sha256 == self.weights_sha256
+        measured = self.as_measured and weights_sha256 == self.weights_sha256
         found: dict[str, dict[str, Any]] = {}
         flags = []
         for region, probability, mask in zip(volumes_ml, probabilities, masks, strict=True):

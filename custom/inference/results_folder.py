@@ -86,13 +86,14 @@ def _comparable(origin: Mapping[str, Any]) -> tuple[Any, ...]:
     return settings, weights, origin["versions"]["recoseg"]
 
 
-def require_free(folder: Path, study: Study, names: Iterable[str]) -> None:
+def require_free(folder: Path, study: Study, names: Iterable[str], target: str | None = None) -> None:
     """Raise `BadInput` if results in ``folder`` would be mixed with a study's images or overwrite other files.
 
     Args:
         folder: the study's results folder.
         study: the study.
         names: maps that the run writes, such as seg.
+        target: the modality that the run synthesizes; None if it segments.
     """
     place, files = folder.resolve(), study.all_files
     # links are also checked without following them: the folder of a link to an image is the study's folder too
@@ -106,6 +107,11 @@ def require_free(folder: Path, study: Study, names: Iterable[str]) -> None:
         raise BadInput(
             f"{changed[0]} has been edited since it was written and would be overwritten, expected an "
             "--output_dir without it; move it elsewhere to have it made again, or set --skip_existing true."
+        )
+    if run and run.get("settings", {}).get("target") != target:
+        raise BadInput(
+            f"{folder} has the results of another task, the maps {', '.join(run.get('outputs', {}))}, which would be "
+            "replaced, expected another --output_dir."
         )
     known = set(hashes_of(run)) | _of_a_killed_run(folder)
     results = tuple(f"{study.id}_{name}" for name in names)
@@ -137,6 +143,20 @@ def _of_a_killed_run(folder: Path) -> set[str]:
         there = {name: digests for name, digests in listed.items() if (folder / name).is_file()}
         moved |= {name for name, digests in there.items() if sha256(folder / name) in digests}
     return moved
+
+
+def outdated(folder: Path, run: Mapping[str, Any]) -> list[Path]:
+    """Return the files of the former run that ``run`` does not replace: maps it does not make, and the HTML report.
+
+    Args:
+        folder: the study's results folder, with the run report of the former run.
+        run: the new run report.
+    """
+    former = read_run(folder, run["id"])
+    if former is None:
+        return []
+    names = {*hashes_of(former), f"{run['id']}_report.html"} - hashes_of(run).keys()
+    return [folder / name for name in sorted(names) if (folder / name).is_file()]
 
 
 def moving(folder: Path, temporary: Path, names: Iterable[str], run: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ from custom.inference.results_folder import (
     VOLUMES,
     is_finished,
     moving,
+    outdated,
     relative_names,
     require_free,
 )
@@ -122,7 +123,8 @@ class ResultsWriter:
         require_writable(self.output_dir)
         for study_id, study in self.studies.items():
             if "image" in study and study_id not in self.finished:
-                require_free(self.output_dir / study_id, study["image"], self.maps)
+                target = self.origin["settings"].get("target")
+                require_free(self.output_dir / study_id, study["image"], self.maps, target)
 
     def _start(self, engine: Engine) -> None:
         self.started = time.perf_counter()
@@ -195,9 +197,12 @@ class ResultsWriter:
             run = f"{study_id}_run.json"
             (temporary / run).write_text(json.dumps(report, indent=2) + "\n")
             (temporary / MOVING).write_text(moving(folder, temporary, [*written, run], report), encoding="utf-8")
+            former = outdated(folder, report)
             (folder / run).unlink(missing_ok=True)  # it states that all other files exist, which is briefly not true
             for name in (*written, run):
                 os.replace(temporary / name, folder / name)
+            for old in former:
+                old.unlink()
             written.append(run)
         volumes = [f"{TITLES[region]} {ml:.1f} ml" for region, ml in report.get(VOLUMES, {}).items()]
         logger.info("%s: %s", study_id, ", ".join([*volumes, f"{sum(report['seconds'].values()):.1f} s"]))

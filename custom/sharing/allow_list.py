@@ -86,7 +86,7 @@ OWN_COMPONENTS = {
     "BrainSliceInferer": "channels neighbours planes flip amp outside",
     "BrainVolumeInferer": "channels roi_size amp outside",
     "CalibrationMetric": "",
-    "Confidence": "weights_sha256 spread poor_below",
+    "Confidence": "weights_sha256 spread poor_below measured_with settings",
     "EngineLog": "log_dir",
     "KnownRegionsLoss": "loss margin",
     "LabelsToRegionsd": "keys regions allow_missing_keys",

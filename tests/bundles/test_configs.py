@@ -9,7 +9,7 @@ from monai.bundle import ReferenceResolver
 
 from benchmarks.config_repeats import main_configs, repeated_lines
 from custom.common.atomic_files import sha256
-from tests.bundles.command_line import REPOSITORY, SEG, SYNTH, config_of
+from tests.bundles.command_line import REPOSITORY, SEG, SYNTH, config_of, parsed
 
 BUNDLES = {name: REPOSITORY / "bundles" / name for name in (SYNTH, SEG)}
 each_bundle = pytest.mark.parametrize("bundle", BUNDLES.values(), ids=BUNDLES.keys())
@@ -112,7 +112,10 @@ def test_a_training_checks_where_it_writes_before_it_prepares_the_studies(bundle
     assert steps.index(check) < steps.index("$@train#trainer.run()")
 
 
-def test_intervals_and_flags_are_those_of_the_shipped_weights():
+def test_intervals_and_flags_are_those_of_the_shipped_weights_and_default_settings():
     """With others there are none: new weights need new figures, see benchmarks/confidence.py."""
     bundle = REPOSITORY / "bundles" / SEG
-    assert config_of(bundle, "inference")["confidence"]["weights_sha256"] == sha256(bundle / "models" / "model.pt")
+    confidence = parsed(bundle, "confidence")
+    assert confidence.weights_sha256 == sha256(bundle / "models" / "model.pt")
+    assert confidence.as_measured
+    assert not parsed(bundle, "confidence", planes=["axial"]).as_measured

@@ -182,3 +182,10 @@ def test_a_size_that_is_not_a_number_contradicts_the_sform(tmp_path):
 def test_a_qform_that_is_not_finite_beside_an_sform_is_told(tmp_path):
     path = write(tmp_path / "x.nii", qform_code=1, quatern_b=np.nan)
     assert read_header(path).doubts.endswith("a qform that is no rotation: the sform is used")
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_size_beyond_all_numbers_is_refused_without_a_warning_of_numpy(tmp_path):
+    path = write(tmp_path / "x.nii", pixdim=[1, 3e38, 6, 6, 1, 1, 1, 1], xyzt_units=1)
+    with bad_input(path, "inf x 6000 x 6000 mm by its pixdim"):
+        read_header(path)

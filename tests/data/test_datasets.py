@@ -74,6 +74,7 @@ def test_items_name_each_file_and_load(dataset):
             channels=None,
             label=Path(f"{prefix}_seg.nii.gz"),
             patient="BraTS2021_00003",
+            section="training",
             grid=Grid(SHAPE, BRATS_AFFINE),
         ),
         "label": f"{prefix}_seg.nii.gz",
@@ -215,6 +216,7 @@ def test_every_way_to_write_an_image_in_a_datalist_gives_the_same_item(dataset):
     study = "BraTS2021_00002"
     files = {modality: f"{study}/{study}_{modality}.nii.gz" for modality in MODALITIES}
     expected = find_studies(dataset)[2]
+    expected["image"] = replace(expected["image"], section="testing")
     for image in (study, files["t1"], files, [files[modality] for modality in MSD_CHANNELS]):
         entry = {"image": image, "label": f"{study}/{study}_seg.nii.gz"}
         assert find_studies(dataset, datalist=write_datalist(dataset, testing=[entry])) == [expected]

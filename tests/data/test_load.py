@@ -140,9 +140,10 @@ def test_a_file_that_is_cut_short_is_named(tmp_path, suffix):
         LoadStudyd()({"image": folder})
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_voxel_that_is_not_finite_is_refused(study_folder, value):
-    volume = tiny_volumes("study1")["t2"].astype(np.float32)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize(("value", "kind"), [(np.nan, np.float32), (np.inf, np.float32), (1e300, np.float64)])
+def test_a_voxel_that_is_not_finite_in_float32_is_refused(study_folder, value, kind):
+    volume = tiny_volumes("study1")["t2"].astype(kind)
     volume[0, 0, 0] = value
     write(file_of(study_folder, "t2"), volume)
     with bad_input(file_of(study_folder, "t2"), "NaN or infinite", "expected finite"):

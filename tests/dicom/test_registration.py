@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.eulerangles import euler2mat
+from pydicom import dcmread
 from scipy import ndimage
 
 from custom.data.phantom import make_phantom
@@ -138,3 +139,15 @@ def test_a_file_without_all_of_its_pixels_is_refused(tmp_path):
     file.write_bytes(file.read_bytes()[:-200])
     with bad_input("flair", "truncated"):
         load(tmp_path)
+
+
+def test_a_series_whose_positions_itk_ignores_is_refused(tmp_path, phantom):
+    """Of an unknown SOP class, ITK makes an image of 1 mm voxels from 0 on, whatever the headers say."""
+    volumes, affine = phantom
+    write_series(tmp_path, volumes["flair"], affine, SeriesDescription="flair")
+    for file in tmp_path.iterdir():
+        dataset = dcmread(file)
+        dataset.SOPClassUID = "1.2.3"
+        dataset.save_as(file)
+    with bad_input(f"Series 1 'flair' at {tmp_path} is read ", " mm away from the positions in its headers"):
+        load_on_one_grid(find_dicom(tmp_path, ["flair"]), ["flair"])

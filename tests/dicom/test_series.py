@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.uid import MediaStorageDirectoryStorage, MRImageStorage
 
 from custom.dicom.series import holds_dicom, series_in, stack
 from tests.dicom.write_dicom import OBLIQUE, write_series
@@ -226,3 +226,12 @@ def test_the_directory_of_a_disc_is_no_series(tmp_path, voxels):
     del directory.SeriesInstanceUID
     directory.save_as(tmp_path / "DICOMDIR")
     assert only_series(tmp_path).shape == SHAPE
+
+
+def test_a_uid_with_a_wrong_letter_is_read_without_a_warning(tmp_path, voxels, recwarn):
+    write_series(tmp_path, voxels, OBLIQUE)
+    for file in tmp_path.iterdir():
+        start, end = file.read_bytes().split(MRImageStorage.encode(), 1)
+        file.write_bytes(start + MRImageStorage[:-1].encode() + b"\xae" + end)
+    assert only_series(tmp_path).shape == SHAPE
+    assert not [one for one in recwarn.list if "UI" in str(one.message)]

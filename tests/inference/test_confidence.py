@@ -49,6 +49,7 @@ def test_an_interval_never_goes_below_zero():
 
 def confidence(**changes):
     options = {"weights_sha256": WEIGHTS, "spread": {"wt": 3.0, "tc": 8.0}, "poor_below": {"wt": 0.85, "tc": 0.7}}
+    options |= {"measured_with": {"flip": False}, "settings": {"flip": False}}
     return Confidence(**options | changes)
 
 
@@ -67,6 +68,12 @@ def test_a_poor_mask_is_flagged_by_its_name():
 
 def test_with_other_weights_there_are_neither_intervals_nor_flags():
     found, flags = confidence()(*study(), "b" * 64, complete=True)
+    assert [measures["volume_ml_90"] for measures in found.values()] == [None, None]
+    assert found["tc"]["expected_dice"] == 0.667 and not flags
+
+
+def test_with_other_settings_there_are_neither_intervals_nor_flags():
+    found, flags = confidence(settings={"flip": True})(*study(), WEIGHTS, complete=True)
     assert [measures["volume_ml_90"] for measures in found.values()] == [None, None]
     assert found["tc"]["expected_dice"] == 0.667 and not flags
 

@@ -131,6 +131,18 @@ def test_an_edited_dicom_seg_is_kept(study, results):
         require_free(results, study, ["seg"])
 
 
+@pytest.mark.parametrize("target", ["flair", "t1ce"])
+def test_a_segmentation_is_not_replaced_by_a_synthesis_nor_one_target_by_another(study, results, target):
+    with bad_input(results, "another task", "seg", "--output_dir"):
+        require_free(results, study, ["t1ce_synthetic"], target)
+    run = run_of(results)
+    (results / "p1_run.json").write_text(json.dumps({**run, "settings": {**run["settings"], "target": target}}))
+    require_free(results, study, ["seg"], target)
+    for other in ("t1", None):
+        with bad_input(results, "another task"):
+            require_free(results, study, ["seg"], other)
+
+
 # ---- is it finished?
 
 

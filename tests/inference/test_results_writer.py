@@ -158,6 +158,18 @@ def test_what_a_killed_run_left_is_gone_after_the_next(source, tmp_path):
     assert sorted(file.name for file in left.parent.iterdir()) == ["study_run.json", "study_seg.nii.gz"]
 
 
+def test_results_that_the_next_run_does_not_make_are_gone_after_it(source, tmp_path):
+    """The uptake of a study that has lost its T1ce, and the page of another mask; a third run is not refused."""
+    image = LoadImage(ensure_channel_first=True)(source)
+    folder, maps = tmp_path / "out" / "study", {"seg": "pred", "uptake": "uptake"}
+    evaluate(ResultsWriter(tmp_path / "out", maps, items(source), {}, {}), pred=image, uptake=image)
+    for name in ("study_report.html", "notes.txt"):
+        (folder / name).write_text("of the first run")
+    for _ in range(2):
+        evaluate(ResultsWriter(tmp_path / "out", maps, items(source), {}, {}), pred=image)
+        assert sorted(file.name for file in folder.iterdir()) == ["notes.txt", "study_run.json", "study_seg.nii.gz"]
+
+
 def test_an_output_that_cannot_be_written_is_refused_before_anything_is_computed(source, tmp_path):
     (tmp_path / "out").write_text("a file")
     with bad_input("--output_dir", tmp_path / "out"):

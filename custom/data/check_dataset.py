@@ -1,0 +1,158 @@
+"""Every study of a dataset, read in several processes; what is wrong with each, and with all of them together."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from custom.common.modalities import MODALITIES
+from custom.data.duplicates import SIDE, copies, identical
+from custom.data.findings import ERROR, UNUSABLE, WARNING, Examined
+from custom.data.outliers import outliers
+
+DUPLICATE = "duplicates"
+Item = Mapping[str, Any]
+Settings = tuple[Sequence[str], str]
+AHEAD = 2  # studies handed to each process ahead, so that memory does not grow with the number of studies
+
+
+def check_dataset(items: Sequence[Item], jobs: int, channel_order: Sequence[str], label_scheme: str) -> list[Examined]:
+    """Examine every study, and compare them with each other.
+
+    A study whose reader ends its process is examined again by itself, and is a finding if that process ends, too.
+
+    Args:
+        items: as `custom.data.datasets.find_studies` returns them, with ``keep_broken``.
+        jobs: number of processes.
+        channel_order: modality of each channel of a 4-D file.
+        label_scheme: meaning of the masks' values.
+
+    Returns:
+        What was found in each study, in the order of ``items``; without fingerprints.
+    """
+    found: dict[str, Examined] = {}
+    for item in items:
+        if "error" in item:
+            found[item["id"]] = Examined(item["id"])
+            found[item["id"]].add(ERROR, UNUSABLE, item["error"])
+    readable = [item for item in items if "error" not in item]
+    with tempfile.TemporaryDirectory() as folder, _bar(len(readable)) as bar:
+        details = np.memmap(
+            Path(folder) / "details", np.int8, "w+", shape=(len(MODALITIES), max(len(readable), 1), SIDE**3)
+        )
+        digests: dict[tuple[int, str], str] = {}
+        rows = {item["id"]: row for row, item in enumerate(readable)}
+        for one in _examined(readable, jobs, (channel_order, label_scheme)):
+            for name, (digest, detail) in one.fingerprints.items():
+                digests[rows[one.id], name] = digest
+                details[MODALITIES.index(name), rows[one.id]] = detail
+            one.fingerprints = {}
+            found[one.id] = one
+            bar.update()
+        ordered = [found[item["id"]] for item in readable]
+        _compare_scans(ordered, digests, details)
+        del details  # Windows removes no file that is open
+    _compare_figures(ordered)
+    return [found[item["id"]] for item in items]
+
+
+def _bar(total: int) -> tqdm:
+    return tqdm(total=total, desc="Checking", unit="study", leave=False, disable=not sys.stderr.isatty())
+
+
+def _examined(items: Sequence[Item], jobs: int, settings: Settings) -> Iterator[Examined]:
+    """Yield what was found in each study, in any order.
+
+    If a process ends, the studies that were being read are read again one at a time, to know which of them ended it.
+    """
+    if len(items) == 1:  # the others need not be protected from it
+        yield _examine(items[0], *settings)
+        return
+    waiting, suspects = deque(items), deque[Item]()
+    while waiting or suspects:
+        queue, processes = (suspects, 1) if suspects else (waiting, min(jobs, len(waiting)))
+        ahead = 1 if suspects else AHEAD * processes
+        running: dict[Future[Examined], Item] = {}
+        lost: list[Item] = []
+        threads = max(1, (os.cpu_count() or 1) // processes)
+        # not forked: PyTorch and ITK have threads, of which a fork would lose all but one
+        with ProcessPoolExecutor(processes, get_context("spawn"), _start, (threads,)) as pool:
+            while queue or running:
+                while queue and not lost and len(running) < ahead:
+                    try:
+                        running[pool.submit(_examine, queue[0], *settings)] = queue[0]
+                    except BrokenProcessPool:
+                        break
+                    queue.popleft()
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    item = running.pop(future)
+                    try:
+                        yield future.result()
+                    except BrokenProcessPool:
+                        lost.append(item)
+        if queue is suspects:
+            for item in lost:
+                ended = Examined(item["id"], section=item["image"].section, patient=item["image"].patient)
+                ended.add(ERROR, UNUSABLE, f"{item['image'].reference} ends the process that reads it.")
+                yield ended
+        else:
+            suspects.extend(lost)
+
+
+def _start(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _examine(item: Item, channel_order: Sequence[str], label_scheme: str) -> Examined:
+    from custom.data.examine import examine  # in the processes only: it imports PyTorch
+
+    return examine(item, channel_order, label_scheme)
+
+
+def _compare_scans(studies: Sequence[Examined], digests: Mapping[tuple[int, str], str], details: np.ndarray) -> None:
+    """Add the scans that are there twice to the findings of the first of both studies."""
+    alike: dict[tuple[int, int], dict[str, str]] = {}
+    places = list(digests)
+    for one, other in identical(list(digests.values())):
+        (row, name), (other_row, other_name) = sorted((places[one], places[other]))
+        if row == other_row:
+            text = f"{studies[row].id} has the same voxels in {name} and {other_name}, expected two scans."
+            studies[row].add(WARNING, DUPLICATE, text)
+        else:
+            alike.setdefault((row, other_row), {})[name] = "identical" if name == other_name else f"its {other_name}"
+    for index, name in enumerate(MODALITIES):
+        for row, other_row, correlation in copies(details[index]):
+            alike.setdefault((row, other_row), {}).setdefault(name, f"correlation {correlation:.2f}")
+    for (row, other_row), how in sorted(alike.items()):
+        first, second = studies[row], studies[other_row]
+        scans = ", ".join(f"{name} ({why})" for name, why in how.items())
+        text = f"{first.id} has the scan of {second.id}: {scans}"
+        if first.section != second.section:
+            text += f"; one is for {first.section} and one for {second.section}"
+        elif first.patient == second.patient:
+            text += "; both are of one patient"
+        first.add(WARNING if first.section == second.section else ERROR, DUPLICATE, f"{text}.")
+
+
+def _compare_figures(studies: Sequence[Examined]) -> None:
+    """Add what is unusual among all studies."""
+    for index, name, value, median, score in outliers([one.figures for one in studies]):
+        text = (
+            f"{studies[index].id} has a {name} of {value:g}, the median is {median:.4g} (robust z-score {score:+.1f})."
+        )
+        studies[index].add(WARNING, "outliers", text)

@@ -1,0 +1,1 @@
+"""Hypothesis-driven inputs for the readers."""
