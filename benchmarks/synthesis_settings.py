@@ -123,9 +123,8 @@ def measure(
         found = inferer(torch.as_tensor(study["image"])[None], network)[0]
     keys = ["difference", "deviation"]
     back = Invertd(keys, transform=slices, orig_keys="image", nearest_interp=False)
-    difference, deviation = (
-        torch.as_tensor(back(SubtractAnchord("pred")({**study, "pred": found}))[key]) for key in keys
-    )
+    brought_back = back(SubtractAnchord("pred")({**study, "pred": found}))
+    difference, deviation = (torch.as_tensor(brought_back[key]) for key in keys)
     fine, brain = own_grid(study)
     regions = torch.as_tensor(whole["label"]).float()
     synthetic = (fine[T1] + difference[0]).clamp(0, 1) * brain[0]
@@ -145,6 +144,7 @@ def measure(
 def score(dataset_dir: str, *models: str, margins: Sequence[float] = (0, 2)) -> None:
     """Measure the held-out studies with each model and print what was found."""
     torch.set_num_threads(1)
+    held_out = studies(dataset_dir, held_out=True)
     columns = ["psnr", "ssim", "psnr tumour", "psnr healthy"]
     columns += [
         f"{region} {each}, margin {margin}" for margin in margins for region in REGIONS for each in ("auc", "ap")
@@ -158,7 +158,7 @@ def score(dataset_dir: str, *models: str, margins: Sequence[float] = (0, 2)) -> 
         parser.update({"amp": False, "network_def#channels": setting["channels"]})
         network, inferer = parser.get_parsed_content("network_def").eval(), parser.get_parsed_content("inferer")
         network.load_state_dict(saved["weights"])
-        found = [measure(study, setting["spacing"], margins, network, inferer) for study in studies(dataset_dir, True)]
+        found = [measure(study, setting["spacing"], margins, network, inferer) for study in held_out]
         means = [np.mean([row[key] for row in found if key in row]) for key in columns]
         row = " | ".join(f"{mean:.3f}" for mean in means)
         print(f"| {Path(model).stem} | {setting['batches']} | {row} |", flush=True)

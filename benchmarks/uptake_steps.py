@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from benchmarks.uptake import BUNDLE, READ, REGIONS, T1CE, parse
 from custom.data.datasets import find_studies
-from custom.preprocessing.uptake import CROSS, robust_line, smooth_inside
+from custom.preprocessing.uptake import CROSS, robust_line, smooth_inside, uptake_map
 
 Maps = dict[str, torch.Tensor]
 
@@ -65,10 +65,9 @@ def maps(image: torch.Tensor, expected: torch.Tensor, brain: torch.Tensor) -> Ma
         for name in ("fitted, cross", "fitted, cube", "fitted, cross, / deviation"):
             found[f"{name}, G {sigma}"] = smooth_inside(found[name], brain, sigma)
     for margin in (1, 2, 3, 4):
-        least = (synthetic - margin * expected[1:]).clamp(min=0)
-        fitted[inside] = robust_line(least[inside], real[inside])
-        cross = torch.stack([F.max_pool3d(fitted, size, 1, padding) for size, padding in CROSS]).amax(dim=0)
-        found[f"minus {margin} deviations, fitted, cross, G 1.0"] = smooth_inside(real - cross, brain, 1.0)
+        found[f"minus {margin} deviations, fitted, cross, G 1.0"] = uptake_map(
+            real, synthetic, brain, expected[1:], margin
+        )
     found["the predicted deviation itself"] = expected[1:]
     return found
 

@@ -277,14 +277,14 @@ def evaluate(
     "--modalities",
     type=click.Choice(["flair", "t1", "t2", "t1ce"]),
     multiple=True,
-    default=["flair", "t1", "t2", "t1ce"],
+    default=("flair", "t1", "t2", "t1ce"),
     show_default=True,
     help="A modality that each study must have; may be repeated.",
 )
 @click.option("--datalist", type=PATH, help="A MONAI datalist: checks its studies, and for scans in two sections.")
 @dicom_ids
 @jobs
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--json", "as_json", is_flag=True, default=False, help="Print everything as JSON.")
 def check(dataset: Path, **given: Any) -> None:
     """Read every study of a dataset, or one study. Prints what was found or what is wrong.
 

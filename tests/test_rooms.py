@@ -17,7 +17,7 @@ ROOMS: dict[str, set[str]] = {
     "data": {"common", "dicom"},
     "preparation": {"common", "dicom", "data"},
     "preprocessing": {"common", "data"},
-    "evaluation": {"common", "preprocessing"},
+    "evaluation": {"common", "data", "preprocessing"},
     "inference": {"common", "dicom", "data", "preparation", "preprocessing"},
     "training": {"common", "data", "preprocessing"},
     "synthesis": {"common", "preprocessing", "inference"},

@@ -43,6 +43,7 @@ COMPONENTS = {
     "DDPMScheduler": "num_train_timesteps prediction_type",
     "DataLoader": "dataset batch_size sampler shuffle drop_last num_workers",
     "Dataset": "data transform",
+    "DeleteItemsd": "keys",
     "DiceCELoss": "sigmoid batch",
     "DiffusionModelUNet": "spatial_dims in_channels out_channels channels attention_levels num_res_blocks",
     "DistributedSampler": "dataset even_divisible shuffle",

@@ -379,9 +379,15 @@ def test_the_synthetic_t1ce_takes_the_scale_of_the_study_s_own(synthesized, bund
     assert offset == pytest.approx(low, abs=1e-4 * slope)
 
 
-@pytest.mark.parametrize("name", ["t1ce_synthetic", "residual", "uptake"])
+@pytest.mark.parametrize("name", ["t1ce_synthetic", "residual"])
 def test_both_bundles_write_the_same_synthesis(synthesized, inferred, name):
     assert np.array_equal(result(synthesized, "phantom_0", name), result(inferred, "phantom_0", name))
+
+
+def test_the_synthesizer_s_uptake_has_a_margin_that_the_segmenter_was_not_trained_with(synthesized, inferred):
+    with_margin, without = (result(folder, "phantom_0", "uptake") for folder in (synthesized, inferred))
+    assert np.array_equal(with_margin != 0, without != 0)
+    assert not np.array_equal(with_margin, without)
 
 
 def test_options_reach_the_synthesizer(synthesized, bundles, partial_dataset, tmp_path):

@@ -27,7 +27,6 @@ class WarmPython:
     """
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.environment = environment
         self.server = subprocess.Popen(
             [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

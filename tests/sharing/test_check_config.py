@@ -435,8 +435,9 @@ def test_a_search_finds_its_way_where_nothing_is_checked():
 @pytest.mark.slow
 def test_a_search_finds_a_file_outside_the_bundle_where_paths_are_not_checked(monkeypatch):
     monkeypatch.setattr("custom.sharing.check_config.OUTSIDE", re.compile("(?!)"))
-    outcome = search(seed=6, tries=500)
-    assert any("outside" in event for event, _ in outcome.through)
+    # which seed finds one depends on the bundles' configs, which it starts from
+    found = (event for seed in range(20) for event, _ in search(seed, tries=300).through)
+    assert any("outside" in event for event in found)
 
 
 def test_a_short_search_finds_no_way_around():
