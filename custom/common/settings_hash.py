@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.bundle.reference_resolver import ReferenceResolver
+
+REFERENCES = ReferenceResolver._vars  # name by which a function in a config has the config's other settings
 
 # Positions of random generators: a transform with a seed has it among its settings.
 STATES = (np.random.RandomState, np.random.Generator, torch.Generator)
@@ -69,9 +72,13 @@ def _add_object(digest: Any, value: Any, around: list[Any]) -> None:
     elif inspect.ismethod(value):
         parts = [value.__func__, value.__self__]
     elif inspect.isfunction(value):
-        closure = inspect.getclosurevars(value).nonlocals
-        kind = f"{value.__module__}.{value.__qualname__}"
-        parts = [value.__code__.co_code, value.__defaults__, closure]
+        kind, closure = f"{value.__module__}.{value.__qualname__}", inspect.getclosurevars(value)
+        references = closure.globals.get(REFERENCES, {})
+        used = [each for each in value.__code__.co_consts if isinstance(each, str) and each in references]
+        parts = [value.__code__, value.__defaults__, value.__kwdefaults__, closure.nonlocals]
+        parts += [references[each] for each in used]
+    elif inspect.iscode(value):
+        kind, parts = "code", [value.co_code, value.co_consts, value.co_names]
     elif inspect.isroutine(value) or inspect.isclass(value) or inspect.ismodule(value):
         kind, parts = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}", []
     elif hasattr(value, "__dict__"):

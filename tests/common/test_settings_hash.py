@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.transforms import Compose, RandFlipd, ScaleIntensityRanged
 
 from custom.common.settings_hash import settings_hash
@@ -49,11 +50,22 @@ def test_equal_settings_have_one_hash_also_in_another_process():
         ("1", 1),
         (len, max),
         ((lambda x: x + 1), (lambda x: x * 1)),
+        ((lambda x: x + 1), (lambda x: x + 2)),
+        ((lambda x: x.real), (lambda x: x.imag)),
+        ((lambda x: [y + 1 for y in x]), (lambda x: [y + 2 for y in x])),
+        ((lambda x, *, by=1: x), (lambda x, *, by=2: x)),
     ],
 )
 def test_other_settings_have_another_hash(one, other):
     assert settings_hash(one) != settings_hash(other)
     assert settings_hash(one) == settings_hash(copy.deepcopy(one))
+
+
+def test_a_setting_that_a_config_s_function_takes_is_its_own():
+    def hash_with(**settings: float) -> str:
+        return settings_hash(ConfigParser({"func": "$lambda x: x + @by", **settings}).get_parsed_content("func"))
+
+    assert hash_with(by=1, other=1) == hash_with(by=1, other=2) != hash_with(by=2, other=1)
 
 
 def test_the_position_of_a_random_generator_is_no_setting():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import shutil
 import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -35,9 +37,9 @@ def preprocessing(**settings: object) -> Compose:
 class Counted:
     """A transform that counts its calls."""
 
-    def __init__(self, transform: Compose) -> None:
+    def __init__(self, transform: Compose, seconds: float = 0.0) -> None:
         self.transform = transform
-        self.calls = Calls()
+        self.calls = Calls(seconds)
 
     def __call__(self, data: dict) -> dict:
         self.calls.append(data["id"])
@@ -45,14 +47,16 @@ class Counted:
 
 
 class Calls:
-    """What was called, which is no setting."""
+    """What was called, and how long each call takes, which are no settings."""
 
-    __slots__ = ("ids",)
+    __slots__ = ("ids", "seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
         self.ids: list[str] = []
+        self.seconds = seconds
 
     def append(self, study_id: str) -> None:
+        time.sleep(self.seconds)
         self.ids.append(study_id)
 
     def __repr__(self) -> str:
@@ -86,8 +90,8 @@ def test_slices_are_those_of_the_preprocessed_studies_bit_for_bit(dataset, tmp_p
     for stored, study in zip(cache, memory, strict=True):
         assert stored["id"] == study["id"]
         for key in (*KEYS, "brain"):
-            assert type(stored[key]) is torch.Tensor
-            assert stored[key].dtype == study[key].dtype and torch.equal(stored[key], study[key].as_tensor())
+            assert stored[key].dtype == study[key].dtype and torch.equal(stored[key], study[key])
+            assert torch.equal(stored[key].affine, study[key].affine)  # which validation needs
     for tumour_free in (False, True):
         ours, expected = (
             SliceDataset(studies, KEYS, neighbours=1, planes=PLANES, tumour_free=tumour_free)
@@ -192,20 +196,70 @@ def test_what_a_killed_run_left_is_removed_a_day_later(made):
     assert [left.name for left in folder.glob(".recoseg-*")] == [".recoseg-new"]
 
 
-def test_a_process_of_several_prepares_its_own_share_and_waits_for_the_others(dataset, tmp_path, monkeypatch):
-    items, transform, before_waiting = find_studies(str(dataset)), Counted(preprocessing()), []
-    monkeypatch.setattr(study_cache.idist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(study_cache.idist, "get_rank", lambda: 1)
+def prepare_share(rank: int, dataset: Path, folder: Path, meeting: Path, results: multiprocessing.Queue) -> None:
+    torch.set_num_threads(1)
+    meet = {"init_method": f"file://{meeting}", "rank": rank, "world_size": 2, "timeout": timedelta(seconds=2)}
+    torch.distributed.init_process_group("gloo", **meet)
+    transform = Counted(preprocessing(), seconds=2.5 * rank)
+    cache, empty = (StudyCache(studies, transform, folder) for studies in (find_studies(str(dataset)), []))
+    results.put((rank, transform.calls.ids, [study["id"] for study in cache], len(empty)))
+    torch.distributed.destroy_process_group()
 
-    def wait() -> None:
-        before_waiting.extend(transform.calls.ids)
-        monkeypatch.undo()
-        StudyCache(items, Counted(preprocessing()), tmp_path)  # what the other process writes meanwhile
 
-    monkeypatch.setattr(study_cache.idist, "barrier", wait)
-    cache = StudyCache(items, transform, tmp_path)
-    assert before_waiting == transform.calls.ids == ["study1"]
-    assert [study["id"] for study in cache] == ["study0", "study1", "study2"]
+def test_each_of_two_processes_prepares_its_own_share_and_waits_for_a_slow_one(dataset, tmp_path):
+    start = multiprocessing.get_context("fork")
+    results = start.Queue()
+    arguments = (dataset, tmp_path / "runs", tmp_path / "meeting", results)
+    processes = [start.Process(target=prepare_share, args=(rank, *arguments)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    studies = ["study0", "study1", "study2"]
+    assert sorted(results.get() for _ in processes) == [
+        (0, ["study0", "study2"], studies, 0),
+        (1, ["study1"], studies, 0),
+    ]
+
+
+def test_a_study_that_is_changed_while_it_is_preprocessed_is_refused(dataset, tmp_path):
+    """Its file would have the name of one content, and the voxels of another."""
+    load = preprocessing()
+
+    def edited_meanwhile(data: dict) -> dict:
+        study = load(data)
+        mask = dataset / "study1" / "study1_seg.nii.gz"
+        mask.write_bytes((dataset / "study0" / "study0_flair.nii.gz").read_bytes())
+        return study
+
+    with pytest.raises(BadInput, match="study1: its files were changed while it was preprocessed"):
+        StudyCache(find_studies(str(dataset / "study1")), edited_meanwhile, tmp_path / "runs")
+    assert not list((tmp_path / "runs").rglob("*.pt"))
+
+
+def test_a_hash_that_a_power_failure_left_empty_is_made_anew(made, monkeypatch):
+    monkeypatch.setattr(study_cache, "SETTLED", -1.0)
+    kept = sorted(made()[0].folder.glob("*.sha256"))
+    kept[0].write_text("")
+    assert made()[1] == []
+    assert all(len(file.read_text()) == 64 for file in kept)
+
+
+def test_a_cache_that_the_disk_cannot_hold_is_refused_after_the_first_study(dataset, tmp_path, monkeypatch):
+    free = shutil._ntuple_diskusage(10**9, 10**9, 1000)
+    monkeypatch.setattr(study_cache.shutil, "disk_usage", lambda _: free)
+    with pytest.raises(BadInput, match=r"has 0.0 GB of free space, but the studies need about .* GB more"):
+        StudyCache(find_studies(str(dataset)), preprocessing(), tmp_path / "runs")
+
+
+def test_the_log_says_where_patients_images_are(made, caplog):
+    with caplog.at_level("INFO"):
+        folder = made()[0].folder
+    assert caplog.text.count(f"The cache {folder} holds patients' images") == 1
+    caplog.clear()
+    made()
+    assert "cache" not in caplog.text
 
 
 def test_a_full_disk_is_said_in_one_sentence_and_leaves_no_part(dataset, tmp_path, monkeypatch):
