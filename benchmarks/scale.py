@@ -7,10 +7,10 @@ A few small phantoms are written once and linked under as many ids as asked for:
 own. For each number of studies, one process makes the cache of the synthesizer's preprocessing and reads slices (cold),
 and another one does so again (warm). Prints a Markdown table: seconds to the first batch, after the studies were found
 and checked; slices per second over `BATCHES` batches in random order; the largest memory of the process's own (without
-the pages of mapped files, which the system takes back when it needs them); and the bytes of the cache. --memory N adds
-the same for N studies that are held in memory. --spacing 6 makes the studies' voxels 27 times larger than those of
-trainings, so that thousands fit on a small disk. The files of the cache may still be in the system's memory: no figure
-is of a cold disk.
+the pages of mapped files, which the system takes back when it needs them); and the bytes of the cache. Seconds are of
+CPU time of one process, since the machine may be busy. --memory N adds the same for N studies that are held in memory.
+--spacing 6 makes voxels 27 times larger than those of trainings, so that thousands of studies fit on a small disk. The
+files of the cache may still be in the system's memory: no figure is of a cold disk.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from custom.training.slice_dataset import SliceDataset  # noqa: E402
 from custom.training.study_cache import StudyCache  # noqa: E402
 
 PHANTOMS = 4
-SHAPE, SPACING = (60, 60, 40), (4.0, 4.0, 4.0)
+SHAPE, SPACING = (48, 48, 32), (5.0, 5.0, 5.0)
 BATCHES, BATCH = 20, 8
 SLICES = "preprocessing#transforms#2"
 MEMORY = "in memory"
@@ -63,7 +63,7 @@ def main(
                     (count, kind, in_own_process(dataset, folder / f"runs_{count}", kind, list(planes), spacing))
                 )
                 print(*rows[-1], file=sys.stderr, flush=True)
-    print("| studies | | first batch, s | slices per s | memory, MB | cache, MB |\n|---|---|---|---|---|---|")
+    print("| studies | | first batch, CPU s | slices per CPU s | memory, MB | cache, MB |\n|---|---|---|---|---|---|")
     for count, kind, found in rows:
         figures = (f"{found['first']:.1f}", f"{found['speed']:.0f}", f"{found['memory']:.0f}", f"{found['cache']:.0f}")
         print(f"| {count} | {kind} | {' | '.join(figures)} |")
@@ -97,7 +97,7 @@ def measure(dataset: Path, output_dir: Path, kind: str, planes: list[str], spaci
     preprocessing = parser.get_parsed_content("preprocessing")
     studies = find_studies(str(dataset), masks="none")
     peak = Peak()
-    began = time.perf_counter()
+    began = time.process_time()
     prepared = (
         list(CacheDataset(studies, preprocessing, num_workers=2, progress=False, copy_cache=False))
         if kind == MEMORY
@@ -106,11 +106,11 @@ def measure(dataset: Path, output_dir: Path, kind: str, planes: list[str], spaci
     slices = SliceDataset(prepared, neighbours=1, planes=planes)
     batches = iter(DataLoader(slices, batch_size=BATCH, shuffle=True))
     next(batches)
-    first = time.perf_counter() - began
-    began = time.perf_counter()
+    first = time.process_time() - began
+    began = time.process_time()
     for _ in range(BATCHES):
         next(batches)
-    speed = BATCHES * BATCH / (time.perf_counter() - began)
+    speed = BATCHES * BATCH / (time.process_time() - began)
     size = sum(file.stat().st_size for file in (output_dir / "cache").glob("*")) / 1e6 if kind != MEMORY else 0.0
     return {"first": first, "speed": speed, "memory": peak.stop(), "cache": size}
 
