@@ -80,7 +80,7 @@ def ways(study: str, folder: Path) -> Iterator[tuple[str, Path]]:
     yield "two threads", with_monai(study, folder / "threads", ours, threads=2)
     for size in (1, 64):
         options = ("--inferer#batch_size", str(size))
-        yield f"{size} slices in a batch, not 16", with_monai(study, folder / f"batch_{size}", ours, *options)
+        yield f"slices in a batch: {size}, not 16", with_monai(study, folder / f"batch_{size}", ours, *options)
     run("-m", "recoseg", "segment", study, "-o", folder / "recoseg", "--", *FLOAT32, "--device", "cpu")
     yield "`recoseg segment`", only(folder / "recoseg")
     run("-c", LIBRARY, study, folder / "library")
