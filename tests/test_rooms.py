@@ -19,7 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "preprocessing": {"common", "data"},
     "evaluation": {"common", "data", "preprocessing"},
     "inference": {"common", "dicom", "data", "preparation", "preprocessing"},
-    "training": {"common", "preprocessing"},
+    "training": {"common", "data", "preprocessing"},
     "synthesis": {"common", "preprocessing", "inference"},
     "sharing": {"common"},
     "segmentation": {"common", "data", "preprocessing", "inference", "sharing"},

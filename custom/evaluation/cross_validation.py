@@ -78,7 +78,8 @@ def cross_validate(
         folder = output / f"fold_{fold}"
         if not (folder / "metrics.json").is_file():
             filled = {name: _filled(value, fold) for name, value in given.items()}
-            _run(root, ("train",), {**data, **filled, "resume": "auto", "fold": fold, "output_dir": folder})
+            place = {"cache_dir": output / "cache", **filled, "fold": fold, "output_dir": folder}
+            _run(root, ("train",), {**data, **place, "resume": "auto"})
             known = {name: value for name, value in filled.items() if is_known(evaluate, name)}
             place = {"section": "validation", "fold": fold, "output_dir": folder}
             _run(root, EVALUATION, {**data, **known, **place, "checkpoint": folder / "model_final.pt"})

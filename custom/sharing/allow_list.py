@@ -35,7 +35,6 @@ def largest(file: str) -> int:
 COMPONENTS = {
     "Activationsd": "keys sigmoid",
     "AsDiscreted": "keys threshold allow_missing_keys",
-    "CacheDataset": "data transform num_workers progress",
     "Compose": "transforms",
     "ConcatItemsd": "keys name",
     "CopyItemsd": "keys names",
@@ -112,6 +111,7 @@ OWN_COMPONENTS = {
     "SelectChannelsd": "keys channels",
     "SliceDataset": "studies keys neighbours planes transform tumour_free",
     "SpaceToDepthUNet": "in_channels out_channels channels num_res_blocks haar norm_num_groups",
+    "StudyCache": "data transform num_workers output_dir cache_dir",
     "StudyDataset": "data preparation results transform",
     "StudyEvaluator": "device inferer network postprocessing val_data_loader val_handlers",
     "StudyToSlicesd": "label_key",
@@ -129,7 +129,6 @@ OWN_COMPONENTS = {
     "computing_precision": "amp device",
     "expect_share": "network share",
     "find_studies": "dataset_dir section datalist fold folds channel_order modalities masks dicom_ids keep_broken raw",
-    "has_terminal": "",
     "image_metric": "mask name",
     "join": "",
     "load_weights": "network path",
@@ -209,6 +208,7 @@ LISTS = frozenset(("handlers",))
 
 # ---- used only by the configs of earlier versions, 0.2.0 to 0.5.0
 EARLIER_COMPONENTS = {
+    "CacheDataset": "data transform num_workers progress",
     "CheckpointSaver": "final_filename key_metric_filename save_dict save_dir save_final save_key_metric",
     "ConvertToMultiChannelBasedOnBratsClassesd": "keys",
     "DDPMScheduler": "schedule",
@@ -237,6 +237,7 @@ EARLIER_OWN_COMPONENTS = {
     "ResumableCheckpoint": "objects",
     "ToStudyIntensitiesd": "keys channel",
     "find_studies": "optional",
+    "has_terminal": "",
     "hd95_mm": "",
     "lesionwise_dice": "",
     "precision": "",

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from custom.preprocessing.slicing import PLANES, check_planes, to_plane, with_neighbours
-from custom.training.progress import with_progress
+from custom.training.slice_index import slice_index
+from custom.training.study_cache import StudyCache
 
 
 class SliceDataset(Dataset):
@@ -24,7 +25,8 @@ class SliceDataset(Dataset):
     so that it can be mirrored, and 0.0 for sagittal slices.
 
     Args:
-        studies: preprocessed studies, such as a `CacheDataset`: dictionaries of (C, H, W, D) tensors.
+        studies: preprocessed studies, a `StudyCache` or, for a few studies, a list: dictionaries of (C, H, W, D)
+            tensors. They are not copied.
         keys: the entries of a study that a slice has, such as image and label.
         transform: applied to each slice, a dictionary of (C, H, W) tensors; use it for random transforms.
         neighbours: number of neighbouring slices on each side that are added to the image as channels, see
@@ -50,23 +52,27 @@ class SliceDataset(Dataset):
         planes: Sequence[str] = ("axial",),
     ) -> None:
         self.planes = check_planes(planes)
-        # without metadata, which would cost more than the slice itself; axial slices are contiguous in memory
-        self.studies = [
-            {key: torch.as_tensor(study[key]).as_subclass(torch.Tensor).movedim(-1, 0).contiguous() for key in keys}
-            for study in with_progress(studies, "Preparing", "studies")
-        ]
+        self.studies = studies
+        self.keys = tuple(keys)
         self.transform = transform
         self.neighbours = neighbours
-        self.side = max((max(study["image"].shape[i] for i in (0, 2, 3)) for study in self.studies), default=0)
+        self.side = 0
         self.index: list[tuple[int, str, int]] = []
         self.tumour: list[bool] = []  # for each slice: whether its label contains tumour
-        for number, study in enumerate(self.studies):
+        self.partial: list[bool] = []  # for each study: whether it lacks a modality
+        known = studies.slice_indices() if isinstance(studies, StudyCache) else map(self._slice_index, studies)
+        for number, found in enumerate(known):
+            self.partial.append(bool(found["partial"]))
+            self.side = max(self.side, *(len(found[f"brain_{plane}"]) for plane in PLANES))
             for plane in self.planes:
-                shown = occupied(study["image"], plane)
-                tumour = occupied(study["label"].nan_to_num(), plane) if "label" in study else torch.zeros_like(shown)
+                shown, tumour = found[f"brain_{plane}"], found[f"tumour_{plane}"]
+                tumour = tumour if "label" in self.keys else torch.zeros_like(tumour)
                 for depth in (shown & ~tumour if tumour_free else shown).nonzero().flatten().tolist():
                     self.index.append((number, plane, depth))
                     self.tumour.append(bool(tumour[depth]))
+
+    def _slice_index(self, study: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        return slice_index({key: _plain(study[key]) for key in self.keys})
 
     def __len__(self) -> int:
         return len(self.index)
@@ -74,8 +80,9 @@ class SliceDataset(Dataset):
     def __getitem__(self, item: int) -> Any:
         number, plane, depth = self.index[item]
         piece: dict[str, Any] = {}
-        for key, stored in self.studies[number].items():
-            slices = to_plane(stored.movedim(0, -1), plane).movedim(-1, 0)
+        study = self.studies[number]
+        for key in self.keys:
+            slices = to_plane(_plain(study[key]), plane).movedim(-1, 0)
             piece[key] = with_neighbours(slices, self.neighbours if key == "image" else 0, [depth])[0]
             if len(self.planes) > 1:
                 # centred in all planes, so that the common bounding box of a batch's brains is as small as possible
@@ -92,8 +99,7 @@ class SliceDataset(Dataset):
             partial_share: fraction of the draws from studies that lack a modality (a channel of the image is zero). If
                 the dataset has no slices of a kind, the other kinds share its fraction.
         """
-        partial = [bool((study["image"].amax(dim=(0, 2, 3)) == 0).any()) for study in self.studies]
-        kinds = [(partial[number], tumour) for (number, _, _), tumour in zip(self.index, self.tumour, strict=True)]
+        kinds = [(self.partial[number], tumour) for (number, _, _), tumour in zip(self.index, self.tumour, strict=True)]
         counts = Counter(kinds)
         shares = {
             (lacks, tumour): (partial_share if lacks else 1 - partial_share)
@@ -105,7 +111,6 @@ class SliceDataset(Dataset):
         return [shares[kind] / counts[kind] for kind in kinds]
 
 
-def occupied(stored: torch.Tensor, plane: str) -> torch.Tensor:
-    """Return which slices in ``plane`` have non-zero voxels, for a volume stored as axial slices (D, C, H, W)."""
-    anything = (stored != 0).any(dim=1).movedim(0, -1)
-    return to_plane(anything, plane).flatten(0, 1).any(dim=0)
+def _plain(volume: Any) -> torch.Tensor:
+    """Return a tensor without metadata, which would cost more than the slice itself."""
+    return torch.as_tensor(volume).as_subclass(torch.Tensor)

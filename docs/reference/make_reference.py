@@ -94,6 +94,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "grid": "Grid of the results of a raw study: that of its `t1ce`, `flair`, `t1` or `t2`, or `atlas`.",
         "bundle_root": "The bundle's folder. Required unless it is the working folder.",
         "output_dir": "Folder for all output.",
+        "cache_dir": "Folder of the preprocessed studies, by default `cache` in `output_dir`; trainings can share one. "
+        "See [train](../how-to/train.md#the-cache).",
         "skip_existing": "Skip studies that have results of the same weights, settings and version.",
         "checkpoint": "The weights.",
         "synth_bundle_root": "The synthesizer's bundle.",

@@ -45,7 +45,8 @@ def test_both_bundles_are_packed_with_the_same_code(honest, tmp_path):
 
 def test_what_running_leaves_behind_is_left_out_and_changes_nothing(bundles, tmp_path):
     pack_bundles(tmp_path / "first", bundles)
-    for file in ("runs/model.pt", "eval/metrics.json", "custom/__pycache__/study.pyc", "models/model.ts", ".DS_Store"):
+    left = ("runs/model.pt", "runs/cache/0.pt", "cache/0.pt", "eval/metrics.json", "custom/__pycache__/study.pyc")
+    for file in (*left, "models/model.ts", ".DS_Store"):
         path = bundles / "recoseg_seg" / file
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
