@@ -36,7 +36,11 @@ VALUES = {
     **dict.fromkeys(("flip", "report", "save_maps", "skip_existing", "keep_prepared"), FLAG),
 }
 # Numbers that are checked before anything is read: the least of a whole number, and shares of 1.
-LEAST = {**dict.fromkeys(("batch_size", "max_epochs", "val_interval", "slices_per_epoch"), 1), "folds": 2, "neighbours": 0}
+LEAST = {
+    **dict.fromkeys(("batch_size", "max_epochs", "val_interval", "slices_per_epoch"), 1),
+    "folds": 2,
+    "neighbours": 0,
+}
 UP_TO_1 = ("learning_rate", "missing_share", "partial_share", "tumour_share")
 
 

@@ -28,7 +28,7 @@ import torch.distributed as dist
 from monai.data import Dataset, MetaTensor
 
 import custom
-from custom.common.atomic_files import TEMPORARY, require_writable, sha256, space_needed, written_beside
+from custom.common.atomic_files import require_writable, sha256, space_needed, written_beside
 from custom.common.cli_flags import as_path
 from custom.common.code_hash import code_hash
 from custom.common.errors import BadInput
@@ -44,7 +44,6 @@ KEYS = ("image", "label", "brain")  # what training and validation use of a prep
 PACKAGES = ("monai", "nibabel", "numpy", "pydicom", "scipy", "torch")  # that compute the voxels
 OPEN = 1024  # files that are mapped at a time: to open one takes 2 ms, and the table of its pages 0.1 MB of memory
 SETTLED = 2.0  # seconds after which a changed file has another time, in any file system
-ABANDONED = 86400.0  # seconds after which a temporary folder is of a run that was killed
 PATIENCE = timedelta(days=7)  # for the other processes: their shares of thousands of studies differ by hours
 
 
@@ -90,7 +89,6 @@ class StudyCache(Dataset):
         self.folder.mkdir(parents=True, exist_ok=True)
         with space_needed(self.folder):
             _make_ignored(self.folder)
-        _remove_abandoned(self.folder)
         self.settings = settings_of(transform)
         # with a time limit of its own, since that of the training's group, 10 or 30 minutes, would end the training
         group = dist.new_group(backend="gloo", timeout=PATIENCE) if idist.get_world_size() > 1 else None
@@ -222,13 +220,3 @@ def _make_ignored(folder: Path) -> None:
     file = folder / ".gitignore"
     if not file.is_file():
         file.write_text("*\n")
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove the temporary folders of killed runs, and none of a run that may be writing."""
-    for left in folder.glob(f"{TEMPORARY}*"):
-        try:
-            if left.stat().st_mtime < time.time() - ABANDONED:
-                shutil.rmtree(left, ignore_errors=True)
-        except OSError:  # it is gone
-            pass

@@ -187,15 +187,6 @@ def test_two_processes_at_once_and_one_that_was_killed_leave_whole_files(dataset
     assert len(files) == 12 and all(torch.load(file, weights_only=True)["image"].any() for file in files)
 
 
-def test_what_a_killed_run_left_is_removed_a_day_later(made):
-    folder = made()[0].folder
-    for name, age in ((".recoseg-old", 2 * 86400), (".recoseg-new", 60)):
-        (folder / name).mkdir()
-        os.utime(folder / name, times=(time.time() - age,) * 2)
-    made()
-    assert [left.name for left in folder.glob(".recoseg-*")] == [".recoseg-new"]
-
-
 def prepare_share(rank: int, dataset: Path, folder: Path, meeting: Path, results: multiprocessing.Queue) -> None:
     torch.set_num_threads(1)
     meet = {"init_method": f"file://{meeting}", "rank": rank, "world_size": 2, "timeout": timedelta(seconds=2)}
