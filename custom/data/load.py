@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,23 @@ class LoadStudyd(MapTransform):
 def check_order(study: Study, image: MetaTensor) -> str:
     """Return the modalities that the intensities suggest, separated by blanks, with a warning if their names differ.
 
+    Another warning names two modalities that are one image, such as a file that was copied under both names.
+
     Args:
         study: the study, with its grid.
         image: (modalities, H, W, D), the images of ``study`` in the same order.
     """
     named = list(study.images)
+    for (one, voxels), (other, others) in combinations(zip(named, image.as_tensor(), strict=True), 2):
+        if torch.equal(voxels, others):
+            logger.warning(
+                "%s: %s, taken as %s, and %s, taken as %s, are the same image; check the files.",
+                study.id,
+                study.name_of(one),
+                one,
+                study.name_of(other),
+                other,
+            )
     found, times = likely_order(image.as_tensor().numpy(), grid_of(image).spacing, named)
     wrong = [
         f"{study.name_of(name)}, taken as {name}, looks like {looks}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import itk
 import nibabel as nib
 import numpy as np
@@ -56,6 +58,15 @@ def test_only_the_demanded_modalities_are_loaded_from_either_layout(tmp_path):
     for image in (folder, write_4d(tmp_path / "brain.nii.gz")):
         loaded = LoadStudyd(modalities=modalities)({"image": image})["image"]
         np.testing.assert_array_equal(loaded.numpy(), expected_image(modalities=modalities))
+
+
+def test_one_image_under_two_names_gives_a_warning(study_folder, caplog):
+    LoadStudyd()({"image": study_folder})
+    assert "the same image" not in caplog.text
+    shutil.copy(file_of(study_folder, "t1"), file_of(study_folder, "t1ce"))
+    LoadStudyd()({"image": study_folder})
+    assert "study1_t1.nii.gz, taken as t1, and " in caplog.text
+    assert "study1_t1ce.nii.gz, taken as t1ce, are the same image" in caplog.text
 
 
 @pytest.mark.parametrize("affine", [BRATS_AFFINE, OBLIQUE], ids=["brats", "oblique"])
