@@ -222,7 +222,8 @@ def test_the_processes_end_with_the_command(tmp_path, number):
     python = tmp_path / "python"  # in place of torchrun
     python.write_text("#!/bin/sh\nsleep 0.5\necho $$\nexec sleep 60")
     python.chmod(0o755)
-    code = "import sys; from recoseg import command_line; sys.executable = sys.argv[1]\n"
+    code = "import signal, sys; from recoseg import command_line; sys.executable = sys.argv[1]\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background ignores it
     code += "command_line.SECONDS_TO_END = 0.1; sys.exit(command_line._distribute(2))"
     with subprocess.Popen([sys.executable, "-c", code, python], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         child = int(process.stdout.readline())
