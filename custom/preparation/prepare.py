@@ -55,7 +55,7 @@ def prepare(images: Mapping[str, MetaTensor]) -> Prepared:
 
     The brain is found on T1ce and T1. Each other modality is registered rigidly to the T1ce, or to the T1 where there
     is no T1ce, and that one to the atlas. The transforms are multiplied, and every image is resampled once.
-    Intensities are not corrected for shading: BraTS studies are not either.
+    Intensities are not corrected for shading: N4 evens tumours out too (benchmarks/bias_field.py).
 
     Args:
         images: modality -> (1, H, W, D) float32, each on its own grid, as a scanner made them or skull-stripped.
