@@ -21,7 +21,7 @@ MOVING = "moving.json"  # in the temporary folder of a run: name -> SHA-256 of w
 NUMBER = (int, float)
 RUN_REPORT = {
     "id": str,
-    "inputs": (str, {str: str}),
+    "inputs": (str, {str: (str, dict)}),  # of a DICOM study, what is known of each series
     "modalities": {str: str},
     "outputs": {str: str},
     "outputs_sha256": {str: str},

@@ -160,6 +160,15 @@ def test_what_no_run_can_have_written_counts_as_no_run_report(study, results, ke
             read_segmentation(results)
 
 
+@pytest.mark.parametrize(
+    "inputs", ["p1.nii.gz", {"t1ce": {"series": "7 't1 +gd'", "slices": 108, "moved": [0.1, 0.2]}}]
+)
+def test_the_run_report_of_a_4d_file_or_a_dicom_study_is_one(results, inputs):
+    run = {**run_of(results), **COMPLETE, "inputs": inputs}
+    (results / "p1_run.json").write_text(json.dumps(run))
+    assert read_run(results, "p1") == run
+
+
 @pytest.mark.parametrize("name", ["../p2/p2_seg.nii.gz", "/p2_seg.nii.gz", ".."])
 @pytest.mark.parametrize("key", ["outputs", "dicom_seg", "id"])
 def test_a_run_report_names_files_of_its_own_folder_only(results, key, name):
