@@ -9,7 +9,8 @@ OUTPUT_DIR/gpu.json when it is done, so that a run that is cut off is not lost:
 - ``card``: its name, and the rate of a matrix product in float32, float16 and bfloat16.
 - ``networks``: both networks forward on a batch of slices, as they are, with channels last, and compiled; slices per
   second, and the share of that rate.
-- ``masks``: the shipped segmenter on one study, in each precision; Dice with the mask that the CPU finds in float32.
+- ``masks``: the shipped segmenter on one study, in each precision, against what the CPU finds in float32: voxels with
+  another label, the lowest Dice of the regions, and the largest difference of a probability.
 - ``exports``: both networks as TorchScript and, with onnxruntime-gpu, as ONNX, against the networks themselves.
 - ``training``: both bundles' train.json for two epochs of ``steps`` batches, the second one timed, in bfloat16 and
   float16, the latter with the gradient scaler; then a third epoch, resumed.
@@ -35,10 +36,9 @@ from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
 import recoseg
+from benchmarks.determinism import compare, only
 from custom.common.atomic_files import written_beside
-from custom.data.load import load_mask
 from custom.data.phantom import make_study
-from custom.evaluation.overlap import dice_score
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 AMP = {"float32": False, "float16": True, "bfloat16": "auto"}  # what `autocast_dtype` makes of it on CUDA
@@ -166,30 +166,20 @@ def layouts(network: torch.nn.Module, compiled: bool) -> Iterator[tuple[str, Cal
 
 
 def masks(study: Path, device: str) -> dict[str, Any]:
-    """Return the Dice of each precision's mask with that of the CPU in float32, and seconds of a second run."""
+    """Return how far each precision's results are from those of the CPU in float32, and seconds of a second run."""
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        reference = segmented(recoseg.load(device="cpu", amp=False), study, Path(folder) / "cpu")
+        reference = Path(folder) / "cpu"
+        recoseg.load(device="cpu", amp=False)(study, output_dir=reference)
         for name in precisions(device):
             model = recoseg.load(device=device, amp=AMP[name])
-            mask = segmented(model, study, Path(folder) / name)
+            results = Path(folder) / name
+            model(study, output_dir=results)
             start = finished(device)
-            segmented(model, study, Path(folder) / f"{name}_again")
-            dice = {f"label_{label}": agreement(mask, reference, label) for label in (1, 2, 4)}
-            rows[name] = {"dice": dice | {"wt": agreement(mask, reference, None)}, "study_s": finished(device) - start}
+            model(study, output_dir=f"{results}_again")
+            seconds = finished(device) - start
+            rows[name] = {**compare(only(reference), only(results))._asdict(), "study_s": round(seconds, 2)}
     return rows
-
-
-def segmented(model: Any, study: Path, results: Path) -> np.ndarray:
-    """Return the label map that a loaded segmenter writes for a study."""
-    model(study, id="study", output_dir=results)
-    return load_mask(next(results.rglob("*_seg.nii.gz")))[0].numpy()
-
-
-def agreement(mask: np.ndarray, reference: np.ndarray, label: int | None) -> float:
-    """Return the Dice of one label, or of all."""
-    one, other = (each > 0 if label is None else each == label for each in (mask, reference))
-    return round(dice_score(one, other, np.eye(4)), 5)
 
 
 def exports(device: str) -> dict[str, Any]:
