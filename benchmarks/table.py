@@ -1,9 +1,10 @@
 """A table of several evaluations of the same studies: means, and paired differences from one of them, with intervals.
 
 .venv/bin/python benchmarks/table.py NAME=FOLDER NAME=FOLDER ... --reference NAME [--output docs/results/table]
+    [--metrics dice_wt,dice_tc,dice_et]
 
-Each FOLDER holds the metrics.json of an evaluation. Prints two Markdown tables; --output writes them to <output>.md,
-and the same metrics, unrounded, to <output>.json.
+Each FOLDER holds the metrics.json of an evaluation. Prints two Markdown tables, of all metrics or of those that
+--metrics names; --output writes them to <output>.md, and the same metrics, unrounded, to <output>.json.
 
 Intervals are the middle 95 % of a bootstrap over patients (percentile method): 10000 resamples of the
 patients with replacement, the same for every row and metric. With few patients, say fewer than 20, such an interval is
@@ -32,11 +33,11 @@ RESAMPLES = 10_000
 SEED = 0
 
 
-def main(*rows: str, reference: str, output: str | None = None) -> None:
+def main(*rows: str, reference: str, output: str | None = None, metrics: str | Sequence[str] = ()) -> None:
     """Print the tables of ``rows``, each NAME=FOLDER, and write them if ``output`` is given."""
     folders = folders_of(rows)
     evaluations = {name: json.loads((folder / "metrics.json").read_text()) for name, folder in folders.items()}
-    results = summarize(evaluations, reference)
+    results = summarize(evaluations, reference, [metrics] if isinstance(metrics, str) else metrics)
     text = markdown(results)
     print(text)
     if output is not None:
@@ -61,23 +62,28 @@ def folders_of(rows: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def summarize(evaluations: dict[str, Any], reference: str) -> dict[str, Any]:
+def summarize(evaluations: dict[str, Any], reference: str, chosen: Sequence[str] = ()) -> dict[str, Any]:
     """Return the mean and the difference from the reference, with intervals, for each metric of each evaluation.
 
-    A metric is of the patients that have it: a mask of the whole tumour alone tells nothing of the other regions.
+    ``chosen`` are the metrics, which every evaluation must have; without it, they must all have the same. A metric is
+    of the patients that have it: a mask of the whole tumour alone tells nothing of the other regions.
 
     Raises:
-        BadInput: there is no such reference, the evaluations are not of the same patients and metrics, a metric of a
-            patient is missing in one of them alone, or one is of fewer than two patients.
+        BadInput: there is no such reference, the evaluations are not of the same patients and metrics, one has not the
+            chosen metrics, a metric of a patient is missing in one of them alone, or one is of fewer than two patients.
     """
     if reference not in evaluations:
         raise BadInput(f"--reference is {reference}, expected one of {', '.join(evaluations) or 'the rows'}.")
     patients = list(evaluations[reference]["studies"])
-    metrics = list(evaluations[reference]["mean"])
+    metrics = list(chosen or evaluations[reference]["mean"])
     values = {}
     for name, evaluation in evaluations.items():
-        if evaluation["studies"].keys() != set(patients) or evaluation["mean"].keys() != set(metrics):
-            raise BadInput(f"{name} has other patients or metrics than {reference}, expected the same ones.")
+        if evaluation["studies"].keys() != set(patients):
+            raise BadInput(f"{name} has other patients than {reference}, expected the same ones.")
+        if not chosen and evaluation["mean"].keys() != set(metrics):
+            raise BadInput(f"{name} has other metrics than {reference}, expected the same ones, or --metrics.")
+        if missing := set(metrics) - evaluation["mean"].keys():
+            raise BadInput(f"{name} has no {', '.join(sorted(missing))}, expected the metrics of --metrics.")
         # None, for a metric that is missing for a patient, becomes NaN
         values[name] = np.array([[evaluation["studies"][id][key] for key in metrics] for id in patients], dtype=float)
     known = {name: ~np.isnan(found) for name, found in values.items()}

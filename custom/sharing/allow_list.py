@@ -57,6 +57,8 @@ COMPONENTS = {
     "RandAffined": "keys prob rotate_range scale_range translate_range padding_mode",
     "RandCropByPosNegLabeld": "keys label_key spatial_size pos neg num_samples allow_smaller",
     "RandFlipd": "keys prob spatial_axis",
+    "RandGaussianNoised": "keys prob std",
+    "RandGaussianSmoothd": "keys prob",
     "RandScaleIntensityd": "keys prob factors channel_wise",
     "SegResNet": "spatial_dims in_channels out_channels init_filters blocks_down blocks_up dropout_prob",
     "SelectItemsd": "keys",
@@ -73,6 +75,7 @@ COMPONENTS = {
     "torch.nn.parallel.DistributedDataParallel": "module device_ids",
     "torch.optim.Adam": "params lr",
     "torch.optim.AdamW": "params lr fused",
+    "torch.optim.SGD": "params lr momentum nesterov weight_decay",
     "torch.utils.data.RandomSampler": "data_source num_samples",
     "torch.utils.data.WeightedRandomSampler": "weights num_samples",
 }

@@ -209,6 +209,8 @@ VARIANTS: dict[str, dict[str, str]] = {
         "no_residual": "The same segmenter without the uptake.",
         "unet2d": "A plain 2-D U-Net on the four modalities.",
         "unet3d": "A 3-D U-Net on the four modalities. For training, also give `train_on_volumes`, as the last one.",
+        "nnunet": "A larger 3-D U-Net, nearly the whole brain in a patch, nnU-Net's optimizer: give it after `unet3d`.",
+        "one_network": "One 2-D U-Net for all regions, instead of one for the whole tumour and one for its parts.",
         "segresnet": "MONAI's SegResNet instead of the 3-D U-Net: give it after `unet3d`.",
         "train_on_volumes": "Trains on 3-D patches instead of slices. Training only.",
         "ddmm_synth": "Replaces T1ce by a synthetic one with the same means over small squares, by the synthesizer's "

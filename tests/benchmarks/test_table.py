@@ -107,6 +107,16 @@ def test_evaluations_that_cannot_be_compared_are_refused(other, parts):
         summarize({"base": BASE, "other": other}, "base")
 
 
+def test_metrics_that_are_chosen_are_compared_though_one_evaluation_has_more(tmp_path, capsys):
+    whole = {**evaluation(a=[0.4, 9.0], b=[0.8, 9.0]), "mean": {"dice": 0}}
+    main(*folders(tmp_path, base=BASE, whole=whole), reference="base", metrics="dice")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert lines[0] == lines[4] == "| | dice |"
+    assert lines[6] == "| whole | -0.100 [-0.100, -0.100] |"
+    with bad_input("whole", "hd95_mm", "--metrics"):
+        summarize({"base": BASE, "whole": whole}, "base", ["dice", "hd95_mm"])
+
+
 def test_one_patient_has_no_interval():
     with bad_input("base", "1 patient(s)"):
         summarize({"base": evaluation(a=[0.5, 10.0])}, "base")

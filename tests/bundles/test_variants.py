@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 TRAINING_ONLY = {"fine_tune", "mean_teacher", "parts", "train_on_volumes"}
 SYSTEMS = (
-    ("unet2d",),
+    ("unet2d", "one_network"),
     ("no_residual",),
     ("recoseg_pp",),
     ("ddmm_synth",),
@@ -28,6 +28,7 @@ SYSTEMS = (
     ("parts",),
     ("unet3d", "train_on_volumes"),
     ("unet3d", "segresnet", "train_on_volumes"),
+    ("unet3d", "train_on_volumes", "nnunet"),
 )
 
 
