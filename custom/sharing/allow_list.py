@@ -134,7 +134,7 @@ OWN_COMPONENTS = {
     "find_studies": "dataset_dir section datalist fold folds channel_order modalities masks dicom_ids keep_broken raw",
     "image_metric": "mask name",
     "join": "",
-    "load_weights": "network path",
+    "load_weights": "network path part",
     "prepare_synthesis_batch": "target",
     "record_studies": "folder studies",
     "region_metric": "masks name",

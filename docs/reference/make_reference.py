@@ -221,6 +221,8 @@ VARIANTS: dict[str, dict[str, str]] = {
         "the modalities and the residual of the synthesizer's variant `direct`.",
         "parts": "Trains the network of core and enhancing tumour further, in and around the whole tumour, whose own "
         "network stays as it is. Training only.",
+        "whole": "Trains the network of the whole tumour further, by itself: give it after `one_network`. Training "
+        "only; how its weights come back is in [results](../results.md#three-regions).",
         "fine_tune": "Continues from the weights in `checkpoint`, at a lower learning rate. Training only.",
         "whole_tumour": "The whole tumour alone, from the residual of the synthesizer's variant `direct`. Its weights "
         "are its own, `models/whole_tumour.pt`.",

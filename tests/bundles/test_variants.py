@@ -11,11 +11,11 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from tests.bundles.command_line import REPOSITORY, SEG, config_files
+from tests.bundles.command_line import REPOSITORY, SEG, SMALL_NETWORKS, config_files
 
 pytestmark = pytest.mark.slow
 
-TRAINING_ONLY = {"fine_tune", "mean_teacher", "parts", "train_on_volumes"}
+TRAINING_ONLY = {"fine_tune", "mean_teacher", "parts", "train_on_volumes", "whole"}
 SYSTEMS = (
     ("unet2d", "one_network"),
     ("no_residual",),
@@ -26,6 +26,7 @@ SYSTEMS = (
     ("fine_tune",),
     ("paper",),
     ("parts",),
+    ("one_network", "whole"),
     ("unet3d", "train_on_volumes"),
     ("unet3d", "segresnet", "train_on_volumes"),
     ("unet3d", "train_on_volumes", "nnunet"),
@@ -59,6 +60,9 @@ def test_an_overlay_trains_and_what_it_trained_is_evaluated(system, bundles, dat
     if "unet3d" in system:
         network = {"filters": [4, 4, 8, 8, 8]} if "segresnet" not in system else {"init_filters": 8}
         changes |= {f"network_def#{name}": value for name, value in network.items()}
+    elif "whole" in system:  # as in the bundle whose weights it starts from
+        network = SMALL_NETWORKS[SEG]
+        changes |= {f"network_def#{name}": value for name, value in network.items()}
     else:
         network = {}
     train = parser_of(bundle, "train", system, **changes)
@@ -74,6 +78,13 @@ def test_an_overlay_trains_and_what_it_trained_is_evaluated(system, bundles, dat
 
     (studies / "phantom_1").rename(tmp_path / "phantom_1")
     overlays = [name for name in system if name not in TRAINING_ONLY]
+    if "whole" in system:  # its weights are evaluated in their place in the network that they come from
+        shipped = torch.load(bundle / "models" / "model.pt", weights_only=True)
+        torch.save(
+            {**shipped, **{f"whole.{name}": value for name, value in after.items()}},
+            tmp_path / "runs" / "model_final.pt",
+        )
+        overlays, network = [], {}
     changes = {"dataset_dir": str(studies), "output_dir": str(tmp_path / "eval")}
     changes |= {f"network_def#{name}": value for name, value in network.items()}
     changes["checkpoint"] = str(tmp_path / "runs" / "model_final.pt")

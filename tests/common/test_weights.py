@@ -40,6 +40,15 @@ def test_the_network_has_the_weights_of_the_file_and_is_set_to_evaluation(tmp_pa
         assert torch.equal(target.state_dict()[name], tensor)
 
 
+def test_a_module_of_a_larger_network_has_its_weights(tmp_path):
+    pair = nn.ModuleDict({"whole": network(), "parts": network()})
+    target = load_weights(network(), saved(tmp_path, pair.state_dict()), part="whole")
+    for name, tensor in pair["whole"].state_dict().items():
+        assert torch.equal(target.state_dict()[name], tensor)
+    with bad_input(tmp_path / "model.pt", "weights of edge", "do not fit"):
+        load_weights(network(), tmp_path / "model.pt", part="edge")
+
+
 def test_a_missing_file_is_named_with_the_network_it_was_for(tmp_path):
     with bad_input(tmp_path / "model.pt", "no such file", "Sequential"):
         load_weights(network(), tmp_path / "model.pt")
