@@ -135,6 +135,21 @@ def test_the_whole_tumour_alone_is_the_variant(ran):
     assert "variants/whole_tumour.json" in settings(ran[0])["config_file"]
 
 
+@pytest.mark.parametrize("jobs", [[], ["--jobs", "2"]])
+def test_places_that_cannot_be_used_are_refused_before_anything_slow_is_imported(tmp_path, jobs):
+    (tmp_path / "file").touch()
+    for study, output, said in (("none", "out", "none does not exist"), ("file", "file", "not a folder")):
+        code = (
+            "import sys, atexit; atexit.register(lambda: print(*sys.modules));"
+            f"sys.argv = {['recoseg', 'segment', str(tmp_path / study), '-o', str(tmp_path / output), *jobs]!r};"
+            "from recoseg.command_line import main; main()"
+        )
+        result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 2
+        assert said in result.stderr and len(result.stderr.splitlines()) == 1
+        assert not {"torch", "monai", "nibabel"} & set(result.stdout.split())
+
+
 def test_what_follows_two_dashes_is_passed_on(ran):
     call("segment", "study", "-o", "out", "--", "--threshold", "0.3", "--planes", "['axial']")
     assert ran[0][-4:] == ["--threshold", "0.3", "--planes", "['axial']"]
