@@ -7,7 +7,6 @@ Each runs what ``python -m monai.bundle run`` and ``python -m custom`` run, with
 from __future__ import annotations
 
 import functools
-import gc
 import json
 import logging
 import os
@@ -42,7 +41,9 @@ raw = click.option(
 )
 fast = click.option("--fast", is_flag=True, help="Predict from axial slices alone: faster, less accurate.")
 skip_existing = click.option(
-    "--skip-existing", is_flag=True, help="Skip studies with results of the same weights and settings; add missing reports."
+    "--skip-existing",
+    is_flag=True,
+    help="Skip studies with results of the same weights and settings; add missing reports.",
 )
 jobs = click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Studies at a time.")
 dataset = click.argument("dataset", type=PATH)
@@ -625,10 +626,7 @@ def _set_up_log(quiet: bool, verbose: bool) -> None:
 
 def _set_up_log_of_monai(verbose: bool) -> None:
     """Let MONAI's summary of a command line be part of the log, of a verbose one; it prints it by itself."""
-    gc.disable()  # almost all that is imported stays: to look for garbage in it takes a tenth of the time
     import monai.bundle  # sets up its loggers, which this changes
-
-    gc.enable()
 
     for module in ("scripts", "workflows"):
         logger = logging.getLogger(f"{monai.bundle.__name__}.{module}")

@@ -31,8 +31,11 @@ OF_CUSTOM = ("check", "prepare", "report", "dice", "pack", "zoo", "sign", "verif
 
 
 @pytest.fixture(autouse=True)
-def this_process(monkeypatch):
-    """A command changes its process, which is here that of all tests."""
+def this_process(monkeypatch, tmp_path):
+    """A command changes its process, which is here that of all tests. It finds two studies in its folder."""
+    for name in ("study", "a"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["recoseg"])
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.delenv("LOCAL_RANK", raising=False)
