@@ -41,7 +41,9 @@ raw = click.option(
 )
 fast = click.option("--fast", is_flag=True, help="Predict from axial slices alone: faster, less accurate.")
 skip_existing = click.option(
-    "--skip-existing", is_flag=True, help="Skip studies with results of the same weights and settings."
+    "--skip-existing",
+    is_flag=True,
+    help="Skip studies with results of the same weights and settings; add missing reports.",
 )
 jobs = click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Studies at a time.")
 dataset = click.argument("dataset", type=PATH)
@@ -506,9 +508,21 @@ def infer(
 ) -> None:
     """Run an inference, in this process or distributed over ``jobs`` processes."""
     settings = {**settings, "skip_existing": skip_existing or None, "table#as_json": as_json or None}
+    _check_places(studies, output_dir)
     if jobs > 1 and "LOCAL_RANK" not in os.environ:  # which torchrun sets: this is one of the processes
         sys.exit(_distribute(jobs))
     run(ctx, bundle, configs, studies, output_dir, settings)
+
+
+def _check_places(studies: Sequence[Path], output_dir: Path) -> None:
+    """Refuse a folder that is not there, or not writable, before MONAI is imported; the run says the same later."""
+    with code_of_bundles():
+        from custom.common.atomic_files import require_writable
+        from custom.common.folders import require_dataset
+
+        if len(studies) == 1:  # of several, the others are done
+            require_dataset(studies[0].expanduser().absolute())
+        require_writable(output_dir.expanduser().absolute())
 
 
 def run(

@@ -70,6 +70,18 @@ def files_below(folder: Path, broken: list[Broken] | None = None) -> Iterator[Pa
     yield from walk(folder)
 
 
+def require_dataset(folder: Path, hint: str = "") -> None:
+    """Raise `BadInput` if what is to be a dataset or a study does not exist, or is a broken link.
+
+    Args:
+        folder: its path.
+        hint: what the message adds.
+    """
+    require_target(folder)
+    if not folder.exists():
+        raise BadInput(f"{folder} does not exist, expected a dataset's folder or one study{hint}.")
+
+
 def require_target(path: Path) -> None:
     """Raise `BadInput` if ``path`` is a broken link, which a user would take for an existing file."""
     if path.is_symlink() and not path.exists():

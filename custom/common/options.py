@@ -37,7 +37,7 @@ VALUES = {
 }
 # Numbers that are checked before anything is read: the least of a whole number, and shares of 1.
 LEAST = {
-    **dict.fromkeys(("batch_size", "max_epochs", "val_interval", "slices_per_epoch"), 1),
+    **dict.fromkeys(("batch_size", "max_epochs", "val_interval", "slices_per_epoch", "sampler#steps"), 1),
     "folds": 2,
     "neighbours": 0,
 }

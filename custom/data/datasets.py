@@ -13,7 +13,7 @@ from typing import Any
 from custom.common.cli_flags import as_choice, as_path
 from custom.common.errors import BadInput, find_bad_input, reason_of
 from custom.common.file_names import as_file_name
-from custom.common.folders import Broken, require_target
+from custom.common.folders import Broken, require_dataset
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.data.datalist import SECTIONS, Listed, read_datalist
 from custom.data.find import FilePath, ImageSpec, find_study, named_images
@@ -168,11 +168,9 @@ def _list_studies(dataset_dir: ImageSpec | list[ImageSpec], datalist: FilePath |
     if dataset_dir == "":
         raise BadInput("No dataset is given, expected --dataset_dir with a dataset's folder or one study.")
     folder = as_path(dataset_dir, "dataset_dir")
-    require_target(folder)
-    if not folder.exists():
-        # fire has converted a name such as 0x10 to a number
-        hint = "" if isinstance(dataset_dir, (str, os.PathLike)) else " (with ./ before a name that is a number)"
-        raise BadInput(f"{folder} does not exist, expected a dataset's folder or one study{hint}.")
+    # fire has converted a name such as 0x10 to a number
+    text = isinstance(dataset_dir, (str, os.PathLike))
+    require_dataset(folder, "" if text else " (with ./ before a name that is a number)")
     if datalist is not None:
         yield from read_datalist(as_path(datalist, "datalist"), folder)
     elif (folder / "dataset.json").is_file():  # MSD, whose test images have no masks

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-import itk
 import numpy as np
+import SimpleITK as sitk  # itk would take seconds to load what writes a picture
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template  # torch pulls it in
 from scipy import ndimage
 
@@ -63,5 +63,5 @@ def as_png(picture: np.ndarray) -> str:
     """Return a picture (rows, columns, 3), uint8, as PNG in base64."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "picture.png"
-        itk.imwrite(itk.image_from_array(np.ascontiguousarray(picture), is_vector=True), file)
+        sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), file)
         return b64encode(file.read_bytes()).decode()

@@ -6,17 +6,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
 from custom.common.cli_flags import as_flag, as_path
 from custom.common.errors import find_bad_input, reason_of
+from custom.inference.batch import SKIPPED
 
 logger = logging.getLogger(__name__)
 
 
 class ReportWriter:
     """Write ``<output_dir>/<id>/<id>_report.html`` for each study, after `custom.inference.results_writer`.
+
+    A study that is skipped, since its results exist, gets a report if it has none.
 
     Args:
         output_dir: folder of the results.
@@ -50,13 +53,23 @@ class ReportWriter:
         """Write a report of each study that ``engine``, an evaluator with batches of one study, completes."""
         if self.enabled:
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._add_missing)
 
     def __call__(self, engine: Engine) -> None:
         """Write the report of the study that ``engine`` has just completed, from its result files.
 
         If that fails, a warning says why.
         """
-        study_id = vars(engine.state)["batch"][0]["id"]
+        self._write(vars(engine.state)["batch"][0]["id"])
+
+    def _add_missing(self, engine: Engine) -> None:
+        study = vars(engine.state)["output"][0]
+        if study.get("status") == SKIPPED:
+            study_id = study["id"]
+            if not (self.output_dir / study_id / f"{study_id}_report.html").exists():
+                self._write(study_id)
+
+    def _write(self, study_id: str) -> None:
         try:
             path = self.write_report(self.output_dir / study_id, self.images[study_id], self.channel_order)
         except Exception as error:  # the results are there, and the study is done

@@ -123,7 +123,10 @@ def is_finished(folder: Path, study_id: str, origin: Mapping[str, Any]) -> bool:
         origin: provenance of the current run, from `custom.common.provenance.origin_of`.
     """
     run = read_run(folder, study_id)
-    if run is None or not all((folder / name).is_file() for name in run.get("outputs", {}).values()):
+    if run is None:
+        return False
+    outputs = [*run.get("outputs", {}).values(), *filter(None, [run.get("dicom_seg")])]
+    if not all((folder / name).is_file() for name in outputs):
         return False
     return _comparable(run) == _comparable(json.loads(json.dumps(origin)))
 

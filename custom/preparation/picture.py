@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import itk
 import numpy as np
+import SimpleITK as sitk  # itk would take seconds to load what writes a picture
 
 from custom.common.pictures import in_window, radiological
 from custom.preparation.prepare import Prepared
@@ -26,8 +26,8 @@ def save_picture(study: Prepared, path: Path) -> None:
         tiles = [radiological(shown[..., height]) for height in AXIAL_MM]
         tiles += [_upright(radiological(shown[shown.shape[0] // 2])), _upright(radiological(shown[:, 115]))]
         rows.append(np.concatenate(tiles, axis=1))
-    picture = np.ascontiguousarray(np.round(255 * np.concatenate(rows)).astype(np.uint8))
-    itk.imwrite(itk.image_from_array(picture), path)
+    picture = np.round(255 * np.concatenate(rows)).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(picture), path)
 
 
 def _upright(section: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 from monai.networks.nets import DynUNet
 from torch import nn
 
+from custom.common.errors import BadInput
 from custom.common.modalities import MODALITIES
 
 
@@ -25,6 +26,9 @@ class RegionNetwork(nn.Module):
         regions: names of the regions, the whole tumour first; at least two.
         filters: of each level of both U-Nets, see MONAI's `DynUNet`.
 
+    Raises:
+        BadInput: there are fewer regions, or they are no list.
+
     Example:
         >>> network = RegionNetwork(["flair", "t1ce", "uptake"], neighbours=1, regions=["wt", "tc", "et"],
         ...     filters=[4, 8, 8])
@@ -34,6 +38,8 @@ class RegionNetwork(nn.Module):
 
     def __init__(self, inputs: Sequence[str], neighbours: int, regions: Sequence[str], filters: Sequence[int]) -> None:
         super().__init__()
+        if isinstance(regions, str) or not isinstance(regions, Sequence) or len(regions) < 2:
+            raise BadInput(f"regions is {regions!r}, expected a list of two or more, as ['wt', 'tc', 'et'].")
         self.inputs = len(inputs)
         self.modalities = [number for number, name in enumerate(inputs) if name in MODALITIES]
         slices = 2 * neighbours + 1

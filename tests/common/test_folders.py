@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from custom.common.folders import entries_of, files_below, require_target
+from custom.common.folders import entries_of, files_below, require_dataset, require_target
 from tests.studies import bad_input
 
 
@@ -62,3 +62,9 @@ def test_what_cannot_be_read_is_collected_where_that_is_wanted(folder, tmp_path)
     ((path, error),) = broken
     assert path == folder / "deep" / "link"
     assert "does not exist" in str(error)
+
+
+def test_a_dataset_that_is_not_there_is_refused(folder):
+    require_dataset(folder)
+    with bad_input(f"{folder / 'none'} does not exist", "a dataset's folder or one study, or so."):
+        require_dataset(folder / "none", ", or so")

@@ -165,6 +165,7 @@ def test_a_value_that_an_option_cannot_have_is_refused_with_those_it_can_have(co
         ("batch_size", [1, 16], [0, -1, "x", 1.5, True], "a whole number from 1 on"),
         ("max_epochs", [1], [0, 1.5], "a whole number from 1 on"),
         ("folds", [2, 5], [1, 0, "x"], "a whole number from 2 on"),
+        ("sampler#steps", [1, 10], [0, -1], "a whole number from 1 on"),
         ("neighbours", [0, 1], [-1, "x"], "a whole number from 0 on"),
         ("learning_rate", [0.001, 1, "$1e-3"], [-1, 2, "x", "[1]"], "a number from 0 to 1"),
         ("missing_share", [0, 0.5, 1], [1.5, -0.1], "a number from 0 to 1"),

@@ -6,10 +6,13 @@ import subprocess
 import sys
 
 import pytest
+from ignite.engine import Engine
+from monai.engines import IterationEvents
 
 from custom.common.errors import BadInput
 from custom.common.modalities import MSD_CHANNELS
 from custom.inference import report
+from custom.inference.batch import FAILED, SKIPPED
 from custom.inference.report_writer import ReportWriter
 from tests.bundles.command_line import REPOSITORY
 from tests.inference.engines import run_one_study
@@ -38,6 +41,21 @@ def test_a_study_whose_report_fails_is_done_and_a_warning_says_so(tmp_path, monk
     assert record.getMessage().startswith("study1: has no HTML report (")
     assert str(error).rstrip(".") in record.getMessage()
     assert bool(record.exc_info) == isinstance(error, RuntimeError)  # a fault of the program, with its place
+
+
+@pytest.mark.parametrize(("there", "status", "written"), [(0, SKIPPED, 1), (1, SKIPPED, 0), (0, FAILED, 0)])
+def test_a_skipped_study_gets_a_report_if_it_has_none(tmp_path, there, status, written):
+    study = write_study(tmp_path, "study1")
+    write_results(tmp_path / "results", study)
+    report_file = tmp_path / "results" / "study1" / "study1_report.html"
+    if there:
+        report_file.write_text("as it was")
+    writer = ReportWriter(tmp_path / "results", [{"id": "study1", "image": str(study)}], MSD_CHANNELS, True)
+    engine = Engine(lambda *_: [{"id": "study1", "status": status, "reason": "its results exist"}])
+    engine.register_events(*IterationEvents)
+    writer.attach(engine)
+    engine.run([0])
+    assert (report_file.exists() and report_file.read_text() != "as it was") == bool(written)
 
 
 def test_anything_but_true_and_false_is_refused(tmp_path):

@@ -229,6 +229,13 @@ def test_results_that_lack_a_file_are_not(results, name):
     assert not is_finished(results, "p1", ORIGIN)
 
 
+def test_results_that_lack_a_dicom_seg_are_not(results):
+    (results / "p1_run.json").write_text(json.dumps({**run_of(results), "dicom_seg": "p1_seg.dcm"}))
+    assert not is_finished(results, "p1", ORIGIN)
+    (results / "p1_seg.dcm").touch()
+    assert is_finished(results, "p1", ORIGIN)
+
+
 def test_a_report_cut_short_is_none(results):
     (results / "p1_run.json").write_text((results / "p1_run.json").read_text()[:20])
     assert not is_finished(results, "p1", ORIGIN)

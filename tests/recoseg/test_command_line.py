@@ -31,8 +31,11 @@ OF_CUSTOM = ("check", "prepare", "report", "dice", "pack", "zoo", "sign", "verif
 
 
 @pytest.fixture(autouse=True)
-def this_process(monkeypatch):
-    """A command changes its process, which is here that of all tests."""
+def this_process(monkeypatch, tmp_path):
+    """A command changes its process, which is here that of all tests. It finds two studies in its folder."""
+    for name in ("study", "a"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["recoseg"])
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.delenv("LOCAL_RANK", raising=False)
@@ -133,6 +136,21 @@ def test_options_of_segment_are_options_of_the_config(ran, words, name, value):
 def test_the_whole_tumour_alone_is_the_variant(ran):
     call("segment", "study", "-o", "out", "--regions", "wt")
     assert "variants/whole_tumour.json" in settings(ran[0])["config_file"]
+
+
+@pytest.mark.parametrize("jobs", [[], ["--jobs", "2"]])
+def test_places_that_cannot_be_used_are_refused_before_anything_slow_is_imported(tmp_path, jobs):
+    (tmp_path / "file").touch()
+    for study, output, said in (("none", "out", "none does not exist"), ("file", "file", "not a folder")):
+        code = (
+            "import sys, atexit; atexit.register(lambda: print(*sys.modules));"
+            f"sys.argv = {['recoseg', 'segment', str(tmp_path / study), '-o', str(tmp_path / output), *jobs]!r};"
+            "from recoseg.command_line import main; main()"
+        )
+        result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 2
+        assert said in result.stderr and len(result.stderr.splitlines()) == 1
+        assert not {"torch", "monai", "nibabel"} & set(result.stdout.split())
 
 
 def test_what_follows_two_dashes_is_passed_on(ran):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from custom.segmentation.region_network import RegionNetwork
+from tests.studies import bad_input
 
 INPUTS = ("flair", "uptake", "t1ce")
 
@@ -30,3 +31,9 @@ def test_the_whole_tumour_depends_on_the_modalities_only_and_the_parts_on_all(ne
     assert before.shape == (2, 3, 32, 32)
     same = [torch.equal(before[:, number], after[:, number]) for number in range(3)]
     assert same == [INPUTS[channel % 3] == "uptake", False, False]
+
+
+@pytest.mark.parametrize("regions", [[], ["wt"], "wt", 5])
+def test_regions_that_are_too_few_or_no_list_are_refused(regions):
+    with bad_input("regions is", "expected a list of two or more"):
+        RegionNetwork(["flair"], neighbours=0, regions=regions, filters=[4, 8, 8])
