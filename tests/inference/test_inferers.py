@@ -8,6 +8,8 @@ from monai.data import MetaTensor
 from torch import nn
 
 from custom.inference.inferers import AutocastInferer, BrainSliceInferer, BrainVolumeInferer
+from custom.segmentation.region_masks import RegionMasksd
+from custom.segmentation.region_network import RegionNetwork
 from tests.inference.volumes import COLUMNS, DEPTHS, ROWS, brain, volume
 from tests.studies import bad_input
 
@@ -61,6 +63,36 @@ def test_the_batch_size_does_not_show_in_the_result(amp):
     with torch.no_grad():
         one, many = (BrainSliceInferer(batch_size=size, amp=amp, multiple=8)(image, network) for size in (1, 16))
     torch.testing.assert_close(one, many, atol=1e-2 if amp else 1e-6, rtol=0)
+
+
+@pytest.fixture
+def threads():
+    """The setter of PyTorch's number of threads, which is as before after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_one_and_two_threads_give_the_same_mask_but_where_the_last_bits_decide(threads):
+    torch.manual_seed(0)
+    regions, inputs, levels = ["wt", "tc", "et"], ["flair", "t1", "t1ce"], [0.4, 0.5, 0.6]
+    network = RegionNetwork(inputs, neighbours=1, regions=regions, filters=[8, 8, 8]).eval()
+    image = torch.zeros(1, 4, 48, 48, 6)
+    image[:, :, 4:-4, 8:-8, 1:-1] = 0.1 + torch.rand(1, 4, 40, 32, 4)
+    inferer = BrainSliceInferer(inputs, neighbours=1, amp=False, outside=-20)
+    to_masks = RegionMasksd("pred", regions, levels, 0)
+    probabilities, masks = [], []
+    for number in (1, 2):
+        threads(number)
+        with torch.no_grad():
+            probabilities.append(inferer(image, network)[0].sigmoid())
+        masks.append(to_masks({"pred": MetaTensor(probabilities[-1])})["pred"].as_tensor())
+    # sums in another order; 1.2e-7 with AVX2
+    torch.testing.assert_close(*probabilities, atol=1e-5, rtol=0)
+    near = ((probabilities[0] - torch.tensor(levels).view(3, 1, 1, 1)).abs() <= 1e-5).any(dim=0)
+    assert near.float().mean() < 0.001
+    assert torch.equal(masks[0][:, ~near], masks[1][:, ~near])
+    assert all(0.01 < mask.float().mean() < 0.9 for mask in masks[0])  # each region has an inside and an outside
 
 
 def test_a_volume_of_zeros_is_refused():

@@ -1,0 +1,61 @@
+"""The script for a GPU runs on a CPU, on phantoms, and finds what must hold there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.gpu import run
+
+BUNDLES = ("recoseg_synth", "recoseg_seg")
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory) -> Path:
+    """The folder of a run of every part, as small as its options allow."""
+    folder = tmp_path_factory.mktemp("gpu")
+    run(str(folder), device="cpu", steps=1, studies=4, spacing=5.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(output) -> dict:
+    return json.loads((output / "gpu.json").read_text())
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_part_is_in_the_file(found):
+    assert list(found) == ["card", "networks", "masks", "exports", "training"]
+    assert all(part["seconds"] > 0 for part in found.values())
+
+
+def test_the_rates_of_both_networks_are_measured_in_both_layouts(found):
+    assert found["card"]["name"] == "CPU" and found["card"]["matrix_tflops"]["float32"] > 0
+    rows = {name: row for name, row in found["networks"].items() if name != "seconds"}
+    assert set(rows) == {f"{name}, {layout}, float32" for name in BUNDLES for layout in ("as it is", "channels last")}
+    assert all(row["slices_per_second"] > 0 and row["share"] > 0 for row in rows.values())
+
+
+def test_a_device_gives_its_own_masks(found):
+    assert found["masks"]["float32"] | {"study_s": 0} == {"voxels": 0, "dice": 1.0, "probability": 0.0, "study_s": 0}
+    assert found["masks"]["float32"]["study_s"] > 0
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_exports_compute_what_the_networks_do(found, bundle):
+    row = found["exports"][bundle]
+    assert row["torchscript"] < 1e-4
+    assert row["onnx"]["difference"] < 1e-3 and row["onnx"]["provider"] == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_a_training_of_two_epochs_is_resumed_for_a_third(output, found, bundle):
+    row = found["training"][f"{bundle}, float32"]
+    assert row["slices_per_second"] > 0 and row["gradient_scale"] is None
+    assert torch.tensor(row["losses"]).isfinite().tolist() == [True] * 3
+    assert row["resumed_at_epoch"] == 3
