@@ -66,8 +66,8 @@ class Confidence:
     none of them.
 
     Args:
-        weights_sha256: the weights that ``spread`` and ``poor_below`` were measured with, by
-            ``benchmarks/confidence.py``.
+        weights_sha256: the weights that ``spread`` and ``poor_below`` are for: those that they were measured with, by
+            ``benchmarks/confidence.py``, or weights trained on from these with the studies of that measurement.
         spread: region -> spread of the 90 % interval, see `volume_interval`.
         poor_below: region -> an expected Dice below which a mask is flagged.
         measured_with: the settings that they were measured with, name -> value.
