@@ -42,7 +42,7 @@ PRIVACY = 1e6
 
 
 def deal(dataset: Path, folder: Path, spacing: float) -> dict[str, Path]:
-    """Resample the studies into a folder per hospital and one of the test set; link those of the hospitals in another."""
+    """Resample the studies into a folder per hospital and one of the test set; link the pooled ones."""
     listed = json.loads((ROOT / "benchmarks" / "brats2021.json").read_text())
     training, test = (sorted(entry["image"] for entry in listed[section]) for section in ("training", "testing"))
     studies = {"test": test}

@@ -169,7 +169,7 @@ def test_what_comes_out_is_what_the_chain_runs_on(federated, bundles, hospitals,
 
 @pytest.mark.slow
 def test_nothing_but_weights_and_settings_is_with_the_server(federated, bundles):
-    """The server is given the initial weights and how to average, and saves the global ones: no study's name, no network."""
+    """The server is given the initial weights and how to average: no study's name, no network."""
     server = federated(SEG) / "workspace" / SEG / "server"
     assert {file.name for file in server.rglob("app_server/**/*") if file.is_file()} == {
         "config_fed_server.json",
@@ -193,10 +193,10 @@ def test_the_job_for_real_hospitals_has_each_ones_own_folders_and_the_initial_we
         app = job / f"app_{name}"
         (executor,) = json.loads((app / "config" / "config_fed_client.json").read_text())["executors"]
         assert executor["executor"]["args"]["command"] == [
-            *("python3", "-u", "custom/federated/client.py", f"--bundle_root=/opt/{name}"),
+            *("python3", "-u", "custom/client.py", f"--bundle_root=/opt/{name}"),
             *(f"--dataset_dir=/data of {name}", "--rounds=7", "--local_epochs=2"),
         ]
-        assert [file.name for file in (app / "custom").iterdir()] == ["federated_client.py"]
+        assert [file.name for file in (app / "custom").iterdir()] == ["client.py"]
     weights = job / "app_server" / "custom" / "model.pt"
     assert weights.read_bytes() == (bundles / SEG / "models" / "model.pt").read_bytes()
 
