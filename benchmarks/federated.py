@@ -1,6 +1,7 @@
 """Federated training compared with the same training at a single hospital and on the pooled studies.
 
-python benchmarks/federated.py BRATS2021_FOLDER OUTPUT_FOLDER [--rounds 8] [--steps 40] [--spacing 4]
+python benchmarks/federated.py BRATS2021_FOLDER OUTPUT_FOLDER [--rounds 8] [--steps 40] [--learning_rate 0.003]
+    [--spacing 4]
 
 The 14 training studies of benchmarks/brats2021.json are assigned, in the order of their names, to three hospitals with
 eight, four and two studies; every model is evaluated on its six test studies. All studies are resampled to SPACING mm.
@@ -36,7 +37,6 @@ from custom.federated.client import make_client  # noqa: E402
 SIZES = {"north": 8, "south": 4, "west": 2}
 SMALL_NETWORKS = {"recoseg_synth": {"channels": [32, 64, 64]}, "recoseg_seg": {"filters": [8, 16, 32, 64, 128]}}
 FIGURES = {"recoseg_synth": ("psnr", "ssim"), "recoseg_seg": ("dice_wt", "dice_tc", "dice_et")}
-LEARNING_RATE = 3e-3  # higher than in the bundles, since there are few steps
 BATCH_SIZE = 8
 PRIVACY = 1e6
 
@@ -79,11 +79,11 @@ def copy_bundles(folder: Path) -> None:
 
 
 def train(
-    bundle: Path, hospitals: dict[str, Path], folder: Path, rounds: int, steps: int, privacy: float | None
+    bundle: Path, hospitals: dict[str, Path], folder: Path, rounds: int, privacy: float | None, **options: float
 ) -> None:
     """Train a bundle at one hospital or across several, and write the result to its models/model.pt."""
     model = bundle / "models" / "model.pt"
-    options = {"learning_rate": LEARNING_RATE, "batch_size": BATCH_SIZE, "train#trainer#epoch_length": steps}
+    options |= {"batch_size": BATCH_SIZE}
     if len(hospitals) > 1:
         shutil.copy(simulate(str(bundle), hospitals, str(folder), rounds, privacy=privacy, **options), model)
         return
@@ -98,14 +98,14 @@ def train(
 
 
 def train_and_score(
-    folder: Path, hospitals: dict[str, Path], test: Path, rounds: int, steps: int, privacy: float | None
+    folder: Path, hospitals: dict[str, Path], test: Path, rounds: int, privacy: float | None, **options: float
 ) -> dict:
     """Train the synthesizer, then the segmenter that uses it, and return the metrics of both."""
     copy_bundles(folder)
     figures = {}
     for name, metrics in FIGURES.items():
         bundle = folder / name
-        train(bundle, hospitals, folder / "training" / name, rounds, steps, privacy)
+        train(bundle, hospitals, folder / "training" / name, rounds, privacy, **options)
         scores = folder / "scores" / name
         configs = [str(bundle / "configs" / f"{config}.json") for config in ("inference", "evaluate")]
         run(config_file=configs, bundle_root=str(bundle), dataset_dir=str(test), output_dir=str(scores))
@@ -114,7 +114,15 @@ def train_and_score(
     return figures
 
 
-def main(dataset_dir: str, output_dir: str, rounds: int = 8, steps: int = 40, spacing: float = 4) -> None:
+def main(
+    dataset_dir: str,
+    output_dir: str,
+    rounds: int = 8,
+    steps: int = 40,
+    learning_rate: float = 3e-3,  # higher than in the bundles, since there are few steps
+    spacing: float = 4,
+) -> None:
+    options = {"learning_rate": learning_rate, "train#trainer#epoch_length": steps}
     output = Path(output_dir).resolve()
     folders = deal(Path(dataset_dir).resolve(), output / "studies", spacing)
     trained_on = {name: {name: folders[name]} for name in (*SIZES, "pooled")}
@@ -127,7 +135,7 @@ def main(dataset_dir: str, output_dir: str, rounds: int = 8, steps: int = 40, sp
             start = time.perf_counter()
             studies = " + ".join(str(len(list(folder.iterdir()))) for folder in hospitals.values())
             privacy = PRIVACY if name.endswith("private") else None
-            figures = train_and_score(output / name, hospitals, folders["test"], rounds, steps, privacy)
+            figures = train_and_score(output / name, hospitals, folders["test"], rounds, privacy, **options)
             minutes = round((time.perf_counter() - start) / 60, 1)
             origin = {"trained on": name, "studies": studies, "steps": rounds * steps}
             row.write_text(json.dumps({**origin, **figures, "minutes": minutes}))

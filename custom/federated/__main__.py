@@ -60,7 +60,8 @@ def simulate(
         The file with the weights after the last round.
 
     Raises:
-        BadInput: the bundle has no weights, a hospital has no folder, or the training failed at a hospital.
+        BadInput: the bundle has no weights, a hospital has no folder, or the training ended, such as after a round in
+            which it failed at every hospital.
     """
     _require_names(hospitals)
     for folder in hospitals.values():

@@ -37,8 +37,9 @@ def train(bundle_root: str, rounds: int, local_epochs: int, **options: Any) -> N
     trainer: Any = client.trainer
     slices = len(trainer.data_loader.dataset)
     while flare.is_running():
+        received = ExchangeObject(weights=flare.receive().params)
         try:
-            client.train(ExchangeObject(weights=flare.receive().params))
+            client.train(received)
             weights = client.get_weights().weights
         except Exception:  # such as a share that is not mounted: this hospital takes part again in the next round
             traceback.print_exc()
