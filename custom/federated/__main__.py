@@ -18,14 +18,17 @@ import fire
 import torch
 from nvflare.app_common.app_constant import DefaultCheckpointFileName
 from nvflare.app_common.executors.client_api_executor import ClientAPIExecutor, ExecutionMode
+from nvflare.app_common.filters.svt_privacy import SVTPrivacy
 from nvflare.app_common.workflows.fedavg import FedAvg
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
-from nvflare.client.config import ExchangeFormat
+from nvflare.client.config import ExchangeFormat, TransferType
 from nvflare.job_config.api import FedJob
+from nvflare.job_config.defs import FilterType
 from nvflare.recipe import SimEnv
 
 from custom.common.atomic_files import written_beside
 from custom.common.errors import BadInput
+from custom.federated.refusal import REFUSED, RefusingAverage
 
 CLIENT = Path(__file__).with_name("client.py")
 
@@ -36,6 +39,7 @@ def simulate(
     output_dir: str,
     rounds: int = 5,
     local_epochs: int = 1,
+    privacy: float | None = None,
     **options: Any,
 ) -> str:
     """Train a bundle across simulated hospitals: folders on this machine, each in its own process.
@@ -49,13 +53,15 @@ def simulate(
         output_dir: folder for ``model.pt``, NVFlare's ``workspace``, and one folder per hospital for what stays there.
         rounds: number of rounds; the weights are averaged after each.
         local_epochs: epochs that each hospital trains per round.
+        privacy: budget epsilon of a hospital's update in a round, for NVFlare's `SVTPrivacy`; None for no filter.
         options: overrides of ``train.json``, the same at every hospital.
 
     Returns:
         The file with the weights after the last round.
 
     Raises:
-        BadInput: the bundle has no weights, a hospital has no folder, or the training failed at a hospital.
+        BadInput: the bundle has no weights, a hospital has no folder, or the training ended, such as after a round in
+            which it failed at every hospital.
     """
     _require_names(hospitals)
     for folder in hospitals.values():
@@ -71,7 +77,7 @@ def simulate(
         }
         for name, folder in hospitals.items()
     }
-    job = make_job(Path(bundle_root), sites, rounds, local_epochs, python=sys.executable)
+    job = make_job(Path(bundle_root), sites, rounds, local_epochs, privacy, python=sys.executable)
     environment = SimEnv(clients=list(sites), workspace_root=str(output / "workspace"))
     try:
         environment.deploy(job)
@@ -88,6 +94,7 @@ def export(
     output_dir: str,
     rounds: int = 5,
     local_epochs: int = 1,
+    privacy: float | None = None,
 ) -> str:
     """Write the job that ``nvflare job submit`` sends to the server of real hospitals.
 
@@ -100,6 +107,7 @@ def export(
         output_dir: folder for the job's folder, which is named after the bundle.
         rounds: number of rounds; the weights are averaged after each.
         local_epochs: epochs that each hospital trains per round.
+        privacy: budget epsilon of a hospital's update in a round, for NVFlare's `SVTPrivacy`; None for no filter.
 
     Returns:
         The job's folder.
@@ -111,13 +119,15 @@ def export(
     for name, options in hospitals.items():
         if not {"bundle_root", "dataset_dir"} <= set(options):
             raise BadInput(f"The hospital {name} has {options!r}, expected its bundle_root and its dataset_dir.")
-    job = make_job(Path(bundle_root), hospitals, rounds, local_epochs, python="python3")
+    job = make_job(Path(bundle_root), hospitals, rounds, local_epochs, privacy, python="python3")
     job.export_job(output_dir)
     return str(Path(output_dir) / job.name)
 
 
 def take(global_model: str | Path, model: str | Path) -> str:
     """Convert the weights that NVFlare's server saved to a bundle's weights, a state dict of tensors.
+
+    Prints a sentence for each update that the server refused.
 
     Example: python -m custom.federated take FL_global_model.pt bundles/recoseg_seg/models/model.pt
 
@@ -132,16 +142,24 @@ def take(global_model: str | Path, model: str | Path) -> str:
         BadInput: ``global_model`` holds no weights.
     """
     try:
-        weights = torch.load(global_model, map_location="cpu", weights_only=True)["model"]
+        found = torch.load(global_model, map_location="cpu", weights_only=True)
+        weights, meta = found["model"], found.get("meta_props") or {}
     except Exception as error:  # a damaged file makes the unpickler raise nearly anything
         raise BadInput(f"{global_model}: found no weights, expected the file of NVFlare's server.") from error
     with written_beside(Path(model)) as temporary:
         torch.save(weights, temporary)
+    for sentence in meta.get(REFUSED, ()):
+        print(sentence, file=sys.stderr)
     return str(model)
 
 
 def make_job(
-    bundle_root: Path, hospitals: Mapping[str, Mapping[str, Any]], rounds: int, local_epochs: int, python: str
+    bundle_root: Path,
+    hospitals: Mapping[str, Mapping[str, Any]],
+    rounds: int,
+    local_epochs: int,
+    privacy: float | None,
+    python: str,
 ) -> FedJob:
     """Return the job: initial weights for the server; the client script and its arguments for each hospital.
 
@@ -150,19 +168,30 @@ def make_job(
         hospitals: name -> arguments of `custom.federated.client.train`.
         rounds: number of rounds; the weights are averaged after each.
         local_epochs: epochs that each hospital trains in a round.
+        privacy: budget epsilon of a hospital's update in a round, or None.
         python: the command that starts Python at a hospital.
     """
     weights = bundle_root / "models" / "model.pt"
     if not weights.is_file():
         raise BadInput(f"{weights}: found no such file, expected the weights that the training starts from.")
-    job = FedJob(name=bundle_root.resolve().name, min_clients=len(hospitals))
-    # the server gets only the weights: it needs no network, and so none of this project's code
+    if privacy is not None and not (isinstance(privacy, int | float) and 0 < privacy < float("inf")):
+        raise BadInput(f"--privacy has the value {privacy!r}, expected a number above 0.")
+    # the training goes on while one hospital is there; the others may come back
+    job = FedJob(name=bundle_root.resolve().name, min_clients=1)
+    # the server gets the weights and how they are averaged: it needs no network, and no other code of this project
     job.add_file_to_server(str(weights))
     persistor = PTFileModelPersistor(
         source_ckpt_file_full_name=weights.name, allow_numpy_conversion=False, load_device="cpu"
     )
     persistor_id = job.to_server(persistor, id="persistor")
-    job.to_server(FedAvg(num_clients=len(hospitals), num_rounds=rounds, persistor_id=persistor_id))
+    average = FedAvg(
+        num_clients=len(hospitals),
+        num_rounds=rounds,
+        persistor_id=persistor_id,
+        aggregator=RefusingAverage(),
+        ignore_result_error=True,  # of a hospital that fails in a round
+    )
+    job.to_server(average)
     for name, options in hospitals.items():
         everything = {**options, "rounds": rounds, "local_epochs": local_epochs}
         arguments = [f"--{option}={value}" for option, value in everything.items()]
@@ -174,8 +203,13 @@ def make_job(
             shutdown_timeout=0.0,
             params_exchange_format=ExchangeFormat.PYTORCH,
             server_expected_format=ExchangeFormat.PYTORCH,  # tensors travel as safetensors, the rest as MessagePack
+            params_transfer_type=TransferType.FULL if privacy is None else TransferType.DIFF,
         )
         job.to(client, name)
+        if privacy is not None:
+            # half of the budget selects the weights that are sent, half is for their values
+            noise = SVTPrivacy(epsilon=privacy / 2, epsilon_release=privacy / 2)
+            job.to(noise, name, filter_type=FilterType.TASK_RESULT, tasks=["train"])
         job.add_file_to(str(CLIENT), name)
     return job
 

@@ -10,6 +10,7 @@ stay here and continue from round to round.
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Any
 
 import fire
@@ -36,8 +37,13 @@ def train(bundle_root: str, rounds: int, local_epochs: int, **options: Any) -> N
     trainer: Any = client.trainer
     slices = len(trainer.data_loader.dataset)
     while flare.is_running():
-        client.train(ExchangeObject(weights=flare.receive().params))
-        weights = client.get_weights().weights
+        received = ExchangeObject(weights=flare.receive().params)
+        try:
+            client.train(received)
+            weights = client.get_weights().weights
+        except Exception:  # such as a share that is not mounted: this hospital takes part again in the next round
+            traceback.print_exc()
+            weights = {}  # what NVFlare's FedAvg leaves out of the average
         flare.send(flare.FLModel(params=weights, meta={FLMetaKey.NUM_STEPS_CURRENT_ROUND: slices}))
 
 

@@ -1,0 +1,99 @@
+"""What the server of a federated training averages, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("nvflare")
+from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
+from nvflare.app_common.abstract.model import make_model_learnable
+from nvflare.app_common.app_constant import AppConstants
+
+from custom.federated.refusal import REFUSED, RefusingAverage
+
+GLOBAL = {"bias": torch.tensor([1.0, 2.0]), "weight": torch.zeros(2, 3)}
+
+
+@pytest.fixture
+def average():
+    """An average in the third round, with `GLOBAL` as the global weights."""
+    average = RefusingAverage(largest_change=1.0, most_slices=1000)
+    average.fl_ctx = FLContext()
+    average.fl_ctx.set_prop(AppConstants.CURRENT_ROUND, 2)
+    average.fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, make_model_learnable(GLOBAL, {}))
+    return average
+
+
+def update(hospital: str, change: float, slices: object = 10, kind=ParamsType.FULL, **weights: torch.Tensor) -> FLModel:
+    """Return what a hospital sends: every weight changed by the same, and other ``weights``."""
+    base = {name: torch.zeros_like(value) if kind == ParamsType.DIFF else value for name, value in GLOBAL.items()}
+    params = {name: value + change for name, value in base.items()} | weights
+    meta = {"client_name": hospital, "NUM_STEPS_CURRENT_ROUND": slices}
+    return FLModel(params=params, params_type=kind, meta=meta, current_round=2)
+
+
+@pytest.mark.parametrize("kind", [ParamsType.FULL, ParamsType.DIFF])
+def test_the_average_is_weighted_by_slices(average, kind):
+    average.accept_model(update("north", 0.1, 30, kind))
+    average.accept_model(update("south", 0.5, 10, kind))
+    found = average.aggregate_model()
+    base = GLOBAL if kind == ParamsType.FULL else {name: torch.zeros_like(value) for name, value in GLOBAL.items()}
+    torch.testing.assert_close(found.params, {name: value + 0.2 for name, value in base.items()})
+    assert found.params_type == kind
+    assert found.meta[REFUSED] == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"change": float("nan")}, "a value in bias that is not finite"),
+        ({"change": float("-inf")}, "a value in bias that is not finite"),
+        ({"change": 0.1, "weight": torch.tensor([[0, 0, 0], [0, 0, torch.nan]])}, "a value in weight that is not fin"),
+        ({"change": 1.01}, "a change by 1.01 in bias, expected 1 at most"),
+        ({"change": float("nan"), "kind": ParamsType.DIFF}, "a value in bias that is not finite"),
+        ({"change": -50, "kind": ParamsType.DIFF}, "a change by 50 in bias, expected 1 at most"),
+        ({"change": 0, "scale": torch.ones(1)}, "weights of another network, such as scale"),
+        ({"change": 0, "weight": torch.zeros(3, 2)}, r"weight of shape \(3, 2\), expected \(2, 3\)"),
+        ({"change": 0, "slices": 0}, "0 slices, expected a number from 1 to 1000"),
+        ({"change": 0, "slices": -5}, "-5 slices"),
+        ({"change": 0, "slices": 1001}, "1001 slices"),
+        ({"change": 0, "slices": float("nan")}, "nan slices"),
+        ({"change": 0, "slices": None}, "None slices"),
+    ],
+)
+def test_an_update_that_no_training_gives_is_refused_and_the_others_are_averaged(average, bad, reason):
+    average.accept_model(update("north", 0.1))
+    with pytest.raises(ValueError, match=rf"^Refused the update of south in round 3: found {reason}.*\.$") as refused:
+        average.accept_model(update("south", **bad))
+    average.accept_model(update("west", 0.3))
+    found = average.aggregate_model()
+    torch.testing.assert_close(found.params, {name: value + 0.2 for name, value in GLOBAL.items()})
+    assert found.meta[REFUSED] == [str(refused.value)]
+
+
+def test_a_weight_that_is_missing_is_another_network(average):
+    model = update("south", 0)
+    del model.params["bias"]
+    with pytest.raises(ValueError, match="such as bias"):
+        average.accept_model(model)
+
+
+def test_a_round_without_an_update_that_can_be_used_ends_the_training(average):
+    with pytest.raises(ValueError, match="Refused the update of south"):
+        average.accept_model(update("south", float("nan")))
+    with pytest.raises(ValueError, match="no update that can be used"):
+        average.aggregate_model()
+
+
+def test_the_next_round_begins_anew_and_keeps_what_was_refused(average):
+    average.accept_model(update("north", 0.5))
+    with pytest.raises(ValueError, match="Refused the update of south"):
+        average.accept_model(update("south", float("nan")))
+    average.aggregate_model()
+    average.reset_stats()
+    average.accept_model(update("south", 0.1))
+    found = average.aggregate_model()
+    torch.testing.assert_close(found.params, {name: value + 0.1 for name, value in GLOBAL.items()})
+    assert len(found.meta[REFUSED]) == 1
