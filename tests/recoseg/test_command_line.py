@@ -357,9 +357,11 @@ def test_compare_of_something_with_several_studies_is_refused(ran, tmp_path):
 
 @pytest.mark.slow
 def test_pack_writes_both_bundles_of_the_package(tmp_path):
-    result = call("pack", "-o", tmp_path)
+    result = call("pack", "-o", tmp_path / "packed")
     assert result.exit_code == 0, result.output
-    assert {file.name for file in tmp_path.iterdir()} == {f"{each.name}_v{VERSION}.zip" for each in (SEG, SYNTH)}
+    assert {file.name for file in (tmp_path / "packed").iterdir()} == {
+        f"{each.name}_v{VERSION}.zip" for each in (SEG, SYNTH)
+    }
 
 
 @pytest.mark.slow
