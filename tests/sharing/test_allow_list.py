@@ -23,9 +23,9 @@ HARMLESS = {
     *("act", "additional_metrics", "allow_missing_keys", "allow_smaller", "amp", "batch_size", "consistency", "device"),
     *("epoch_level", "fused", "kernel_size", "keys", "label_key", "mask", "mode", "model", "name", "postprocessing"),
     *("margin", "schedule", "spatial_dims", "spatial_size", "start", "studies"),
-    # numbers of an average and of a network, and parts of MONAI's evaluator
+    # numbers of an average, a network and an optimizer, and parts of MONAI's evaluator
     *("decollate", "key_val_metric", "modalities", "momentum", "momentum_warmup", "norm_num_groups", "prepare_batch"),
-    *("warmup_iters",),
+    *("warmup_iters", "weight_decay"),
 }
 
 
