@@ -55,7 +55,7 @@ def main(
     listed = json.loads(Path(datalist).read_text())
     training = chosen(listed["training"], labels, seed)
     for system in systems:
-        folder = output / f"{system}_{len(training) - count_held_out(training)}_{seed}"
+        folder = output / f"{system}_{sum(entry['fold'] != 0 for entry in training)}_{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         studies = folder / "datalist.json"
         studies.write_text(json.dumps({**listed, "training": training}))
@@ -82,11 +82,6 @@ def chosen(training: list[dict], labels: int | None, seed: int) -> list[dict]:
     shuffled = sorted((entry for entry in training if entry["fold"] != 0), key=lambda entry: entry["image"])
     random.Random(seed).shuffle(shuffled)
     return [*shuffled[:labels], *(entry for entry in training if entry["fold"] == 0)]
-
-
-def count_held_out(training: list[dict]) -> int:
-    """Return the number of studies of fold 0."""
-    return sum(entry["fold"] == 0 for entry in training)
 
 
 def seconds_per_sample(system: str, folder: Path, options: list[str]) -> float:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 TRAINING_ONLY = {"fine_tune", "mean_teacher", "parts", "train_on_volumes", "whole"}
 SYSTEMS = (
+    ("unet2d",),
     ("unet2d", "one_network"),
     ("no_residual",),
     ("recoseg_pp",),
