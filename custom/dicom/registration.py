@@ -14,14 +14,15 @@ import torch
 from monai.data import MetaTensor
 from monai.data.utils import orientation_ras_lps
 from monai.utils import SpaceKeys
-from nibabel.affines import apply_affine, from_matvec
+from nibabel.affines import apply_affine
 
 from custom.common.background import with_zero_background
 from custom.common.brain import is_brain
 from custom.common.errors import BadInput
 from custom.common.grid import Grid, grid_of
+from custom.common.register import register, starting_points
 from custom.common.resample import resample
-from custom.common.rigid import centre_of, maximize_mutual_information, pyramid
+from custom.common.rigid import centre_of
 from custom.dicom.headers import lacks_preamble, require_pixels
 from custom.dicom.series import Series
 from custom.dicom.study import DicomStudy
@@ -59,13 +60,12 @@ def load_on_one_grid(study: DicomStudy, modalities: Sequence[str]) -> MetaTensor
         image = fixed if one is reference else _read_brain(one)
         move = (0.0, 0.0)
         if not one.has_grid_of(reference):
-            try:
-                transform = register(fixed, image, same_frame=one.frame == reference.frame)
-            except RuntimeError as error:
-                raise BadInput(
-                    f"Series {one.name} ({modality}) has nothing in common with series {reference.name} to register "
-                    "it by, expected two images of one brain."
-                ) from error
+            if one.frame == reference.frame:
+                starts = [np.eye(4)]
+            else:
+                starts = starting_points(centre_of(fixed), centre_of(image), degrees=0)
+            names = (f"series {reference.name}", f"Series {one.name} ({modality})")
+            transform, _ = register(fixed, image, starts, levels_mm=LEVELS_MM, names=names)
             image = resample(image, grid_of(fixed), transform)
             overlap = _overlap(fixed, image)
             if overlap < LEAST_OVERLAP:
@@ -78,16 +78,6 @@ def load_on_one_grid(study: DicomStudy, modalities: Sequence[str]) -> MetaTensor
         moves.append(move)
     meta = {**fixed.meta, MOVES: torch.tensor(moves, dtype=torch.float32)}
     return MetaTensor(torch.stack(volumes), meta=meta)
-
-
-def register(fixed: MetaTensor, moving: MetaTensor, same_frame: bool) -> np.ndarray:
-    """Return the rigid transform with the most mutual information, (4, 4), from ``fixed`` to ``moving``, in RAS mm."""
-    centre = centre_of(fixed)
-    found = np.eye(4) if same_frame else from_matvec(np.eye(3), centre_of(moving) - centre)
-    levels = zip(LEVELS_MM, pyramid(fixed, LEVELS_MM), pyramid(moving, LEVELS_MM), strict=True)
-    for size, one, other in levels:
-        found, _ = maximize_mutual_information(one, other, found, centre, size)
-    return found
 
 
 def _read_brain(series: Series) -> MetaTensor:

@@ -19,13 +19,13 @@ from custom.common.brain import is_brain
 from custom.common.errors import BadInput
 from custom.common.grid import grid_of, voxel_mm3
 from custom.common.regions import TITLES
+from custom.common.register import register, starting_points
 from custom.common.resample import resample
 from custom.common.rigid import centre_of
 from custom.data.load import load_mask
 from custom.data.regions import regions_of
 from custom.inference.measures import label_lesions, measure_regions
 from custom.inference.results_folder import STATISTICS, edited, read_segmentation
-from custom.preparation.register import register, starting_points
 
 TURN_DEGREES = 20.0  # how far a head lies turned between two visits
 NEAR_MM = 5.0  # a lesion that comes no closer to the region of the other time point is new, or gone

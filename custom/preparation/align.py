@@ -10,10 +10,10 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.linalg import polar
 
 from custom.common.grid import grid_of
+from custom.common.register import register, starting_points
 from custom.common.resample import resample
 from custom.common.rigid import centre_of, maximize_mutual_information, pyramid
 from custom.preparation.agreement import mutual_information
-from custom.preparation.register import register, starting_points
 from custom.preparation.template import load_template
 
 TILT_DEGREES = 20.0  # to each side, of the starting points: how far a head lies tilted in the scanner

@@ -15,11 +15,11 @@ from scipy import ndimage
 
 from custom.common.errors import BadInput
 from custom.common.grid import Grid, grid_of
+from custom.common.register import register, starting_points
 from custom.common.resample import resample
 from custom.common.rigid import centre_of
 from custom.preparation.align import align
 from custom.preparation.brain_mask import find_brain, largest_piece
-from custom.preparation.register import register, starting_points
 from custom.preparation.stripped import is_stripped
 from custom.preparation.template import ATLAS
 

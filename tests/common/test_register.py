@@ -9,8 +9,8 @@ from nibabel.affines import apply_affine, from_matvec
 from nibabel.eulerangles import euler2mat
 from scipy import ndimage
 
+from custom.common.register import register, starting_points
 from custom.common.rigid import centre_of
-from custom.preparation.register import register, starting_points
 from tests.studies import bad_input
 
 CORNERS = np.array([[x, y, z] for x in (-40, 40) for y in (-40, 40) for z in (-40, 40)], float)
