@@ -37,6 +37,7 @@ from benchmarks.table import folders_of, mean_and_interval  # noqa: E402
 from custom.common.atomic_files import written_beside  # noqa: E402
 from custom.common.errors import BadInput  # noqa: E402
 from custom.common.regions import REGIONS  # noqa: E402
+from custom.common.regions import TITLES as REGION_TITLES  # noqa: E402
 from custom.data.datasets import find_studies  # noqa: E402
 from custom.preprocessing.residual import RESIDUAL_TOP  # noqa: E402
 
@@ -55,9 +56,9 @@ class Evaluation:
     Attributes:
         dice: study -> Dice of the whole tumour.
         regions: study -> Dice of each region that was evaluated, such as "wt".
-        reliability: the bins of the whole tumour of all studies together, see
+        reliability: region -> the bins of all studies together, see
             `custom.evaluation.calibration.reliability_curve`.
-        ece: mean expected calibration error.
+        ece: region -> mean expected calibration error.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,8 +69,9 @@ class Evaluation:
             id: {region: figures[f"dice_{region}"] for region in REGIONS if f"dice_{region}" in figures}
             for id, figures in metrics["studies"].items()
         }
-        self.reliability = metrics["reliability_wt"]
-        self.ece = metrics["mean"]["ece_wt"]
+        shown = [region for region in REGIONS if f"reliability_{region}" in metrics]
+        self.reliability = {region: metrics[f"reliability_{region}"] for region in shown}
+        self.ece = {region: metrics["mean"][f"ece_{region}"] for region in shown}
 
     def map(self, study: str, name: str) -> Path:
         """Return the file of a study's map; it exists only if the evaluation saved maps."""
@@ -195,21 +197,36 @@ def legend(figure: plt.Figure, handles: Sequence[Artist], place: str) -> None:
 
 
 def draw_reliability(evaluations: Mapping[str, Evaluation]) -> plt.Figure:
-    """Draw the fraction of tumour and the number of voxels for each bin of the probability."""
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(6, 7), sharex=True, height_ratios=(4, 1), layout="constrained", subplot_kw={"xlim": (0, 1)}
+    """Draw the share of voxels that is a region, and the number of voxels, for each bin of its probability."""
+    regions = [region for region in REGIONS if any(region in each.reliability for each in evaluations.values())]
+    figure, axes = plt.subplots(
+        2,
+        len(regions),
+        figsize=(0.5 + 3.8 * len(regions), 5.5),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
+        height_ratios=(4, 1),
+        layout="constrained",
+        subplot_kw={"xlim": (0, 1)},
     )
-    top.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfect")
-    for axis in (top, bottom):
-        axis.set_prop_cycle(CURVES)
-    for name, evaluation in evaluations.items():
-        # None of an empty bin becomes NaN, which is not drawn
-        probability, share, voxels = (np.array(column, dtype=float) for column in evaluation.reliability.values())
-        top.plot(probability, share, label=f"{name}, ECE {evaluation.ece:.3f}", clip_on=False)
-        bottom.plot(probability, voxels, clip_on=False)
-    top.set(ylim=(0, 1), ylabel="share that is tumour")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)  # within, it would lie on curves
-    bottom.set(yscale="log", xlabel="probability of tumour", ylabel="voxels")
+    for region, (top, bottom) in zip(regions, axes.T, strict=True):
+        top.plot([0, 1], [0, 1], color="grey", linestyle="--")
+        for axis in (top, bottom):
+            axis.set_prop_cycle(CURVES)
+        for name, evaluation in evaluations.items():
+            if region not in evaluation.reliability:
+                continue
+            # None of an empty bin becomes NaN, which is not drawn
+            bins = evaluation.reliability[region].values()
+            probability, share, voxels = (np.array(column, dtype=float) for column in bins)
+            top.plot(probability, share, label=f"{name}, ECE {evaluation.ece[region]:.4f}", clip_on=False)
+            bottom.plot(probability, voxels, clip_on=False)
+        top.set(ylim=(0, 1), title=REGION_TITLES[region])
+        top.legend(loc="upper left", frameon=False, fontsize="small")
+        bottom.set(yscale="log", xlabel="probability")
+    axes[0][0].set_ylabel("share that is in the region")
+    axes[1][0].set_ylabel("voxels")
     return figure
 
 

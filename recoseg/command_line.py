@@ -332,8 +332,8 @@ def compare(ctx: click.Context, before: Path, after: Path, output_dir: Path, as_
 
     \b
     Example:
-      recoseg compare RESULTS/VISIT_1 RESULTS/VISIT_2 -o COMPARISON
-      recoseg compare VISIT_1 VISIT_2 -o COMPARISON
+      recoseg compare RESULTS/BEFORE RESULTS/AFTER -o COMPARISON
+      recoseg compare BEFORE AFTER -o COMPARISON
     """
     results, given = [], {}
     for name, place in (("before", before), ("after", after)):

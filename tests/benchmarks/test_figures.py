@@ -21,9 +21,10 @@ def write_evaluation(folder: Path, dice: dict[str, float]) -> Path:
     """Write the metrics.json of an evaluation: of all it has, what figures are drawn of."""
     reliability = {"mean_probability": [0.1, None, 0.9], "tumour_share": [0.0, None, 0.8], "voxels": [900, 0, 100]}
     metrics = {
-        "mean": {"dice_wt": 0, "ece_wt": 0.02},
+        "mean": {"dice_wt": 0, "ece_wt": 0.02, "ece_tc": 0.03},
         "studies": {study: {"dice_wt": value, "dice_tc": value / 2} for study, value in dice.items()},
         "reliability_wt": reliability,
+        "reliability_tc": {**reliability, "tumour_share": [0.1, None, 0.6]},
     }
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -102,13 +103,16 @@ def test_evaluations_of_other_studies_are_refused(evaluated, tmp_path):
         main(f"ReCoSeg={evaluated}", f"other={other}", output=str(tmp_path / "out"))
 
 
-def test_the_whole_tumour_is_drawn(tmp_path):
+def test_each_region_that_was_evaluated_is_drawn(tmp_path):
     evaluation = Evaluation(write_evaluation(tmp_path / "evaluated", DICE))
     assert evaluation.dice == DICE
     assert evaluation.regions["study1"] == {"wt": 0.9, "tc": 0.45}
     figure = draw_reliability({"ours": evaluation})
-    curve = next(line for line in figure.axes[0].lines if line.get_label().startswith("ours"))
-    assert np.allclose(curve.get_ydata(), [0, np.nan, 0.8], equal_nan=True)
+    shares = {"whole tumour": [0, np.nan, 0.8], "tumour core": [0.1, np.nan, 0.6]}
+    assert [axis.get_title() for axis in figure.axes[:2]] == list(shares)
+    for axis, share in zip(figure.axes, shares.values(), strict=False):
+        curve = next(line for line in axis.lines if line.get_label().startswith("ours"))
+        assert np.allclose(curve.get_ydata(), share, equal_nan=True)
 
 
 def test_the_parts_of_a_tumour_have_their_colours(data):

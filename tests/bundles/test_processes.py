@@ -1,4 +1,4 @@
-"""Several processes share the studies of one command, and leave what one process leaves."""
+"""Several processes share the studies of an inference, here with evaluate.json, and leave what one process leaves."""
 
 from __future__ import annotations
 

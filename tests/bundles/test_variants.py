@@ -79,16 +79,14 @@ def test_an_overlay_trains_and_what_it_trained_is_evaluated(system, bundles, dat
 
     (studies / "phantom_1").rename(tmp_path / "phantom_1")
     overlays = [name for name in system if name not in TRAINING_ONLY]
+    final = tmp_path / "runs" / "model_final.pt"
     if "whole" in system:  # its weights are evaluated in their place in the network that they come from
-        shipped = torch.load(bundle / "models" / "model.pt", weights_only=True)
-        torch.save(
-            {**shipped, **{f"whole.{name}": value for name, value in after.items()}},
-            tmp_path / "runs" / "model_final.pt",
-        )
+        whole = {f"whole.{name}": value for name, value in torch.load(final, weights_only=True).items()}
+        torch.save(torch.load(bundle / "models" / "model.pt", weights_only=True) | whole, final)
         overlays, network = [], {}
     changes = {"dataset_dir": str(studies), "output_dir": str(tmp_path / "eval")}
     changes |= {f"network_def#{name}": value for name, value in network.items()}
-    changes["checkpoint"] = str(tmp_path / "runs" / "model_final.pt")
+    changes["checkpoint"] = str(final)
     parser_of(bundle, "evaluate", overlays, **changes).get_parsed_content("evaluator").run()
     figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())["studies"]["phantom_0"]
     regions = ("wt",) if {"whole_tumour", "paper"} & set(system) else ("wt", "tc", "et")

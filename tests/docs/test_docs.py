@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from recoseg.command_line import recoseg
+from tests.docs.blocks import blocks_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CARDS = sorted(ROOT.glob("bundles/*/docs/README.md"))
@@ -48,10 +49,9 @@ def anchors(page: Path) -> set[str]:
 
 def commands(page: Path) -> list[list[str]]:
     """Return the words of each command in a page's blocks of shell commands."""
-    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     found: list[list[str]] = []
-    for block in blocks:
-        lines = re.sub(r"\s# .*$", "", block.replace("\\\n", " "), flags=re.MULTILINE)
+    for block in blocks_of(page):
+        lines = re.sub(r"\s# .*$", "", block.text.replace("\\\n", " "), flags=re.MULTILINE)
         lines = re.sub(r"\"[^\"]*\"|'[^']*'", lambda quoted: quoted[0].replace("\n", " "), lines)
         words = shlex.split(lines.replace("\n", " ; ").replace("; do ", " ; do "))
         found.append([])
@@ -165,31 +165,6 @@ def test_the_commands_of_recoseg_are_there_with_the_options_that_are_told(page):
         words = command[1 : command.index("--")] if "--" in command else command[1:]
         known = {option for each in recoseg.commands[words[0]].params for option in (*each.opts, *each.secondary_opts)}
         assert not {word for word in words if word.startswith("-")} - {*known, "--help"}, command
-
-
-# Programs whose commands are checked here, as make and scripts of the project, or run by other tests: openssl in those
-# of signatures, curl and monailabel in those of MONAI Label's server, nvflare in those of federated training.
-CHECKED = {"recoseg", "python", "make", "pip", "torchrun", "openssl", "curl", "monailabel", "nvflare", "tensorboard"}
-OF_THE_SHELL = {"cd", "cp", "do", "done", "export", "for", "ln", "mkdir", "mv", "source", "unzip"}
-
-
-def programs(page: Path) -> set[str]:
-    """Return the programs in a page's blocks of shell commands, but for blocks marked ``<!-- needs: ... -->``."""
-    text = re.sub(
-        r"^<!-- needs: .*? -->\n```bash\n.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
-    )
-    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
-    joined = [re.sub(r"\"[^\"]*\"|'[^']*'", "", block.replace("\\\n", " ")) for block in blocks]
-    lines = [line.split() for block in joined for line in block.splitlines()]
-    named = [[word for word in line if not re.match(r"\w+=", word)] for line in lines if line and line[0] != "#"]
-    return {re.sub(r"^(\.\./)*\.venv/bin/", "", line[0]) for line in named if line}
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "results.md"], ids=lambda page: page.name)
-def test_commands_that_no_test_checks_are_marked_with_what_they_need(page):
-    """The commands of results.md need the data that they name."""
-    unknown = {name for name in programs(page) if name not in CHECKED | OF_THE_SHELL}
-    assert not {name for name in unknown if not (ROOT / name).is_file()}, "mark the block: <!-- needs: ... -->"
 
 
 @pages
