@@ -28,8 +28,12 @@ LOCK_OPTIONS := --universal --generate-hashes --no-annotate --custom-compile-com
 	$(BIN)/pip install --quiet --requirement requirements-federated.txt
 	touch $@
 
+# MONAI Label needs sam2, which these bundles do not use. Built by itself, it would first install another PyTorch to compile
+# CUDA code with.
 .clients/monailabel/made: tests/clients/monailabel/requirements.txt
 	$(PYTHON) -m venv .clients/monailabel
+	.clients/monailabel/bin/pip install --quiet --constraint $< torch torchvision setuptools
+	SAM2_BUILD_CUDA=0 .clients/monailabel/bin/pip install --quiet --constraint $< --no-build-isolation sam2
 	.clients/monailabel/bin/pip install --quiet --requirement $<
 	touch $@
 
