@@ -56,11 +56,12 @@ demo-raw: $(RAW_DEMO)  ## the same of a study as a scanner makes it: with skull,
 		--bundle_root bundles/recoseg_seg --dataset_dir $(RAW_DEMO) --output_dir demo/results --report true
 	@echo "Open in a browser: $(CURDIR)/demo/results/raw_000/raw_000_report.html"
 
-# Newly trained weights are written to the bundle's runs/model.pt; the link makes the server use them.
+# monailabel is a script that runs the python of PATH. Newly trained weights are written to the bundle's runs/model.pt; the
+# link makes the server use them.
 $(LABEL)/monaibundle: | .clients/monailabel/made .venv/user
 	rm -rf $(LABEL)/unfinished
 	$(BIN)/python -m custom pack --output_dir $(LABEL)/unfinished/packed
-	.clients/monailabel/bin/monailabel apps --download --name monaibundle --output $(LABEL)/unfinished
+	PATH="$(CURDIR)/.clients/monailabel/bin:$$PATH" monailabel apps --download --name monaibundle --output $(LABEL)/unfinished
 	for file in $(LABEL)/unfinished/packed/*.zip; do \
 		$(BIN)/python -m zipfile -e $$file $(LABEL)/unfinished/monaibundle/model || exit 1; done
 	mkdir $(LABEL)/unfinished/monaibundle/model/recoseg_seg/runs
