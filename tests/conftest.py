@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,20 @@ from tests.studies import write_study
 def study_folder(tmp_path: Path) -> Path:
     """The folder of one complete study in the layout of BraTS 2021, with the id "study1"."""
     return write_study(tmp_path, "study1")
+
+
+@pytest.fixture
+def closed_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this process may not enter; root, who may enter everything, is another user meanwhile."""
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o000)
+    root = os.name == "posix" and os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    folder.chmod(0o700)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -105,7 +106,8 @@ def require_writable(folder: object, option: str = "output_dir") -> Path:
         BadInput: it is a file or below one, or it cannot be written to.
     """
     path = as_path(folder, option)
-    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists() or each.is_symlink())
+    # os.path: pathlib raises an error for what lies in a folder that may not be entered
+    there = next(each for each in (path.absolute(), *path.absolute().parents) if os.path.lexists(each))
     if not there.is_dir():
         raise BadInput(f"--{option} is {path}, but {there} is not a folder, expected an existing or a new folder.")
     try:

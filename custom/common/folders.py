@@ -35,10 +35,10 @@ def files_below(folder: Path, broken: list[Broken] | None = None) -> Iterator[Pa
 
     Args:
         folder: the folder.
-        broken: a list to which broken links and folders that may not be read are added, instead of an error.
+        broken: a list to which broken links and what may not be read are added, instead of an error.
 
     Raises:
-        BadInput: a folder may not be read, or a link is broken.
+        BadInput: a folder may not be read or entered, or a link is broken.
     """
     entered: set[Path] = set()
 
@@ -71,7 +71,7 @@ def files_below(folder: Path, broken: list[Broken] | None = None) -> Iterator[Pa
 
 
 def require_dataset(folder: Path, hint: str = "") -> None:
-    """Raise `BadInput` if what is to be a dataset or a study does not exist, or is a broken link.
+    """Raise `BadInput` if what is to be a dataset or a study does not exist, is a broken link or is out of reach.
 
     Args:
         folder: its path.
@@ -83,8 +83,14 @@ def require_dataset(folder: Path, hint: str = "") -> None:
 
 
 def require_target(path: Path) -> None:
-    """Raise `BadInput` if ``path`` is a broken link, which a user would take for an existing file."""
-    if path.is_symlink() and not path.exists():
+    """Raise `BadInput` if ``path`` is a broken link, which a user would take for an existing file, or out of reach."""
+    try:
+        broken = path.is_symlink() and not path.exists()
+    except PermissionError as error:
+        raise BadInput(
+            f"{path} cannot be reached ({error.strerror}), expected that all folders above it may be entered."
+        ) from error
+    if broken:
         raise BadInput(
             f"{path} is a link to '{os.readlink(path)}', which does not exist, expected a link to what it stands for."
         )

@@ -82,8 +82,11 @@ def require_image_file(path: Path) -> None:
 
 def _require_own_voxels(path: Path) -> None:
     """Raise `BadInput` if the voxels are in another folder: that file could be another patient's, or not an image."""
-    with path.open("rb") as file:
-        header = file.read(HEADER_BYTES)
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER_BYTES)
+    except OSError as error:
+        raise unreadable(path, error) from error
     if path.name.lower().endswith((".mha", ".mhd")):
         names = META_IMAGE_DATA.findall(header)[:1]  # the last line of the header
     else:
@@ -101,6 +104,8 @@ def unreadable(path: Path, error: Exception) -> BadInput:
     The message contains only the type of ``error``: ITK's messages have many lines and a wrong reason for a truncated
     file.
     """
+    if isinstance(error, PermissionError):
+        return BadInput(f"{path} cannot be read ({error.strerror}), expected a file that may be read.")
     return BadInput(
         f"{path} cannot be read ({type(error).__name__}) and may be truncated or damaged, expected a complete image."
     )

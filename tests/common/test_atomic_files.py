@@ -167,6 +167,11 @@ def test_a_folder_that_nobody_may_write_to_is_refused():
         require_writable("/proc/results")
 
 
+def test_a_folder_below_one_that_may_not_be_entered_is_refused(closed_folder):
+    with bad_input("--output_dir", "cannot be written to (Permission denied)", "a writable folder"):
+        require_writable(closed_folder / "results")
+
+
 @pytest.mark.parametrize(
     ("content", "digest"),
     [

@@ -55,6 +55,12 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
         list(files_below(folder))
 
 
+def test_what_lies_in_a_folder_that_may_not_be_entered_is_named(closed_folder):
+    for check in (require_target, require_dataset):
+        with bad_input(closed_folder / "study", "cannot be reached (Permission denied)", "may be entered"):
+            check(closed_folder / "study")
+
+
 def test_what_cannot_be_read_is_collected_where_that_is_wanted(folder, tmp_path):
     (folder / "deep" / "link").symlink_to(tmp_path / "gone")
     broken = []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from custom.data.headers import read_header
@@ -33,3 +37,14 @@ def test_voxels_from_a_file_in_the_same_folder_are_read(tmp_path):
     )
     (tmp_path / "t1.raw").write_bytes(bytes(8))
     assert read_header(path).channels == 1
+
+
+@pytest.mark.parametrize("name", ["t1.nii.gz", "t1.nrrd"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, name, monkeypatch):
+    def refuse(self: Path, mode: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / name).touch()
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    with bad_input(f"{tmp_path / name} cannot be read (Permission denied), expected a file that may be read"):
+        read_header(tmp_path / name)
