@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import MutableSequence
+from collections.abc import Iterator, MutableSequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,22 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from custom.common.errors import BadInput
 
-logging.getLogger("pydicom").setLevel(logging.ERROR)  # it logs each invalid value of each slice
-
 # The first header of a file without preamble has one of these groups, little endian, and a low element.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+
+
+@contextmanager
+def _invalid_values() -> Iterator[None]:
+    """Accept invalid values: pydicom warns of, and logs, each one of each slice."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def looks_like_dicom(file: Path) -> bool:
@@ -54,8 +67,7 @@ def read_header(file: Path, keywords: list[str] | None = None) -> Dataset:
 
     Invalid values are read as they are, without pydicom's warnings: there would be one for each slice.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _invalid_values():
         return dcmread(file, stop_before_pixels=True, specific_tags=keywords, force=True)
 
 
@@ -65,8 +77,7 @@ def require_pixels(file: Path) -> None:
     ITK reads a file with other Rows than those of its pixels without an error.
     """
     keywords = ["Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "PixelData"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _invalid_values():
         header = dcmread(file, specific_tags=keywords, force=True)
         pixels: Any = header.get_item("PixelData")
     if pixels is None:
@@ -123,8 +134,7 @@ def unusable(header: Dataset, keyword: str) -> str:
 
 def _value(header: Dataset, keyword: str) -> Any:
     """Return the value of a header, or None if it is missing or pydicom cannot decode it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _invalid_values():
         try:
             return header.get(keyword)  # pydicom decodes a value on access
         except Exception:  # pydicom raises many unrelated types
