@@ -248,9 +248,11 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as CSV, in a form that Python's csv module reads."""
+    """Return the rows as CSV, in a form that Python's csv module reads; columns that a user has added come last."""
+    added = dict.fromkeys(name for row in rows for name in row if name != STATISTICS)
+    columns = list(dict.fromkeys([*columns_of(rows), *added]))
     stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, columns_of(rows), restval="", extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()

@@ -58,6 +58,16 @@ def test_measures_have_columns_and_a_file_for_the_batch(tmp_path):
     assert "side" not in as_text(rows)  # the screen has room for the volumes
 
 
+def test_a_column_that_a_user_has_added_stays(tmp_path):
+    table_of(tmp_path, ROWS, ["a", "study_b"]).write()
+    head, *rows = (tmp_path / "results.csv").read_text().splitlines()
+    edited = [f"{head},comment", *(f"{row},look again" for row in rows)]
+    (tmp_path / "results.csv").write_text("\n".join(edited) + "\n", encoding="utf-8-sig")
+    table_of(tmp_path, [{**ROWS[1], "id": "c"}], ["c"]).write()
+    comments = {name: row["comment"] for name, row in rows_in(tmp_path).items()}
+    assert comments == {"a": "look again", "study_b": "look again", "c": ""}
+
+
 def test_each_region_has_a_column(tmp_path):
     figures = figures_of({"volume_ml": {"wt": 30.5, "tc": 10.25, "et": 0.0}})
     rows = [{"id": name, "status": "done", **figures, "reason": "", "warnings": ""} for name in "ab"]
