@@ -6,6 +6,8 @@ from pathlib import PurePath
 
 from custom.common.errors import BadInput
 
+MOST_BYTES = 220  # of the 255 that a file system allows; the names of results have more after a study's id
+
 
 def require_file_name(name: object, what: str) -> str:
     """Return ``name`` if it is valid as the name of a file or folder.
@@ -15,13 +17,14 @@ def require_file_name(name: object, what: str) -> str:
         what: the beginning of the error message, such as "The id".
 
     Raises:
-        BadInput: it is empty, not text, ``.`` or ``..``, begins with ``~``, which is a user's home, or contains a path
-            separator or a character that is not printable.
+        BadInput: it is empty, not text, longer than `MOST_BYTES`, ``.`` or ``..``, begins with ``~``, which is a user's
+            home, or contains a path separator or a character that is not printable.
     """
     if (
         not isinstance(name, str)
         or name.strip() in ("", ".", "..")
         or name.startswith("~")
+        or len(name.encode("utf-8", "surrogateescape")) > MOST_BYTES
         or not all(map(_may_be_in_name, name))
     ):
         raise BadInput(f"{what} is {name!r}, expected a name that a file can have.")

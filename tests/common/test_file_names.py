@@ -15,7 +15,9 @@ def test_a_name_that_a_file_can_have_is_taken_as_it_is(name):
     assert require_file_name(name, "The id") == name
 
 
-@pytest.mark.parametrize("name", ["", " ", ".", "..", "~", "a/b", "/etc", "..\\b", "a\nb", "\x1b[31m", "a\0", 7, None])
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", "..", "~", "a/b", "/etc", "..\\b", "a\nb", "\x1b[31m", "a\0", "é" * 111, 7, None]
+)
 def test_any_other_name_is_refused(name):
     with bad_input("The id is", "expected a name that a file can have"):
         require_file_name(name, "The id")
