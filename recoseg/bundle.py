@@ -10,12 +10,14 @@ import json
 import os
 import random
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 BUNDLES = Path(__file__).resolve().parent / "bundles"
 SEG, SYNTH = BUNDLES / "recoseg_seg", BUNDLES / "recoseg_synth"
+ONE_AT_A_TIME = threading.RLock()  # what is restored is of the whole process, and so not of one of its threads
 VERSION: str = json.loads((SEG / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"]
 
 
@@ -41,21 +43,30 @@ def custom_in_use() -> Iterator[None]:
     """Use the bundles' ``custom`` within another program, whose settings are restored afterwards.
 
     For the bundles' commands, ``custom`` changes how errors and names are printed, and MONAI's engines and loaders use
-    the global generators of random numbers. A program that calls a function expects neither.
+    the global generators of random numbers. A program that calls a function expects neither. Several threads take
+    turns.
     """
-    path, hook, environment, numbers = sys.path.copy(), sys.excepthook, os.environ.copy(), random.getstate()
-    streams = {stream: stream.errors for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")}
-    try:
+    with ONE_AT_A_TIME, _settings_kept():
         use_custom()
         import torch
 
         with torch.random.fork_rng(devices=[]):
             yield
+
+
+@contextmanager
+def _settings_kept() -> Iterator[None]:
+    """Restore what the bundles' code and MONAI change in a process."""
+    path, hook, environment, numbers = sys.path.copy(), sys.excepthook, os.environ.copy(), random.getstate()
+    streams = {stream: stream.errors for stream in (sys.stdout, sys.stderr) if hasattr(stream, "reconfigure")}
+    try:
+        yield
     finally:
         sys.path[:] = path
         sys.excepthook = hook
         random.setstate(numbers)
-        os.environ.clear()
-        os.environ.update(environment)
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update({name: value for name, value in environment.items() if os.environ.get(name) != value})
         for stream, errors in streams.items():
             stream.reconfigure(errors=errors)

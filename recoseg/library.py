@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,24 +95,54 @@ class Synthesis(Result):
 
 # What a model keeps between studies, and what it returns.
 KEPT = {"segment": (SEG, ("network", "synthesis"), Segmentation), "synthesize": (SYNTH, ("network",), Synthesis)}
+# Options of the config that a call sets, or that have no effect in one.
+OF_A_CALL = ("dataset_dir", "datalist", "output_dir", "report", "save_maps", "table#as_json")
+
+
+@contextmanager
+def _bad_input_as_value_error(temporary: str = "") -> Iterator[None]:
+    """Raise bad input as a plain `ValueError`.
+
+    A process that has not imported the bundles' code, such as the one that started a pool of processes, cannot read the
+    error of the bundles that another process sends it, and waits for ever.
+
+    Args:
+        temporary: a folder that will be gone; the message does not send anyone there.
+    """
+    from custom.common.errors import find_bad_input
+
+    try:
+        yield
+    except Exception as error:
+        if bad_input := find_bad_input(error):  # MONAI's own error names only the transform that failed
+            message = str(bad_input)
+            if temporary:
+                message = re.sub(f" See {re.escape(temporary)}.*", "", message).replace(f"{temporary}{os.sep}", "")
+            raise ValueError(message) from None
+        raise
 
 
 class Model:
     """A bundle whose networks stay loaded; `load` makes it. Call it with a study.
+
+    Calls from several threads wait for one another. A process that gets the model from another one loads it again.
 
     Args:
         task: "segment" or "synthesize".
         options: options of the bundle's inference.json.
 
     Raises:
-        BadInput: a `ValueError` with one sentence: an option is unknown, or the weights cannot be read.
+        ValueError: one sentence: an option is unknown or set by each call, or the weights cannot be read.
     """
 
     def __init__(self, task: str, options: Mapping[str, Any]) -> None:
         if task not in KEPT:
             raise ValueError(f"The task is {task!r}, expected {' or '.join(KEPT)}.")
+        if wrong := [name for name in options if name in OF_A_CALL]:
+            raise ValueError(f"The option {wrong[0]} has no effect on a model, expected arguments of the call for it.")
+        self.task, self.options = task, dict(options)
         self.bundle, kept, self.result = KEPT[task]
-        with custom_in_use():
+        with custom_in_use(), _bad_input_as_value_error():
             from custom.common.options import require_known
 
             self.config: dict[str, Any] = {"bundle_root": str(self.bundle), **options}
@@ -118,13 +151,17 @@ class Model:
             parser.update(self.config)
             self.kept = {name: parser.get_parsed_content(name) for name in kept}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what loads the model again: its parts are of modules that another process cannot import by itself."""
+        return Model, (self.task, self.options)
+
     def __call__(
         self,
         images: Any,
         affine: Any = None,
         *,
-        id: str = "study",
-        output_dir: str | Path | None = None,
+        id: str | None = None,
+        output_dir: str | PathLike[str] | None = None,
         report: bool = False,
     ) -> Any:
         """Return the `Segmentation`, or the `Synthesis`, of one study.
@@ -134,35 +171,35 @@ class Model:
                 which some may be missing, to paths, nibabel images, arrays (H, W, D) or TorchIO images; or a TorchIO
                 subject, whose other images are not used. Images in memory pass through a temporary folder.
             affine: (4, 4) voxel to mm in RAS, of arrays.
-            id: name of a study that is given as images in memory.
+            id: name of the study; without it that of its files, or "study" if its first image is in memory.
             output_dir: also write the results to ``<output_dir>/<id>``, as the command does; None writes nothing.
             report: with ``output_dir``, write the HTML report, too. A segmentation only.
 
         Raises:
-            BadInput: a `ValueError` with one sentence: the study cannot be used, or ``output_dir`` not be written to.
+            ValueError: one sentence: the study cannot be used, or ``output_dir`` not be written to.
         """
-        with custom_in_use(), tempfile.TemporaryDirectory() as temporary:
-            from custom.common.errors import BadInput, find_bad_input
+        with custom_in_use(), tempfile.TemporaryDirectory() as temporary, _bad_input_as_value_error(temporary):
+            from custom.common.errors import BadInput
+            from custom.common.file_names import require_file_name
 
             if report and output_dir is None:
                 raise BadInput("A report is asked for without a folder, expected an output_dir.")
-            study = _as_files(images, affine, id, Path(temporary))
-            folder = Path(temporary) / "results" if output_dir is None else Path(output_dir)
+            if id is not None:
+                require_file_name(id, "The id of a study")
+            study = _as_files(images, affine, id or "study", Path(temporary))
+            folder = Path(temporary) / "results" if output_dir is None else _absolute(output_dir, "output_dir")
             parser = self._parser()
-            parser.update({**self.config, **self.kept, "dataset_dir": study, "output_dir": str(folder)})
+            parser.update({**self.config, **self.kept, "dataset_dir": study, "output_dir": folder})
             if report:
                 parser.update({"report": True})
-            try:
-                studies = parser.get_parsed_content("studies")
-                if len(studies) != 1:
-                    raise BadInput(f"{images} has {len(studies)} studies, expected one; call the model for each.")
-                evaluator = parser.get_parsed_content("evaluator")
-                evaluator.logger = logging.Logger(__name__, logging.CRITICAL)  # ignite logs errors that it raises, too
-                evaluator.run()
-            except Exception as error:
-                if bad_input := find_bad_input(error):  # MONAI's own error names only the transform that failed
-                    raise bad_input.with_traceback(None) from None
-                raise
+            studies = parser.get_parsed_content("studies")
+            if len(studies) != 1:
+                raise BadInput(f"{images} has {len(studies)} studies, expected one; call the model for each.")
+            if id is not None:  # the list is that of the whole config
+                studies[0] |= {"id": id, "image": replace(studies[0]["image"], id=id)}
+            evaluator = parser.get_parsed_content("evaluator")
+            evaluator.logger = logging.Logger(__name__, logging.CRITICAL)  # ignite logs errors that it raises, too
+            evaluator.run()
             return self._read(folder / studies[0]["id"])
 
     def _parser(self) -> Any:
@@ -196,8 +233,8 @@ def segment(
     images: Any,
     affine: Any = None,
     *,
-    id: str = "study",
-    output_dir: str | Path | None = None,
+    id: str | None = None,
+    output_dir: str | PathLike[str] | None = None,
     report: bool = False,
     **options: Any,
 ) -> Segmentation:
@@ -213,8 +250,8 @@ def synthesize(
     affine: Any = None,
     *,
     target: str = "t1ce",
-    id: str = "study",
-    output_dir: str | Path | None = None,
+    id: str | None = None,
+    output_dir: str | PathLike[str] | None = None,
     **options: Any,
 ) -> Synthesis:
     """Synthesize one modality of one study from the others; for many studies, `load` is faster.
@@ -232,21 +269,35 @@ def synthesize(
     return load("synthesize", target=target, **options)(images, affine, id=id, output_dir=output_dir)
 
 
-def _as_files(images: Any, affine: Any, study_id: str, folder: Path) -> Any:
+def _as_files(images: Any, affine: Any, study_id: str, folder: Path) -> Path | dict[str, Path]:
     """Return a study in a form that the config takes; images in memory are written to ``folder``."""
-    if not isinstance(images, Mapping):
-        return images
-    from custom.common.file_names import require_file_name
+    from custom.common.errors import BadInput
     from custom.common.modalities import MODALITIES
 
-    require_file_name(study_id, "The id of a study")
-    if hasattr(images, "get_images_dict"):  # a TorchIO subject, which may also hold masks and text
+    if not isinstance(images, (str, PathLike, Mapping)):
+        expected = f"a path, a mapping of {', '.join(MODALITIES)} to images, or a TorchIO subject"
+        raise BadInput(f"images is of the type {type(images).__name__}, expected {expected}.")
+    if not isinstance(images, Mapping):
+        images = {"": images}
+    elif hasattr(images, "get_images_dict"):  # a TorchIO subject, which may also hold masks and text
         images = {name: images[name] for name in MODALITIES if name in images}
-    write = partial(_written, affine=affine)
-    return {
-        str(modality): str(image if isinstance(image, (str, Path)) else write(image, folder / f"{study_id}_{modality}"))
-        for modality, image in images.items()
+    in_memory = {name for name, image in images.items() if not isinstance(image, (str, PathLike))}
+    if affine is not None and all(hasattr(images[name], "affine") for name in in_memory):
+        raise BadInput("An affine is given, and no array that it could be of, expected it with arrays only.")
+    files = {
+        str(name): _written(image, folder / f"{study_id}_{name}.nii", affine)
+        if name in in_memory
+        else _absolute(image, "images")
+        for name, image in images.items()
     }
+    return files[""] if set(files) == {""} else files
+
+
+def _absolute(path: str | PathLike[str], name: str) -> Path:
+    """Return an absolute path; in a text, a config takes $, @, % and # for parts of an expression."""
+    from custom.common.cli_flags import as_path
+
+    return as_path(path, name).absolute()
 
 
 def _written(image: Any, path: Path, affine: Any) -> Path:
@@ -254,24 +305,52 @@ def _written(image: Any, path: Path, affine: Any) -> Path:
     import nibabel as nib
     import numpy as np
 
-    from custom.common.errors import BadInput
-
-    path = path.with_name(f"{path.name}.nii")
     if hasattr(image, "dataobj"):  # of nibabel, which would round the values again if the type on disk is an integer
+        _require_numbers(image.dataobj.dtype, path.stem)
         voxels = np.asarray(image.dataobj, np.float32)
         nib.save(nib.Nifti1Image(voxels, image.affine, image.header, dtype=np.float32), path)
         return path
-    if hasattr(image, "affine"):  # of TorchIO: (1, H, W, D)
-        affine, image = image.affine, image.data[0]
+    from custom.common.errors import BadInput
+
+    if hasattr(image, "affine"):  # of TorchIO, (1, H, W, D), or MONAI
+        affine, image = image.affine, image.data
+        image = image[0] if image.ndim == 4 and len(image) == 1 else image
     elif affine is None:
         raise BadInput(f"{path.stem} is an array without an affine, expected segment(images, affine).")
-    voxels = np.asarray(image)
+    voxels = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
     if voxels.ndim != 3 or np.shape(affine) != (4, 4):
         raise BadInput(
             f"{path.stem} has the shape {voxels.shape} and an affine of {np.shape(affine)}, expected 3 axes and (4, 4)."
         )
-    nib.save(nib.Nifti1Image(voxels.astype(np.float32), np.asarray(affine, np.float64)), path)
+    _require_numbers(voxels.dtype, path.stem)
+    with np.errstate(over="ignore"):  # the loader says what it does with infinity
+        nib.save(nib.Nifti1Image(voxels.astype(np.float32), _checked(affine, path.stem)), path)
     return path
+
+
+def _require_numbers(dtype: Any, name: str) -> None:
+    """Refuse voxels that are no real numbers, of which a part would be lost."""
+    from custom.common.errors import BadInput
+
+    if dtype.kind not in "biuf":
+        raise BadInput(f"{name} has voxels of the type {dtype}, expected one real number per voxel.")
+
+
+def _checked(affine: Any, name: str) -> Any:
+    """Return an affine (4, 4) as an array; NIfTI keeps its first three rows only, and needs axes of some length."""
+    import numpy as np
+
+    from custom.common.errors import BadInput
+
+    try:
+        found = np.asarray(affine, np.float64)
+        usable = np.isfinite(found).all() and bool(np.linalg.det(found)) and np.array_equal(found[3], (0, 0, 0, 1))
+    except (TypeError, ValueError):
+        usable = False
+    if not usable:
+        expected = "numbers that can be inverted, with 0, 0, 0, 1 in the last row"
+        raise BadInput(f"{name} has the affine {np.asarray(affine).tolist()}, expected {expected}.")
+    return found
 
 
 def _loaded(file: Path) -> nib.Nifti1Image:
