@@ -64,7 +64,8 @@ class BundleCommand(click.Command):
         """Keep the words after ``--``; click would take them as further studies."""
         end = args.index("--") if "--" in args else len(args)
         ctx.meta[OPTIONS] = args[end + 1 :]
-        if stray := _without_a_name(args[end + 1 :]):
+        stray = _without_a_name(args[end + 1 :])
+        if stray and not ctx.resilient_parsing:  # of the shell's completion, which shows no errors
             raise click.UsageError(f"Got {stray!r} after --, expected options such as --threshold 0.3.", ctx)
         try:
             return super().parse_args(ctx, args[:end])
@@ -343,11 +344,25 @@ def compare(ctx: click.Context, before: Path, after: Path, output_dir: Path, as_
         if any(place.glob("*/*_run.json")):
             results.append(_only_results(place))
             continue
+        study_id = _only_study(place)
         with redirect_stdout(sys.stderr):  # of the table of each
             run(ctx, SEG, ["inference"], [place], output_dir / name, {"device": device, "skip_existing": True})
-        results.append(_only_results(output_dir / name))
-        given[f"{name}_study"] = place.expanduser().absolute()
+        made = output_dir / name / study_id
+        results.append(made if made.is_dir() else _only_results(output_dir / name))  # another id, by an option after --
+        given[f"{name}_study"] = _absolute(place)
     own("compare", *map(str, (*results, output_dir)), as_json=as_json, **given)
+
+
+def _only_study(place: Path) -> str:
+    """Return the id of the only study in a place, before it is segmented."""
+    with code_of_bundles():
+        from custom.common.errors import BadInput
+        from custom.data.datasets import find_studies
+
+        found = find_studies(_absolute(place), modalities=(), masks="none", keep_broken=True, raw="auto")
+        if len(found) != 1:
+            raise BadInput(f"{place} has {len(found)} studies, expected one, or the results of one.")
+    return str(found[0]["id"])
 
 
 def _only_results(folder: Path) -> Path:
@@ -510,7 +525,9 @@ def infer(
     settings = {**settings, "skip_existing": skip_existing or None, "table#as_json": as_json or None}
     _check_places(studies, output_dir)
     if jobs > 1 and "LOCAL_RANK" not in os.environ:  # which torchrun sets: this is one of the processes
-        sys.exit(_distribute(jobs))
+        if jobs > (cores := os.cpu_count() or 1):
+            click.echo(f"Note: {cores} studies at a time in place of {jobs}: this machine has {cores} cores.", err=True)
+        sys.exit(_distribute(min(jobs, cores)))
     run(ctx, bundle, configs, studies, output_dir, settings)
 
 
@@ -521,8 +538,20 @@ def _check_places(studies: Sequence[Path], output_dir: Path) -> None:
         from custom.common.folders import require_dataset
 
         if len(studies) == 1:  # of several, the others are done
-            require_dataset(studies[0].expanduser().absolute())
-        require_writable(output_dir.expanduser().absolute())
+            require_dataset(_absolute(studies[0]))
+        require_writable(_absolute(output_dir))
+
+
+def _absolute(place: Path) -> Path:
+    """Return the absolute path of what a user has typed."""
+    try:
+        return place.expanduser().absolute()
+    except RuntimeError:
+        raise click.UsageError(
+            f"{place} begins with ~, expected the name of a user after it, or ./ before it."
+        ) from None
+    except FileNotFoundError:
+        raise click.UsageError("The working folder does not exist any more, expected one that does.") from None
 
 
 def run(
@@ -552,16 +581,31 @@ def arguments(
     >>> arguments(Path("/b"), ["train"], [Path("/d")], Path("/o"), {"report": True, "raw": None})[5:]
     ['--dataset_dir', '/d', '--output_dir', '/o', '--logging_file', 'False', '--report', 'True']
     """
-    places = [str(place.expanduser().absolute()) for place in datasets]
+    places = [_as_word(_absolute(place)) for place in datasets]
     given = {
         "config_file": [str(bundle / "configs" / f"{name}.json") for name in configs],
         "bundle_root": bundle,
         "dataset_dir": places if len(places) > 1 else places[0],
-        "output_dir": output_dir.expanduser().absolute(),
+        "output_dir": _absolute(output_dir),
         "logging_file": False,  # the log is that of this command
         **settings,
     }
-    return ["run", *(word for name, value in given.items() if value is not None for word in (f"--{name}", str(value)))]
+    words = ((f"--{name}", _as_word(value)) for name, value in given.items() if value is not None)
+    return ["run", *(word for pair in words for word in pair)]
+
+
+def _as_word(value: Any) -> str:
+    r"""Return a value as a word of MONAI's command line.
+
+    In a text of a config, MONAI replaces # by ::, which separates its ids; an expression can have the path's own.
+
+    >>> _as_word(Path("/a#b")), _as_word(Path("/a b"))
+    ("$'/a\\x23b'", '/a b')
+    """
+    text = str(value)
+    if not (isinstance(value, Path) and "#" in text):
+        return text
+    return "$" + repr(text).replace("#", r"\x23").replace("@", r"\x40")
 
 
 def own(verb: str, *places: str, **options: Any) -> None:

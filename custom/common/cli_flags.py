@@ -60,7 +60,12 @@ def as_path(value: object, option: str) -> Path:
     if isinstance(value, (str, PathLike)) and str(value):
         path = Path(value)
         if str(value).startswith("~"):
-            return path.expanduser()
+            try:
+                return path.expanduser()
+            except RuntimeError:
+                raise BadInput(
+                    f"--{option} is {value}, expected the name of a user after ~, or ./ before it for a file's name."
+                ) from None
         # pathlib drops the ./ before a ~, and nibabel would take the rest for the home folder
         return path.absolute() if str(path).startswith("~") else path
     if isinstance(value, int) and not isinstance(value, bool):

@@ -14,8 +14,10 @@ import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import fire
 import pytest
 from click.testing import CliRunner
+from monai.bundle import ConfigParser
 
 from custom import __main__ as verbs
 from custom.common.errors import BadInput, StudiesFailed
@@ -32,8 +34,8 @@ OF_CUSTOM = ("check", "prepare", "report", "dice", "pack", "zoo", "sign", "verif
 
 @pytest.fixture(autouse=True)
 def this_process(monkeypatch, tmp_path):
-    """A command changes its process, which is here that of all tests. It finds two studies in its folder."""
-    for name in ("study", "a"):
+    """A command changes its process, which is here that of all tests. It finds three studies in its folder."""
+    for name in ("study", "a", "study#1"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["recoseg"])
@@ -205,6 +207,40 @@ def test_jobs_are_processes_of_torchrun_that_run_the_same_command(ran, monkeypat
     assert len(started) == len(ran) == 1
 
 
+def test_not_more_processes_than_cores_are_started(monkeypatch):
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda words, env: started.append(words) or ended())
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    result = call("segment", "a", "-o", "out", "--jobs", 999)
+    assert started[0][4] == "3"
+    assert "3 studies at a time in place of 999" in result.stderr
+
+
+def test_a_path_with_a_separator_of_monai_s_ids_reaches_the_config_as_it_is(ran, tmp_path):
+    for studies in (["study#1"], ["study#1@2", "b'#"]):
+        call("segment", *studies, "-o", "out#2")
+        parser = ConfigParser(fire.Fire(lambda **options: options, command=ran[-1][2:]))
+        places = [str(tmp_path / study) for study in studies]
+        assert parser.get_parsed_content("dataset_dir") == (places if len(places) > 1 else places[0])
+        assert parser.get_parsed_content("output_dir") == str(tmp_path / "out#2")
+
+
+@pytest.mark.parametrize("place", ["~nobody-of-this-name/study", "~nobody-of-this-name"])
+def test_a_home_that_is_not_there_is_told(ran, place):
+    for words in ([place, "-o", "out"], ["study", "-o", place]):
+        result = call("segment", *words)
+        assert result.exit_code == 2 and "begins with ~" in result.output
+    assert ran == []
+
+
+def test_a_working_folder_that_is_gone_is_told(ran, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    result = call("segment", "study", "-o", tmp_path / "out")
+    assert result.exit_code == 2 and "does not exist any more" in result.output
+
+
 def test_bad_input_is_one_sentence_and_status_2(monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("applying transform failed") from BadInput("study has no t1, expected one.")
@@ -287,6 +323,15 @@ def test_what_is_no_option_of_the_config_is_refused(ran, words):
     assert ran == []
 
 
+def test_the_shell_s_completion_goes_on_after_words_that_are_no_options(monkeypatch):
+    monkeypatch.setenv("_RECOSEG_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "recoseg segment a -- x --fa")
+    monkeypatch.setenv("COMP_CWORD", "5")
+    result = call()
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert "Error" not in result.output
+
+
 def test_no_line_of_help_is_cut_off():
     assert "..." not in call("--help").output.split("Commands:")[1]
 
@@ -320,17 +365,20 @@ def test_compare_takes_results_as_they_are_and_segments_studies(ran, monkeypatch
     results = tmp_path / "visit_1"
     results.mkdir()
     (results / "visit_1_run.json").touch()
-    segmented = tmp_path / "out" / "after" / "visit_2"
-    segmented.mkdir(parents=True)
-    (segmented / "visit_2_run.json").touch()
+    study = write_study(tmp_path, "late")
+    for former in ("late", "other"):  # the latter is of another comparison in this folder
+        segmented = tmp_path / "out" / "after" / former
+        segmented.mkdir(parents=True)
+        (segmented / f"{former}_run.json").touch()
     compared = []
     monkeypatch.setattr(verbs, "compare", lambda *places, **options: compared.append((places, options)))
-    result = call("compare", results, tmp_path / "visit_2", "-o", tmp_path / "out", "--json")
+    result = call("compare", results, tmp_path / "late", "-o", tmp_path / "out", "--json")
     assert result.exit_code == 0, result.output
     assert [settings(words)["output_dir"] for words in ran] == [str(tmp_path / "out" / "after")]
     assert settings(ran[0])["skip_existing"] == "True"
-    study = {"after_study": str(tmp_path / "visit_2")}
-    assert compared == [((str(results), str(segmented), str(tmp_path / "out")), {"as_json": True, **study})]
+    segmented = tmp_path / "out" / "after" / "late"
+    options = {"as_json": True, "after_study": str(study)}
+    assert compared == [((str(results), str(segmented), str(tmp_path / "out")), options)]
 
 
 @pytest.mark.parametrize("studies", [["one"], ["one", "other"]])
@@ -350,9 +398,12 @@ def test_compare_takes_a_folder_with_the_results_of_one_study_only(ran, monkeypa
         assert result.exit_code == 2 and "results of 2 studies, expected those of one" in result.output
 
 
-def test_compare_of_something_with_several_studies_is_refused(ran, tmp_path):
+def test_compare_of_something_with_several_studies_is_refused_before_they_are_segmented(ran, tmp_path):
+    for name in ("one", "other"):
+        write_study(tmp_path / "studies", name)
     result = call("compare", tmp_path / "studies", tmp_path / "visit_2", "-o", tmp_path / "out")
-    assert result.exit_code == 2 and "results of 0 studies, expected those of one" in result.output
+    assert result.exit_code == 2 and "studies has 2 studies, expected one" in result.output
+    assert ran == []
 
 
 @pytest.mark.slow
