@@ -9,7 +9,7 @@ from pathlib import Path
 
 rows = []
 for file in sys.argv[1:]:
-    with Path(file).open(newline="", encoding="utf-8") as stream:
+    with Path(file).open(newline="", encoding="utf-8-sig") as stream:
         rows += csv.DictReader(stream)
 columns = dict.fromkeys(name for row in rows for name in row)  # a part without measures has fewer
 writer = csv.DictWriter(sys.stdout, list(columns), restval="", lineterminator="\n")

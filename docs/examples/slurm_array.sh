@@ -16,9 +16,21 @@ studies=$1
 # Each task writes to a folder of its own, since not every drive locks a results.csv that many machines write.
 results=$2/part_$SLURM_ARRAY_TASK_ID
 
-mapfile -d '' -t all < <(find "$studies" -mindepth 1 -maxdepth 1 -not -name '.*' -print0 | sort -z)
+if [[ ! -d $studies ]]; then
+    echo "Error: $studies is not a folder, expected one with studies." >&2
+    exit 2
+fi
+step=${SLURM_ARRAY_TASK_STEP:-1}
+if ((SLURM_ARRAY_TASK_MAX - SLURM_ARRAY_TASK_MIN != (SLURM_ARRAY_TASK_COUNT - 1) * step)); then
+    echo "Error: --array is a list, whose tasks would not take every study, expected a range such as 0-49." >&2
+    exit 2
+fi
+# Folders and 4-D files, behind links too; other files, such as tables, are no studies.
+mapfile -d '' -t all < <(find -H "$studies" -mindepth 1 -maxdepth 1 -not -name '.*' \
+    \( -xtype d -o -name '*.nii' -o -name '*.nii.gz' \) -print0 | sort -z)
 mine=()
-for ((number = SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN; number < ${#all[@]}; number += SLURM_ARRAY_TASK_COUNT)); do
+first=$(((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / step))
+for ((number = first; number < ${#all[@]}; number += SLURM_ARRAY_TASK_COUNT)); do
     mine+=("${all[number]}")
 done
 if ((${#mine[@]} == 0)); then

@@ -27,24 +27,32 @@ def programs(tmp_path):
     return folder
 
 
-def run(script, *words, programs, **variables):
+def run(script, *words, programs, expected=0, **variables):
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", **variables}
     result = subprocess.run(
         ["bash", EXAMPLES / script, *map(str, words)], env=environment, capture_output=True, text=True
     )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+    assert result.returncode == expected, result.stderr
+    return result.stdout or result.stderr
 
 
-@pytest.mark.parametrize(("first", "tasks"), [(0, 3), (1, 3), (0, 12)])
-def test_the_tasks_of_an_array_take_every_study_once(programs, tmp_path, first, tasks):
+def array(first, tasks, step=1, last=None):
+    """Return the variables of a Slurm array, without those of one task."""
+    values = {"MIN": first, "MAX": first + (tasks - 1) * step if last is None else last, "COUNT": tasks, "STEP": step}
+    return {**{f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}, "SLURM_CPUS_PER_TASK": "2"}
+
+
+@pytest.mark.parametrize(("first", "tasks", "step"), [(0, 3, 1), (1, 3, 1), (0, 12, 1), (0, 3, 2)])
+def test_the_tasks_of_an_array_take_every_study_once(programs, tmp_path, first, tasks, step):
     studies = tmp_path / "my studies"
     names = {f"study {number}" for number in range(10)}
     for name in (*names, ".hidden"):
         (studies / name).mkdir(parents=True)
-    array = {"SLURM_ARRAY_TASK_MIN": str(first), "SLURM_ARRAY_TASK_COUNT": str(tasks), "SLURM_CPUS_PER_TASK": "2"}
-    for task in range(first, first + tasks):
-        said = run("slurm_array.sh", studies, "RESULTS", programs=programs, SLURM_ARRAY_TASK_ID=str(task), **array)
+    (studies / "name_mapping.csv").touch()  # as in BraTS
+    (tmp_path / "link").symlink_to(studies)
+    for task in range(first, first + tasks * step, step):
+        variables = {**array(first, tasks, step), "SLURM_ARRAY_TASK_ID": str(task)}
+        said = run("slurm_array.sh", tmp_path / "link", "RESULTS", programs=programs, **variables)
         assert bool(said) == (task - first >= len(names))
     taken, places = [], set()
     for file in tmp_path.glob("recoseg_*"):
@@ -55,6 +63,14 @@ def test_the_tasks_of_an_array_take_every_study_once(programs, tmp_path, first, 
         places.add(words[end + 1])
     assert sorted(taken) == sorted(names)
     assert len(places) == min(tasks, len(names))
+
+
+def test_an_array_that_would_leave_studies_out_is_refused(programs, tmp_path):
+    variables = {**array(1, 3, last=7), "SLURM_ARRAY_TASK_ID": "3"}
+    assert "--array" in run("slurm_array.sh", tmp_path, "RESULTS", programs=programs, expected=2, **variables)
+    variables = {**array(0, 3), "SLURM_ARRAY_TASK_ID": "0"}
+    said = run("slurm_array.sh", tmp_path / "none", "RESULTS", programs=programs, expected=2, **variables)
+    assert "none is not a folder" in said
 
 
 def test_torchrun_starts_the_same_command_on_each_machine(programs, tmp_path):
@@ -68,7 +84,7 @@ def test_torchrun_starts_the_same_command_on_each_machine(programs, tmp_path):
 
 def test_tables_with_other_columns_are_joined(tmp_path):
     (tmp_path / "a.csv").write_text("id,status,reason,wt_ml\np1,done,,3.5\n")
-    (tmp_path / "b.csv").write_text('id,status,reason\np2,failed,"no t1, expected one"\n')
+    (tmp_path / "b.csv").write_text('id,status,reason\np2,failed,"no t1, expected one"\n', encoding="utf-8-sig")
     command = [sys.executable, EXAMPLES / "merge_tables.py", tmp_path / "a.csv", tmp_path / "b.csv"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = list(csv.DictReader(said.splitlines()))
