@@ -96,7 +96,7 @@ def read_segmentation(folder: Path) -> dict[str, Any]:
         require_file_name(run["id"], "It")
         regions = check_regions(run["regions"])
         thresholds = for_each_region(run["settings"]["threshold"], regions, "threshold")
-        complete = all(0 < threshold < 1 for threshold in thresholds)
+        complete = all(0 < threshold <= 1 for threshold in thresholds)
         complete = complete and run[VOLUMES].keys() == set(regions) and {"weights", "versions"} <= run.keys()
         check_scheme(run["settings"]["label_scheme"])
     except (KeyError, TypeError, BadInput):

@@ -82,7 +82,7 @@ class RegionMasksd(MapTransform):
         self.smallest = for_each_region(min_volume_mm3, regions, "min_volume_mm3")
         if not all(0 < value <= 1 for value in self.thresholds):
             raise BadInput(f"threshold is {threshold}, expected probabilities above 0 and up to 1.")
-        if not all(value >= 0 for value in self.smallest):
+        if not all(0 <= value < float("inf") for value in self.smallest):  # which JSON does not have
             raise BadInput(f"min_volume_mm3 is {min_volume_mm3}, expected volumes from 0 on.")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

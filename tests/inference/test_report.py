@@ -259,6 +259,13 @@ def test_a_threshold_between_hundredths_has_a_place_of_its_own(study, tmp_path):
     assert [len(region["levels"]) for region in regions] == [99, 100, 99]
 
 
+def test_a_threshold_of_1_which_inference_takes_has_a_place_too(study, tmp_path):
+    results = write_results(tmp_path, study)
+    change_run(results, lambda run: run["settings"].update(threshold=1))
+    regions = Page(write_report(results, study)).data["regions"]
+    assert [region["levels"][region["level"]] for region in regions] == [1, 1, 1]
+
+
 def test_at_its_own_threshold_the_mask_is_the_file_s(study, tmp_path):
     """A mask that something else than the threshold made, too."""
     results = write_results(tmp_path, study)

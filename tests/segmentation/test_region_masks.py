@@ -108,6 +108,7 @@ def test_masks_keep_the_grid_and_the_way_back():
         (1.5, 0, "threshold is 1.5"),
         ([0.5, 0.5], 0, "threshold is [0.5, 0.5]"),
         (0.5, -1, "min_volume_mm3 is -1"),
+        (0.5, float("inf"), "min_volume_mm3 is inf"),
         (0.5, [1, 2], "min_volume_mm3 is [1, 2]"),
     ],
 )
