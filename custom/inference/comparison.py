@@ -244,6 +244,8 @@ def _summary(visit: Visit) -> dict[str, Any]:
 def _flags(before: Visit, after: Visit, agreement: float) -> list[str]:
     """Return what a reader of the changes should know."""
     flags: list[str] = []
+    if before.image.shape == after.image.shape and torch.equal(before.image.as_tensor(), after.image.as_tensor()):
+        flags.append("both have the same synthetic T1ce: look whether one study was given twice")
     if agreement < LEAST_CORRELATION:
         flags.append(
             f"the two brains correlate by {agreement:.2f} only, expected {LEAST_CORRELATION} or more: look whether "

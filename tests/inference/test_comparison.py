@@ -118,6 +118,12 @@ def test_another_head_is_told(folders, tmp_path, known):
     assert any("of one patient" in flag for flag in found["flags"])
 
 
+def test_one_study_given_twice_is_told(folders, monkeypatch):
+    monkeypatch.setattr(comparison, "find_transform", lambda *_: np.eye(4))
+    found, _ = compare(read_visit(folders[0]), read_visit(folders[0]))
+    assert [flag for flag in found["flags"] if "given twice" in flag]
+
+
 def test_other_weights_and_settings_are_told(folders, tmp_path, known):
     copy = shutil.copytree(folders[1], tmp_path / "visit_2")
     file = copy / "visit_2_run.json"
