@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import os
+import re
 import runpy
 import shlex
 import signal
@@ -32,7 +33,25 @@ ROLES = {"synth": SYNTH, "seg": SEG}
 OPTIONS, VERBOSE = "recoseg.options", "recoseg.verbose"  # where click keeps the words after --, and --verbose
 STATUS_FILE = "RECOSEG_STATUS_FILE"  # where a process of torchrun, whose own status is always 1, leaves its status
 SECONDS_TO_END = 20  # that the processes of --jobs have after Ctrl-C
-PATH = click.Path(path_type=Path)
+NAME_BYTES = 255  # of a file's name
+OPTION = re.compile(r"--?[A-Za-z_]")
+
+
+class PathGiven(click.Path):
+    """A path that can be one, and is not empty: a shell's variable without a value would be the working folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if value == "":
+            self.fail("the path is empty, expected . for the working folder.", param, ctx)
+        if any(len(os.fsencode(part)) > NAME_BYTES for part in Path(value).parts):
+            self.fail(
+                f"{value} has a name of more than {NAME_BYTES} bytes, expected one that a file can have.", param, ctx
+            )
+        return super().convert(value, param, ctx)
+
+
+PATH = PathGiven(path_type=Path)
 
 output_dir = click.option("-o", "--output-dir", required=True, type=PATH, help="Folder of the results.")
 studies = click.argument("studies", metavar="STUDY...", nargs=-1, required=True, type=PATH)
@@ -84,14 +103,17 @@ class BundleCommand(click.Command):
 def _without_a_name(words: Sequence[str]) -> str | None:
     """Return the first word that is neither an option nor its value; MONAI takes it for a part of the run to leave out.
 
+    - and -- separate commands there.
+
     >>> _without_a_name(["--flip", "--seed", "-1", "--device=cpu"]), _without_a_name(["--seed", "1", "2"])
     (None, '2')
     """
     named = False  # whether the word before was an option that may have a value
     for word in words:
-        if not word.startswith("-") and not named:
+        is_option = OPTION.match(word) is not None
+        if word in ("-", "--") or not (is_option or named):
             return word
-        named = word.startswith("--") and "=" not in word
+        named = is_option and word.startswith("--") and "=" not in word
     return None
 
 

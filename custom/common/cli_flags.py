@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 from custom.common.errors import BadInput
+
+NAME_BYTES = 255  # of a file's name; the system's own error for a longer one has no sentence
 
 
 def as_flag(value: bool | str, option: str) -> bool:
@@ -59,6 +62,8 @@ def as_path(value: object, option: str) -> Path:
     """
     if isinstance(value, (str, PathLike)) and str(value):
         path = Path(value)
+        if "\0" in str(value) or any(len(os.fsencode(part)) > NAME_BYTES for part in path.parts):
+            raise BadInput(f"--{option} is {value}, expected names that files can have: up to {NAME_BYTES} bytes each.")
         if str(value).startswith("~"):
             try:
                 return path.expanduser()

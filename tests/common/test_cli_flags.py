@@ -41,3 +41,12 @@ def test_only_a_path_that_begins_with_a_tilde_is_in_the_home_folder(tmp_path, mo
 def test_what_is_no_path_is_refused_with_the_way_to_write_it(value):
     with bad_input(f"--dataset_dir has the value {value!r}", "expected a file or a folder", "./"):
         as_path(value, "dataset_dir")
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [("~nobody-of-this-name/a", ["name of a user"]), ("/tmp/a\0b", ["names that files"]), ("b/" + "é" * 128, ["255"])],
+)
+def test_what_the_system_would_refuse_without_a_sentence_is_refused(value, parts):
+    with bad_input("--output_dir is ", *parts):
+        as_path(value, "output_dir")

@@ -225,6 +225,16 @@ def test_a_path_with_a_separator_of_monai_s_ids_reaches_the_config_as_it_is(ran,
         assert parser.get_parsed_content("output_dir") == str(tmp_path / "out#2")
 
 
+def test_an_empty_path_is_not_the_working_folder(ran):
+    """So is a variable of a shell that has no value."""
+    for words in (["segment", "", "-o", "out"], ["segment", "study", "-o", ""], ["check", ""], ["compare", "", "a"]):
+        result = call(*words)
+        assert result.exit_code == 2 and "the path is empty" in result.output
+    result = call("segment", "study", "-o", f"out/{'a' * 256}")
+    assert result.exit_code == 2 and "255 bytes" in result.output
+    assert ran == []
+
+
 @pytest.mark.parametrize("place", ["~nobody-of-this-name/study", "~nobody-of-this-name"])
 def test_a_home_that_is_not_there_is_told(ran, place):
     for words in ([place, "-o", "out"], ["study", "-o", place]):
@@ -315,7 +325,13 @@ def test_an_option_of_the_config_in_the_wrong_place_is_told_where_to_go(ran):
     assert "'--help'?" not in call("segment", "a", "-o", "b", "--thresold", "0.3").output
 
 
-@pytest.mark.parametrize("words", [["threshold", "0.3"], ["--threshold", "0.3", "0.4"], ["--flip=true", "x"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["threshold", "0.3"], ["--threshold", "0.3", "0.4"], ["--flip=true", "x"]),
+        *(["--"], ["-"], ["--seed", "1", "--", "--flip"], ["--=3"], ["-1"]),
+    ],
+)
 def test_what_is_no_option_of_the_config_is_refused(ran, words):
     """MONAI would take it for the name of what to run, and do nothing."""
     result = call("segment", "a", "-o", "b", "--", *words)
