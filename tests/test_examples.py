@@ -17,11 +17,12 @@ ROOMS_OF_TRANSFORMS = ("preprocessing", "segmentation")
 
 
 def module_of(file: Path) -> str:
-    return ".".join(("custom", *file.relative_to(ROOT).with_suffix("").parts))
+    return ".".join(file.relative_to(ROOT.parent).with_suffix("").parts)
 
 
 # Not pytest's --doctest-modules: it imports every file, such as those that need NVFlare, which may not be installed.
-WITH_EXAMPLES = sorted(module_of(file) for file in ROOT.rglob("*.py") if ">>> " in file.read_text(encoding="utf-8"))
+FILES = [*ROOT.rglob("*.py"), *(ROOT.parent / "recoseg").glob("[!_]*.py")]
+WITH_EXAMPLES = sorted(module_of(file) for file in FILES if ">>> " in file.read_text(encoding="utf-8"))
 MODULES = sorted(module_of(file) for room in ROOMS_OF_TRANSFORMS for file in (ROOT / room).glob("[!_]*.py"))
 
 

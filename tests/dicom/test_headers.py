@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
@@ -34,6 +36,12 @@ def rewritten(file, kind, old, new):
     assert content.count(start + old) == 1
     file.write_bytes(content.replace(start + old, start + new.ljust(len(old))))
     return read_header(file)
+
+
+def test_the_log_of_pydicom_is_left_to_the_program_around(file):
+    level = logging.getLogger("pydicom").level
+    text(read_header(file), "StudyDate")
+    assert logging.getLogger("pydicom").level == level != logging.ERROR
 
 
 @pytest.mark.parametrize("value", [b"98,5", b"9\\24", b"2A", b"N/A", b"", b"nan", b"inf"])
