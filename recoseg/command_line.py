@@ -164,7 +164,7 @@ def recoseg() -> None:
 @click.option("--report/--no-report", default=True, show_default=True, help="Write an HTML report of each study.")
 @skip_existing
 @jobs
-@of_a_bundle(as_json="Print a JSON list with the status and the volumes in ml of each study.")
+@of_a_bundle(as_json="Print a JSON list with the status, the volumes in ml and the other measures of each study.")
 @click.pass_context
 def segment(
     ctx: click.Context,
