@@ -234,8 +234,15 @@ def synthesize(
 
 def _as_files(images: Any, affine: Any, study_id: str, folder: Path) -> Any:
     """Return a study in a form that the config takes; images in memory are written to ``folder``."""
-    if not isinstance(images, Mapping):
+    if isinstance(images, (str, Path, list, tuple)):
         return images
+    from custom.common.errors import BadInput
+
+    if not isinstance(images, Mapping):
+        raise BadInput(
+            f"The images have the type {type(images).__name__}, expected a path, a TorchIO subject, or a mapping such "
+            'as {"flair": image, "t1": image, "t2": image, "t1ce": image}.'
+        )
     from custom.common.file_names import require_file_name
     from custom.common.modalities import MODALITIES
 
