@@ -139,7 +139,22 @@ def of_a_bundle(as_json: str | None = None) -> Callable[[Callable[..., None]], C
     return decorate
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _with_dashes(name: str) -> str:
+    """Return an option's name as click has it: messages and MONAI's command line write it with underscores.
+
+    >>> _with_dashes("--output_dir")
+    '--output-dir'
+    """
+    return name.replace("_", "-")
+
+
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "token_normalize_func": _with_dashes,
+    }
+)
 @click.version_option(VERSION, prog_name="recoseg")
 def recoseg() -> None:
     """Segment brain tumours in MRI. Research software, not a medical device.
@@ -150,6 +165,10 @@ def recoseg() -> None:
       recoseg segment STUDY -o RESULTS
 
     Exit status: 0 done, 1 some studies failed, or the program itself, 2 wrong use or bad input.
+
+    \b
+    Completion with the Tab key, in ~/.bashrc (or zsh_source, fish_source):
+      eval "$(_RECOSEG_COMPLETE=bash_source recoseg)"
     """
 
 
@@ -168,7 +187,7 @@ def recoseg() -> None:
 @click.option("--report/--no-report", default=True, show_default=True, help="Write an HTML report of each study.")
 @skip_existing
 @jobs
-@of_a_bundle(as_json="Print a JSON list with the status and the volumes in ml of each study.")
+@of_a_bundle(as_json="Print a JSON list with the status, the volumes in ml and the other measures of each study.")
 @click.pass_context
 def segment(
     ctx: click.Context,
@@ -494,7 +513,7 @@ def demo(ctx: click.Context, output_dir: Path, device: str | None) -> None:
     """
     study, results = output_dir / "demo_000", output_dir / "results"
     if not study.is_dir():
-        click.echo("Generated a study: ", nl=False)
+        click.echo("Generating a study: ", nl=False)
         own("demo_study", str(output_dir))
     run(ctx, SEG, ["inference"], [study], results, {"report": True, "device": device})
     own("dice", str(results / "demo_000" / "demo_000_seg.nii.gz"), str(study / "demo_000_seg.nii.gz"))

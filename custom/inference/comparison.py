@@ -187,11 +187,14 @@ def unmatched(
 
 
 def as_text(comparison: Mapping[str, Any]) -> str:
-    """Return a comparison as a text table: a line for each region, and one for each flag."""
+    """Return a comparison as a text table: a line for each region, what the brackets mean, and each flag."""
     heads = ("region", "before", "after", "change", "product before", "after", "change", "new lesions", "gone")
     lines = [heads, *(row_of(comparison, region) for region in comparison["change"])]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    volumes = [each for name in ("before", "after") for each in comparison[name]["statistics"].values()]
+    if any(each["volume_ml_90"] is not None for each in volumes):
+        table.append("In brackets behind a volume: its 90 % interval. Changes have none.")
     return "\n".join([*table, *(f"Note: {flag}" for flag in comparison["flags"])])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from custom.data.regions import PARTS
 from custom.inference.comparison import Visit, compare, on_grid_before, read_visit, row_of
 from custom.inference.pages import as_png, enlarged, in_colour, outline, template
 from custom.inference.report import images_of
+
+logger = logging.getLogger(__name__)
 
 PAGE, FIGURES = "comparison.html", "comparison.json"
 SHOWN = {"t1ce": "T1ce", "flair": "FLAIR", "t2": "T2", "t1": "T1"}  # what is shown, the best first
@@ -58,11 +61,14 @@ def write_comparison(
         BadInput: see `custom.inference.comparison.read_visit` and `compare`; or the studies share no modality.
     """
     folder = require_writable(output_dir)
+    logger.info("comparison: step 1 of 3: reading and measuring both time points")
     before, after = read_visit(Path(before_dir)), read_visit(Path(after_dir))
+    logger.info("comparison: step 2 of 3: registering them")
     found, transform = compare(before, after)
     name, images = "synthetic T1ce", (before.image, after.image)
     if studies is not None:
         name, images = _images((before, after), studies, channel_order)
+    logger.info("comparison: step 3 of 3: drawing and writing")
     drawn = _sections(before, after, images, transform)
     regions = before.run["regions"]
     page = template("comparison.html").render(

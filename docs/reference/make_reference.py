@@ -64,7 +64,7 @@ pip install --require-hashes --no-deps -r requirements-no-deps.lock
 pip install --no-deps .
 ```
 
-`eval "$(_RECOSEG_COMPLETE=bash_source recoseg)"` in `~/.bashrc` completes commands and options with the tabulator;
+`eval "$(_RECOSEG_COMPLETE=bash_source recoseg)"` in `~/.bashrc` completes commands and options with the Tab key;
 `zsh_source` and `fish_source` are for other shells.
 
 A table or JSON is printed to the standard output, the log to the standard error.

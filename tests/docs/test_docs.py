@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from custom.common.atomic_files import sha256
 from recoseg.command_line import recoseg
 from tests.docs.blocks import blocks_of
 
@@ -218,3 +219,9 @@ def test_metrics_in_the_text_are_those_of_the_results(page):
     metrics = re.findall(r"(?<![\d.])\d\.\d{3,4}(?![\d.])", prose(page))
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert not [metric for metric in metrics if metric not in results]
+
+
+def test_the_volumes_of_the_demo_are_those_of_the_shipped_weights():
+    """They need a minute to be computed; that the page names other weights shows that they are to be printed again."""
+    (named,) = re.findall(r"SHA-256 begins with `(\w{8})`", (ROOT / "docs" / "how-to" / "python.md").read_text())
+    assert sha256(ROOT / "bundles" / "recoseg_seg" / "models" / "model.pt").startswith(named)

@@ -84,6 +84,7 @@ def test_a_volume_has_its_interval_unless_the_mask_was_edited(folders, tmp_path,
     assert found["before"]["statistics"]["tc"]["volume_ml_90"] is None
     lines = as_text(found).splitlines()
     assert lines[1].count(" ml (40.0 to 160.0)") == 2 and " to " not in lines[2]
+    assert "90 % interval" in lines[4]
     run["outputs_sha256"] = {"seg": "that of the mask before it was edited"}
     file.write_text(json.dumps(run))
     after_edit, _ = compare(*map(read_visit, copies))

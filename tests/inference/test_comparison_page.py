@@ -28,6 +28,14 @@ def test_page_and_figures_lie_side_by_side(written):
     assert json.loads((page.parent / "comparison.json").read_text()) == found
 
 
+def test_a_user_who_waits_is_told_what_is_done(folders, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(comparison, "find_transform", lambda *_: MOVE)
+    with caplog.at_level("INFO", "custom"):
+        write_comparison(*folders, tmp_path)
+    steps = [message.split(":")[1].strip() for message in caplog.messages if message.startswith("comparison:")]
+    assert steps == [f"step {number} of 3" for number in (1, 2, 3)]
+
+
 def test_the_page_says_what_the_figures_do_and_asks_for_nothing(written):
     found, page = written
     text = page.read_text()

@@ -325,6 +325,16 @@ def test_an_option_of_the_config_in_the_wrong_place_is_told_where_to_go(ran):
     assert "'--help'?" not in call("segment", "a", "-o", "b", "--thresold", "0.3").output
 
 
+def test_an_option_is_taken_as_messages_and_monai_write_it(ran, tmp_path):
+    """Messages of the bundles ask for an --output_dir elsewhere, and also a user of this command reads them."""
+    assert call("segment", "a", "--output_dir", "b", "--skip_existing").exit_code == 0
+    assert settings(ran[0])["output_dir"] == str(tmp_path / "b") and settings(ran[0])["skip_existing"] == "True"
+
+
+def test_help_tells_how_options_are_completed():
+    assert "_RECOSEG_COMPLETE=bash_source recoseg" in call("--help").output
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -148,6 +148,8 @@ def test_any_modality_is_synthesized(small, images):
     ("call", "parts"),
     [
         (lambda model, study, images: model(study / "nowhere"), ["nowhere", "does not exist"]),
+        (lambda model, study, images: model(images["t1"]), ["type Nifti1Image", '{"flair": image']),
+        (lambda model, study, images: model(images["t1"].get_fdata()), ["type ndarray", "TorchIO"]),
         (lambda model, study, images: model({"t1": image(images["t1"])}), ["study_t1", "affine"]),
         (lambda model, study, images: model({"t1": np.zeros((2, 2))}, np.eye(4)), ["study_t1", "(2, 2)"]),
         (lambda model, study, images: model({"pet": images["t1"]}), ["pet"]),
