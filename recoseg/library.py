@@ -275,8 +275,10 @@ def _as_files(images: Any, affine: Any, study_id: str, folder: Path) -> Path | d
     from custom.common.modalities import MODALITIES
 
     if not isinstance(images, (str, PathLike, Mapping)):
-        expected = f"a path, a mapping of {', '.join(MODALITIES)} to images, or a TorchIO subject"
-        raise BadInput(f"images is of the type {type(images).__name__}, expected {expected}.")
+        raise BadInput(
+            f"The images have the type {type(images).__name__}, expected a path, a TorchIO subject or a mapping such "
+            'as {"flair": image, "t1": image, "t2": image, "t1ce": image}.'
+        )
     if not isinstance(images, Mapping):
         images = {"": images}
     elif hasattr(images, "get_images_dict"):  # a TorchIO subject, which may also hold masks and text

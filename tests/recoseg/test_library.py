@@ -113,7 +113,7 @@ def test_an_image_with_scaled_integers_on_disk_is_not_rounded_again(tmp_path):
     nib.save(scaled, tmp_path / "scaled.nii.gz")
     read = nib.load(tmp_path / "scaled.nii.gz")
     part = read.slicer[:8]  # its range is smaller, so that nibabel would choose another scale
-    written = nib.load(library._written(part, tmp_path / "part", None))
+    written = nib.load(library._written(part, tmp_path / "part.nii", None))
     assert np.array_equal(image(written), np.asarray(part.dataobj, np.float32))
 
 

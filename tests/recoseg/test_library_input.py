@@ -61,7 +61,7 @@ def two_channels():
     ("images", "affine", "parts"),
     [
         (None, None, ["NoneType", "expected a path"]),
-        (VOXELS, AFFINE, ["ndarray", "expected a path, a mapping of flair"]),
+        (VOXELS, AFFINE, ["ndarray", "expected a path, a TorchIO subject or a mapping"]),
         (["a", "b"], None, ["list"]),
         ({"t1": None}, AFFINE, ["case_t1", "shape ()"]),
         ({"t1": VOXELS * 1j}, AFFINE, ["case_t1", "complex"]),
