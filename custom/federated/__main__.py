@@ -9,6 +9,7 @@ hospitals, weighted by their numbers of slices. `custom.federated.client` runs a
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +62,7 @@ def simulate(
 
     Raises:
         BadInput: the bundle has no weights, a hospital has no folder, or the training ended, such as after a round in
-            which it failed at every hospital.
+            which it failed at every hospital or every update was refused.
     """
     _require_names(hospitals)
     for folder in hospitals.values():
@@ -82,7 +83,10 @@ def simulate(
     try:
         environment.deploy(job)
     except RuntimeError as error:
-        raise BadInput(f"{output / 'workspace'}: the training failed, see the logs there ({error}).") from error
+        refused = _refused_in(output / "workspace" / job.name / "server" / "log.txt")
+        raise BadInput(
+            " ".join([f"{output / 'workspace'}: the training failed, see the logs there ({error}).", *refused])
+        ) from error
     return take(
         next(output.glob(f"workspace/*/server/*/*/{DefaultCheckpointFileName.GLOBAL_MODEL}")), output / "model.pt"
     )
@@ -212,6 +216,11 @@ def make_job(
             job.to(noise, name, filter_type=FilterType.TASK_RESULT, tasks=["train"])
         job.add_file_to(str(CLIENT), name)
     return job
+
+
+def _refused_in(log: Path) -> list[str]:
+    """Return the sentences of refused updates in the server's log: a training that fails leaves no other trace."""
+    return re.findall(r"Refused the update of .*", log.read_text()) if log.is_file() else []
 
 
 def _require_names(hospitals: object) -> None:

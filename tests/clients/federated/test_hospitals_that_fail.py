@@ -65,6 +65,15 @@ def test_with_privacy_a_tenth_of_the_weights_is_sent_with_noise_and_the_budget_i
     assert "call epsilon 1e+06, cumulative epsilon 1e+06" in logs
 
 
+@pytest.mark.slow
+def test_a_training_that_ends_since_all_updates_are_refused_says_which_and_why(tmp_path, monkeypatch):
+    plans = {"north": [{"add": 0.1, "slices": 10}, {"add": 11, "slices": 10}]}
+    sentence = "Refused the update of north in round 2: found a change by 11 in bias, expected 10 at most."
+    with bad_input(tmp_path / "out" / "workspace", "the training failed", sentence):
+        simulate(tmp_path, monkeypatch, plans)
+    assert not (tmp_path / "out" / "model.pt").exists()
+
+
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "much"])
 def test_a_budget_that_is_not_a_positive_number_is_refused(tmp_path, monkeypatch, value):
     with bad_input("--privacy", str(value), "above 0"):
