@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import resource
 import shutil
 import time
 from datetime import timedelta
@@ -105,6 +106,25 @@ def test_slices_are_those_of_the_preprocessed_studies_bit_for_bit(dataset, tmp_p
 def test_a_study_is_preprocessed_once(made):
     assert made()[1] == ["study0", "study1", "study2"]
     assert made()[1] == []
+
+
+def test_files_of_thousands_of_studies_stay_open_without_a_file_descriptor(tmp_path):
+    """To open one takes longer than to read a slice of it."""
+    torch.save({"image": torch.zeros(2)}, tmp_path / "study.pt")
+    files = [tmp_path / f"{number}.pt" for number in range(1100)]
+    for file in files:
+        file.hardlink_to(tmp_path / "study.pt")
+    study_cache.open_study.cache_clear()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        for _ in range(2):
+            for file in files:
+                study_cache.open_study(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert study_cache.open_study.cache_info().misses == len(files)
+    study_cache.open_study.cache_clear()
 
 
 def test_start_up_and_index_read_no_voxels(made, monkeypatch):
