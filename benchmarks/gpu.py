@@ -100,8 +100,9 @@ def card(device: str) -> dict[str, Any]:
     return {"name": torch.cuda.get_device_name(device) if on_gpu(device) else "CPU", "matrix_tflops": rates}
 
 
-def seconds_of(work: Callable[[], Any], device: str, least: float = 1.0) -> float:
-    """Return the seconds that ``work`` takes, the mean over ``least`` seconds after two calls."""
+def seconds_of(work: Callable[[], Any], device: str) -> float:
+    """Return the seconds that ``work`` takes, the mean over a second on a GPU, or a tenth, after two calls."""
+    least = 1.0 if on_gpu(device) else 0.1
     for _ in range(2):
         work()
     calls, start = 0, finished(device)
