@@ -1,7 +1,7 @@
 """Federated training compared with the same training at a single hospital and on the pooled studies.
 
 python benchmarks/federated.py choose DATASET OUTPUT_FOLDER [--learning_rates "[0.001, 0.003]"] [--rounds "[4, 8]"]
-python benchmarks/federated.py compare DATASET OUTPUT_FOLDER [--learning_rate 0.003] [--rounds 8]
+python benchmarks/federated.py compare DATASET OUTPUT_FOLDER [--learning_rate 0.003] [--rounds 4]
 
 Three hospitals differ as their sources do: BraTS-Africa, BraTS 2021, and the older BraTS 2013, 2018 and 2020. Of the
 studies of each source in the training section of benchmarks/complete.json, in the order of their names, every third is
@@ -76,14 +76,13 @@ def choose(
     )
 
 
-def compare(dataset_dir: str, output_dir: str, rounds: int = 8, learning_rate: float = 3e-3) -> None:
-    """Train and evaluate every model."""
+def compare(dataset_dir: str, output_dir: str, rounds: int = 4, learning_rate: float = 3e-3) -> None:
+    """Train and evaluate every model, and evaluate the weights that all of them start from."""
     output = Path(output_dir).resolve()
     hospitals, evaluation = deal(Path(dataset_dir).resolve(), output / "studies")
     pooled = {"pooled": [study for studies in hospitals.values() for study in studies]}
-    alone = [{name: studies} for name, studies in hospitals.items()]
-    models = {next(iter(sites)): (sites, None) for sites in (*alone, pooled)}
-    models["federated"] = (hospitals, None)
+    models = {name: ({name: studies}, None) for name, studies in hospitals.items()}
+    models = {"nothing": ({}, None), **models, "pooled": (pooled, None), "federated": (hospitals, None)}
     models |= {f"federated, epsilon {epsilon:g}": (hospitals, epsilon) for epsilon in PRIVACY}
     show(
         evaluated(output, name, sites, evaluation, rounds, learning_rate, privacy)
@@ -143,8 +142,8 @@ def evaluated(
         figures = {"error": str(error)}  # such as that every update was refused
     row = {
         "trained on": name,
-        "studies": " + ".join(str(len(studies)) for studies in hospitals.values()),
-        "steps": rounds * STEPS,
+        "studies": " + ".join(str(len(studies)) for studies in hospitals.values()) or "0",
+        "steps": rounds * STEPS if hospitals else 0,
         "learning rate": learning_rate,
         **figures,
     }
@@ -213,9 +212,11 @@ def linked(folder: Path, studies: Sequence[Path]) -> Path:
 def train(
     bundle: Path, hospitals: Mapping[str, Path], folder: Path, rounds: int, learning_rate: float, privacy: float | None
 ) -> None:
-    """Train a bundle at one hospital or across several, and write the result to its models/model.pt."""
+    """Train a bundle at one hospital or across several, if any, and write the result to its models/model.pt."""
     model = bundle / "models" / "model.pt"
     options = {"learning_rate": learning_rate, "train#trainer#epoch_length": STEPS, "batch_size": BATCH_SIZE}
+    if not hospitals:
+        return
     if len(hospitals) > 1:
         shutil.copy(simulate(str(bundle), hospitals, str(folder), rounds, privacy=privacy, **options), model)
         return

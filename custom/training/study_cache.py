@@ -42,8 +42,8 @@ logger = logging.getLogger(__name__)
 
 KEYS = ("image", "label", "brain")  # what training and validation use of a preprocessed study, besides its id
 PACKAGES = ("monai", "nibabel", "numpy", "pydicom", "scipy", "torch")  # that compute the voxels
-# Files that are mapped at a time. To open one takes 2 ms; open, it takes 11 kB, and the system's table of its pages up to
-# 0.2 % of its size. It needs no file descriptor, and one of the 65,530 mappings that Linux gives a process by default.
+# Files that are mapped at a time. To open one takes 2 ms; it then takes 11 kB of memory, and the system's table of its
+# pages up to 0.2 % of its size. Each is one of the 65,530 mappings that Linux allows a process, and no file descriptor.
 OPEN = 16384
 SETTLED = 2.0  # seconds after which a changed file has another time, in any file system
 PATIENCE = timedelta(days=7)  # for the other processes: their shares of thousands of studies differ by hours

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import gpu
 from recoseg import library
-from tests.bundles.command_line import small_bundles
+from tests.bundles.command_line import small_bundles, with_large_voxels
 
 BUNDLES = ("recoseg_synth", "recoseg_seg")
 
@@ -19,13 +19,7 @@ BUNDLES = ("recoseg_synth", "recoseg_seg")
 def output(tmp_path_factory) -> Path:
     """The folder of a run of every part, with small networks and large voxels."""
     folder = tmp_path_factory.mktemp("gpu")
-    bundles = small_bundles(folder / "bundles")
-    # not the synthesizer's inference.json, in which the segmenter refuses what is not in the allow list
-    for file in (*bundles.glob("*/configs/train.json"), bundles / "recoseg_seg" / "configs" / "inference.json"):
-        content = json.loads(file.read_text())
-        (slices,) = (part for part in content["preprocessing"]["transforms"] if "StudyToSlicesd" in str(part))
-        slices |= {"spacing": 5.0, "size": 48}
-        file.write_text(json.dumps(content))
+    bundles = with_large_voxels(small_bundles(folder / "bundles"))
     kept = {task: (bundles / bundle.name, *rest) for task, (bundle, *rest) in library.KEPT.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "BUNDLES", bundles)

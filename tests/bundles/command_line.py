@@ -165,6 +165,17 @@ def small_bundles(folder: Path) -> Path:
     return folder
 
 
+def with_large_voxels(bundles: Path, spacing: float = 5.0, size: int = 48) -> Path:
+    """Let the bundles in a folder train, and the segmenter segment, on voxels of ``spacing`` mm: less to compute."""
+    # the synthesizer's inference.json stays: the segmenter refuses what the allow list does not have
+    for file in (*bundles.glob("*/configs/train.json"), bundles / SEG / "configs" / "inference.json"):
+        content = json.loads(file.read_text())
+        (slices,) = (part for part in content["preprocessing"]["transforms"] if "StudyToSlicesd" in str(part))
+        slices |= {"spacing": spacing, "size": size}
+        file.write_text(json.dumps(content, indent=4))
+    return bundles
+
+
 def write(folder: Path, files: Mapping[str, nib.Nifti1Image], names: Mapping[str, str], separator: str = "_") -> None:
     """Write the files of a study, named as in one edition of BraTS."""
     folder.mkdir()

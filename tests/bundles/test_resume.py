@@ -11,22 +11,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bundles.command_line import SEG, SYNTH
+from tests.bundles.command_line import SEG, SYNTH, with_large_voxels
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 30
 # processes start with the packages imported, so that the moments of death are those of a training
 START = multiprocessing.get_context("forkserver")
 START.set_forkserver_preload(["monai.bundle", "custom.training.checkpoints", "custom.segmentation.synthesize_t1ce"])
 
 
-def train(bundle: str, dataset: str, output_dir: str) -> None:
+def train(bundle: str, dataset: str, output_dir: str, epochs: int) -> None:
     """Run a bundle's training, or continue it."""
     torch.set_num_threads(1)
     from monai.bundle import run
 
-    options = {"val_interval": 3, "max_epochs": EPOCHS, "batch_size": 4, "device": "cpu", "resume": "auto"}
+    options = {"val_interval": 3, "max_epochs": epochs, "batch_size": 4, "device": "cpu", "resume": "auto"}
     options |= {"slices_per_epoch": 8} if Path(bundle).name == SEG else {"planes": ["axial"], "batch_size": 16}
     run(
         config_file=f"{bundle}/configs/train.json",
@@ -38,8 +37,8 @@ def train(bundle: str, dataset: str, output_dir: str) -> None:
     )
 
 
-def start(*arguments: object) -> multiprocessing.Process:
-    process = START.Process(target=train, args=[str(argument) for argument in arguments])
+def start(bundle: Path, dataset: Path, output_dir: Path, epochs: int) -> multiprocessing.Process:
+    process = START.Process(target=train, args=(str(bundle), str(dataset), str(output_dir), epochs))
     process.start()
     return process
 
@@ -53,22 +52,25 @@ def newest(folder: Path) -> int:
     return max((int(file.stem.split("=")[1]) for file in folder.glob("checkpoint_epoch=*.pt")), default=0)
 
 
-@pytest.mark.parametrize(("name", "kills"), [(SEG, 20), (SYNTH, 5)])
-def test_a_training_killed_at_random_moments_ends_with_the_same_bits(name, kills, bundles, dataset, tmp_path):
+@pytest.mark.parametrize(("name", "kills", "epochs"), [(SEG, 20, 45), (SYNTH, 5, 15)])
+def test_a_training_killed_at_random_moments_ends_with_the_same_bits(
+    name, kills, epochs, own_bundles, dataset, tmp_path
+):
+    bundle = with_large_voxels(own_bundles) / name
     studies, whole, killed = (tmp_path / folder for folder in ("studies", "whole", "killed"))
     for number in range(2):
         shutil.copytree(dataset / f"phantom_{number}", studies / f"phantom_{number}")
     began = time.monotonic()
-    process, first = start(bundles / name, studies, whole), 0.0
+    process, first = start(bundle, studies, whole, epochs), 0.0
     while process.is_alive():
         first = first or (time.monotonic() - began if newest(whole) else 0.0)
         time.sleep(0.005)
-    epoch = (time.monotonic() - began - first) / EPOCHS
+    epoch = (time.monotonic() - began - first) / epochs
     assert process.exitcode == 0
 
     moments, reached = random.Random(0), set()
     for _ in range(kills):
-        before, process = newest(killed), start(bundles / name, studies, killed)
+        before, process = newest(killed), start(bundle, studies, killed, epochs)
         if moments.random() < 0.2:  # before it trains
             process.join(timeout=first * moments.random())
         else:
@@ -78,8 +80,8 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_bits(name, kills
         process.kill()
         process.join()
         reached.add(newest(killed))
-    assert len(reached - {EPOCHS}) >= kills / 2
-    process = start(bundles / name, studies, killed)
+    assert len(reached - {epochs}) >= kills / 2
+    process = start(bundle, studies, killed, epochs)
     process.join()
     assert process.exitcode == 0
     expected, found = files(whole), files(killed)

@@ -32,14 +32,17 @@ from tests.bundles.command_line import (
     result,
     run_bundle,
     run_command,
+    small_bundles,
     succeeded,
+    with_large_voxels,
 )
 
 pytestmark = pytest.mark.slow
 
+BATCH = 24
 # four studies in two folds: two to train on
-SMALL = ("--folds", 2, "--batch_size", 64, "--val_interval", 1, "--sampler#steps", 1)
-STEPS = {SYNTH: 6, SEG: 6}  # an epoch: about 140 axial slices, and those in the other planes
+SMALL = ("--folds", 2, "--batch_size", BATCH, "--val_interval", 1, "--sampler#steps", 1)
+STEPS = {SYNTH: 7, SEG: 7}  # an epoch: about 60 axial slices, and those in the other planes
 LOSS_OF_TWO = 0.05  # how far the loss of two processes may be from that of one, as a fraction
 FIGURE = {SYNTH: "psnr", SEG: "dice"}
 PICTURES = {
@@ -95,6 +98,12 @@ def on_terminal(*arguments: object, cwd: Path) -> str:
     os.close(terminal)
     assert process.returncode == 0, said.decode()
     return said.decode()
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    """The folder of both bundles, with large voxels; tests leave it as it is."""
+    return with_large_voxels(small_bundles(tmp_path_factory.mktemp("bundles")))
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +258,7 @@ def test_two_processes_train_as_one_with_twice_the_batch_and_leave_one_checkpoin
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     command = ("-m", "monai.bundle", "run", "--config_file", configs, "--bundle_root", bundles / name)
     options = ("--dataset_dir", dataset, "--output_dir", tmp_path / "runs", "--max_epochs", 2)
-    said = succeeded(python(*launch, *command, *options, *SMALL, "--batch_size", 32, cwd=tmp_path)).stdout
+    said = succeeded(python(*launch, *command, *options, *SMALL, "--batch_size", BATCH // 2, cwd=tmp_path)).stdout
     # one process speaks for both
     assert said.count("Metrics -- mean_train_loss: ") == 2
     assert said.count("Next, ") == 1
@@ -257,7 +266,7 @@ def test_two_processes_train_as_one_with_twice_the_batch_and_leave_one_checkpoin
     folder = tmp_path / "runs"
     assert {file.name for file in folder.glob("*.pt")} == {"checkpoint_epoch=2.pt", "model.pt", "model_final.pt"}
     state = checkpoint(folder, 2)
-    # each process has half of the slices in batches of 32: as many steps as one process takes with 64
+    # each process has half of the slices in batches of half the size: as many steps as one process takes
     assert state["trainer"]["iteration"] == 2 * STEPS[name]
     assert steps_taken(state["optimizer"]) == {2.0 * STEPS[name]}
     network = parsed(bundles / name, "network_def")
