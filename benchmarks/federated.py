@@ -54,7 +54,7 @@ SPACING = 4.0  # mm
 SIDE = 64  # pixels of each side of a slice
 STEPS = 75  # in a round
 BATCH_SIZE = 8
-PRIVACY = (1e6, 1e5, 8.0)
+PRIVACY = (1e8, 1e6, 1e5, 8.0)
 
 
 def choose(

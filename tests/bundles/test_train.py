@@ -16,6 +16,7 @@ import sys
 import termios
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -39,11 +40,11 @@ from tests.bundles.command_line import (
 
 pytestmark = pytest.mark.slow
 
-BATCH = 24
+BATCH = 48
 # four studies in two folds: two to train on
 SMALL = ("--folds", 2, "--batch_size", BATCH, "--val_interval", 1, "--sampler#steps", 1)
-STEPS = {SYNTH: 7, SEG: 7}  # an epoch: about 60 axial slices, and those in the other planes
-LOSS_OF_TWO = 0.05  # how far the loss of two processes may be from that of one, as a fraction
+STEPS = {SYNTH: 6, SEG: 6}  # an epoch: about 90 axial slices, and those in the other planes
+LOSS_OF_TWO = 0.05  # how far the mean loss of two processes may be from that of one, as a fraction
 FIGURE = {SYNTH: "psnr", SEG: "dice"}
 PICTURES = {
     SYNTH: {"1_real", "2_synthetic", "3_residual", "4_flair", "5_t1", "6_t2"},
@@ -102,8 +103,8 @@ def on_terminal(*arguments: object, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory):
-    """The folder of both bundles, with large voxels; tests leave it as it is."""
-    return with_large_voxels(small_bundles(tmp_path_factory.mktemp("bundles")))
+    """The folder of both bundles, with larger voxels; tests leave it as it is."""
+    return with_large_voxels(small_bundles(tmp_path_factory.mktemp("bundles")), spacing=3.0, size=80)
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +279,7 @@ def test_two_processes_train_as_one_with_twice_the_batch_and_leave_one_checkpoin
     # not equal: each process draws other slices and augments them by itself
     one, two = losses(trained(name)), losses(folder)
     print(f"mean loss of each epoch of {name}: one process {one}, two {two}")
-    assert two == pytest.approx(one, rel=LOSS_OF_TWO)
+    assert fmean(two) == pytest.approx(fmean(one), rel=LOSS_OF_TWO)  # an epoch of six steps says less
     # the first process validates the first of two studies
     assert Counter(tag.split("/")[1] for tag in tensorboard(folder, "images")) == dict.fromkeys(PICTURES[name], 1)
 
