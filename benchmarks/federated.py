@@ -98,7 +98,7 @@ def show(rows: Iterable[Mapping[str, object]]) -> None:
         shown.append(row)
     print("\n| " + " | ".join(shown[0]) + " |\n" + "|---" * len(shown[0]) + "|")
     for row in shown:
-        print("| " + " | ".join(str(row.get(column, "")) for column in shown[0]) + " |")
+        print("| " + " | ".join(str(row.get(column, "-")) for column in shown[0]) + " |")
 
 
 def deal(dataset: Path, folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
