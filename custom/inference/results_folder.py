@@ -160,7 +160,7 @@ def require_free(folder: Path, study: Study, names: Iterable[str], target: str |
     if changed := edited(folder, run):
         raise BadInput(
             f"{changed[0]} has been edited since it was written and would be overwritten, expected an "
-            "--output_dir without it; move it elsewhere to have it made again, or keep it with --skip-existing."
+            "--output_dir without it; move it elsewhere to have it made again, or keep it with --skip_existing."
         )
     if run and run.get("settings", {}).get("target") != target:
         raise BadInput(
