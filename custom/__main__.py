@@ -364,7 +364,7 @@ def verify(
         BadInput: the bundle is refused, or not exactly one of public_key and certificate is given.
     """
     if (public_key is None) == (certificate is None):
-        raise BadInput("verify has both or neither of --public-key and --certificate, expected one of them.")
+        raise BadInput("verify has both or neither of --public_key and --certificate, expected one of them.")
     trusted = {"public_key": public_key, "certificate": certificate}
     files = {name: as_path(file, name) for name, file in trusted.items() if file is not None}
     archive = as_path(zip_file, "zip_file")
