@@ -74,7 +74,10 @@ def elsewhere(packed, tmp_path_factory):
 
 def test_the_download_has_every_file_of_the_zip(elsewhere, bundles):
     for name in (SYNTH, SEG):
-        assert files_in(elsewhere / name) == files_in(bundles / name)
+        packed = {
+            file for file in files_in(bundles / name) if not file.startswith("runs/")
+        }  # other tests train
+        assert files_in(elsewhere / name) == packed
 
 
 def test_inference_elsewhere_gives_what_it_gives_here(elsewhere, inferred, dataset, tmp_path):
