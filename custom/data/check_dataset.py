@@ -135,16 +135,16 @@ def _compare_scans(studies: Sequence[Examined], digests: Mapping[tuple[int, str]
         rows: dict[int, list[str]] = {}
         for row, name in (places[number] for number in group):
             rows.setdefault(row, []).append(name)
-        first = min(rows)
+        leader = min(rows)
         for row, names in rows.items():
             for name, other_name in combinations(names, 2):
                 text = f"{studies[row].id} has the same voxels in {name} and {other_name}, expected two scans."
                 studies[row].add(WARNING, DUPLICATE, text)
-            if row > first:
+            if row > leader:
                 repeated.update((row, name) for name in names)
-                same = [name for name in rows[first] if name in names]
-                told = {name: "identical" for name in same} or {rows[first][0]: f"its {names[0]}"}
-                alike.setdefault((first, row), {}).update(told)
+                same = [name for name in rows[leader] if name in names]
+                told = {name: "identical" for name in same} or {rows[leader][0]: f"its {names[0]}"}
+                alike.setdefault((leader, row), {}).update(told)
     for index, name in enumerate(MODALITIES):
         for row, other_row, correlation in copies(details[index]):
             if (row, name) not in repeated and (other_row, name) not in repeated:
