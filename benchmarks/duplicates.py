@@ -89,8 +89,8 @@ def run(
     percentiles = {share: np.percentile(of_pairs[others], share) for share in (50, 90, 99, 99.9, 100)}
     shares = ", ".join(f"{share:g} %: {value:.3f}" for share, value in percentiles.items())
     print(f"correlation of different patients, percentiles: {shares}; threshold {COPY}")
-    for one, other in identical([one.digest for one in prints]):
-        print(f"identical voxels: {names[one]} and {names[other]}")
+    for group in identical([one.digest for one in prints]):
+        print(f"identical voxels: {' and '.join(names[one] for one in group)}")
     print("\n| highest | | correlation |\n|---|---|---|")
     for best in np.argsort(-of_pairs)[:SHOWN]:
         print(f"| {names[rows[best]]} | {names[columns[best]]} | {of_pairs[best]:.3f} |")

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -125,19 +126,29 @@ def _examine(item: Item, channel_order: Sequence[str], label_scheme: str) -> Exa
 
 
 def _compare_scans(studies: Sequence[Examined], digests: Mapping[tuple[int, str], str], details: np.ndarray) -> None:
-    """Add the scans that are there twice to the findings of the first of both studies."""
+    """Add the scans that are there twice to the findings of the first study that has them."""
     alike: dict[tuple[int, int], dict[str, str]] = {}
-    places = list(digests)
-    for one, other in identical(list(digests.values())):
-        (row, name), (other_row, other_name) = sorted((places[one], places[other]))
-        if row == other_row:
-            text = f"{studies[row].id} has the same voxels in {name} and {other_name}, expected two scans."
-            studies[row].add(WARNING, DUPLICATE, text)
-        else:
-            alike.setdefault((row, other_row), {})[name] = "identical" if name == other_name else f"its {other_name}"
+    repeated: set[tuple[int, str]] = set()
+    places = sorted(digests)
+    # not all pairs: a thousand links to one study would be half a million findings
+    for group in identical([digests[place] for place in places]):
+        rows: dict[int, list[str]] = {}
+        for row, name in (places[number] for number in group):
+            rows.setdefault(row, []).append(name)
+        leader = min(rows)
+        for row, names in rows.items():
+            for name, other_name in combinations(names, 2):
+                text = f"{studies[row].id} has the same voxels in {name} and {other_name}, expected two scans."
+                studies[row].add(WARNING, DUPLICATE, text)
+            if row > leader:
+                repeated.update((row, name) for name in names)
+                same = [name for name in rows[leader] if name in names]
+                told = {name: "identical" for name in same} or {rows[leader][0]: f"its {names[0]}"}
+                alike.setdefault((leader, row), {}).update(told)
     for index, name in enumerate(MODALITIES):
         for row, other_row, correlation in copies(details[index]):
-            alike.setdefault((row, other_row), {}).setdefault(name, f"correlation {correlation:.2f}")
+            if (row, name) not in repeated and (other_row, name) not in repeated:
+                alike.setdefault((row, other_row), {}).setdefault(name, f"correlation {correlation:.2f}")
     for (row, other_row), how in sorted(alike.items()):
         first, second = studies[row], studies[other_row]
         scans = ", ".join(f"{name} ({why})" for name, why in how.items())

@@ -107,13 +107,12 @@ def _detail(volume: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     return np.round(127 * sampled / max(np.abs(sampled).max(), 1e-9)).astype(np.int8).ravel()
 
 
-def identical(digests: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of images with the same voxels."""
+def identical(digests: Sequence[str]) -> Iterator[list[int]]:
+    """Yield the groups of two images or more with the same voxels."""
     images = defaultdict(list)
     for index, digest in enumerate(digests):
         images[digest].append(index)
-    for alike in images.values():
-        yield from combinations(alike, 2)
+    yield from (alike for alike in images.values() if len(alike) > 1)
 
 
 def likeness(details: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:

@@ -21,11 +21,11 @@ REFUSED = "refused_updates"  # the key of the sentences in the meta data of the 
 class RefusingAverage(ModelAggregator):
     """Average the hospitals' weights, weighted by their slices, without updates that cannot come from a training.
 
-    An update is refused, and the others are averaged, if its names or shapes are not those of the global weights, if
-    a value is not finite, if a weight moved by more than ``largest_change``, or if its number of slices is not an
-    integer from 1 to ``most_slices``. NVFlare logs the sentence that names the hospital; the meta data of the global
-    model keep all of them. Adam moves a weight by about the learning rate in a step: 10 is 5,000 steps in one direction
-    at the synthesizer's 0.002.
+    An update is refused, and the others are averaged, if its names, shapes or kind of numbers are not those of the
+    global weights, if a value is not finite, if a weight moved by more than ``largest_change``, if its number of slices
+    is not an integer from 1 to ``most_slices``, or if it is a difference where others are weights. NVFlare logs the
+    sentence that names the hospital; the meta data of the global model keep all of them. Adam moves a weight by about
+    the learning rate in a step: 10 is 5,000 steps in one direction at the synthesizer's 0.002.
     """
 
     def __init__(self, largest_change: float = 10.0, most_slices: int = 10_000_000) -> None:
@@ -49,7 +49,8 @@ class RefusingAverage(ModelAggregator):
             raise ValueError(sentence)
         self.params_type = model.params_type
         self.sum.add(
-            {name: torch.as_tensor(value) for name, value in model.params.items()},
+            # in the type of the global weights: the sum of a float16 times its number of slices would be infinite
+            {name: torch.as_tensor(model.params[name]).to(weight.dtype) for name, weight in self._expected().items()},
             weight=found,
             contributor_name=hospital,
             contribution_round=model.current_round,
@@ -70,15 +71,26 @@ class RefusingAverage(ModelAggregator):
         self.sum = WeightedAggregationHelper()
         self.params_type = ParamsType.FULL
 
+    def _expected(self) -> Mapping[str, torch.Tensor]:
+        """Return the global weights of the round."""
+        return self.fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)["weights"]
+
     def _fault(self, model: FLModel, slices: object) -> str | None:
         """Return what is wrong with an update, or None."""
-        expected: Mapping[str, torch.Tensor] = self.fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)["weights"]
+        expected = self._expected()
         if isinstance(slices, bool) or not isinstance(slices, int) or not 0 < slices <= self.most_slices:
             return f"found {slices!r} slices, expected a number from 1 to {self.most_slices}"
+        if self.sum.get_len() and model.params_type != self.params_type:
+            return f"found an update of type {model.params_type}, expected {self.params_type} as from the others"
         if different := set(expected) ^ set(model.params):
             return f"found weights of another network, such as {min(different)}, expected those of the global weights"
         for name, weight in expected.items():
-            value = torch.as_tensor(model.params[name])
+            try:
+                value = torch.as_tensor(model.params[name])
+            except (TypeError, ValueError, RuntimeError):
+                return f"found {name} of type {type(model.params[name]).__name__}, expected a tensor"
+            if value.is_floating_point() != weight.is_floating_point() or value.is_complex():
+                return f"found {name} of type {value.dtype}, expected {weight.dtype}"
             if value.shape != weight.shape:
                 return f"found {name} of shape {tuple(value.shape)}, expected {tuple(weight.shape)}"
             change = value if model.params_type == ParamsType.DIFF else value - weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,8 +43,9 @@ class ResumableCheckpoint:
             starts a training and continues it; False starts anew.
 
     Raises:
-        BadInput: ``resume`` is True, but the folder contains no checkpoint, or one without all that is needed; or a
-            checkpoint cannot be written, because the disk is full, for example.
+        BadInput: ``resume`` is True, but the folder contains no checkpoint, or one that is damaged, of another network,
+            of epochs of another length, or later than the last epoch; or a checkpoint cannot be written, because the
+            disk is full, for example.
     """
 
     def __init__(
@@ -91,15 +93,16 @@ class ResumableCheckpoint:
         if self.latest is None:
             return
         objects, epochs = self._objects(trainer), self.lr_scheduler.t_total
-        found = torch.load(self.latest, map_location="cpu", weights_only=True, mmap=True)
-        missing = sorted(objects.keys() - found.keys())
-        if missing:
-            raise BadInput(
-                f"{self.latest}: found no {', '.join(missing)} in it, expected a checkpoint of this version."
-            )
+        _require_fit(self.latest, objects, trainer)
         # a training on a GPU may be resumed on a machine without one
         on_cpu: Any = "cpu"
-        CheckpointLoader(load_path=str(self.latest), load_dict=objects, map_location=on_cpu)(trainer)
+        try:
+            CheckpointLoader(load_path=str(self.latest), load_dict=objects, map_location=on_cpu)(trainer)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise BadInput(
+                f"{self.latest}: does not fit this training ({' '.join(str(error).split())}), expected a checkpoint of "
+                "the same network and optimizer."
+            ) from error
         # the checkpoint has the schedule of the earlier number of epochs
         schedule = self.lr_scheduler
         schedule.t_total = epochs
@@ -134,6 +137,8 @@ class ResumableCheckpoint:
             self.folder.mkdir(parents=True, exist_ok=True)
             with folder_beside(self.folder) as temporary:
                 torch.save(content, temporary / name)
+                with (temporary / name).open("rb+") as file:
+                    os.fsync(file.fileno())  # else the name may reach the disk before the content, if the power fails
                 (temporary / name).replace(self.folder / name)
         except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError when the disk is full
             raise BadInput(
@@ -157,6 +162,28 @@ class _Fields:
             setattr(self.owner, name, state_dict[name])
 
 
+def _require_fit(file: Path, objects: Mapping[str, Any], trainer: SupervisedTrainer) -> None:
+    """Raise `BadInput` unless a checkpoint can be read, has all ``objects``, and counts epochs as ``trainer`` does."""
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        missing = sorted(objects.keys() - found.keys())
+    except Exception as error:  # a damaged file makes the unpickler raise nearly anything
+        raise BadInput(
+            f"{file}: cannot be read ({type(error).__name__}), expected a complete checkpoint; without this file, a "
+            "training with --resume auto begins anew."
+        ) from error
+    if missing:
+        raise BadInput(f"{file}: found no {', '.join(missing)} in it, expected a checkpoint of this version.")
+    saved, now = found["trainer"], trainer.state
+    if saved["epoch_length"] != now.epoch_length:  # Ignite would go on with the earlier length
+        raise BadInput(
+            f"{file}: found epochs of {saved['epoch_length']} steps, expected {now.epoch_length}: the same studies, "
+            "batch size and number of processes as before."
+        )
+    if (done := saved["iteration"] // saved["epoch_length"]) > now.max_epochs:
+        raise BadInput(f"{file}: found {done} completed epochs, expected {now.max_epochs} at most (--max_epochs).")
+
+
 def latest_checkpoint(folder: str | Path) -> Path:
     """Return the checkpoint of the latest epoch in ``folder``.
 
@@ -174,5 +201,5 @@ def _checkpoints(folder: str | Path) -> dict[int, Path]:
     return {
         int(match.group(1)): file
         for file in Path(folder).glob("*.pt")
-        if (match := re.fullmatch(r"checkpoint_epoch=(\d+)\.pt", file.name))
+        if (match := re.fullmatch(r"checkpoint_epoch=(\d+)\.pt", file.name)) and file.is_file()
     }

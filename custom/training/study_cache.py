@@ -12,10 +12,12 @@ import io
 import logging
 import os
 import pickle
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
 from importlib.metadata import version
@@ -133,8 +135,10 @@ class StudyCache(Dataset):
         # no program can set st_ctime_ns
         stamps = [(name, at.st_size, at.st_ino, at.st_mtime_ns, at.st_ctime_ns) for name, at in states]
         kept = self.folder / f"{hashlib.sha256(repr(stamps).encode()).hexdigest()}.sha256"
-        if kept.is_file() and len(known := kept.read_text()) == 64:  # it may be empty after a power failure
-            return known
+        with suppress(OSError, UnicodeDecodeError):  # it is another user's, whom alone the umask lets in
+            # it may be empty or zeros after a power failure
+            if kept.is_file() and re.fullmatch("[0-9a-f]{64}", known := kept.read_text()):
+                return known
         content = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
         if max(at.st_ctime for _, at in states) < time.time() - SETTLED:
             with written_beside(kept) as temporary:

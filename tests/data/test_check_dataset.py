@@ -95,6 +95,30 @@ def test_a_copy_that_was_processed_again_is_told_by_its_detail(monkeypatch):
     assert found.text == "a has the scan of c: flair (correlation 1.00); both are of one patient."
 
 
+def test_many_names_of_one_scan_are_one_finding_each_and_not_one_for_each_pair(monkeypatch):
+    """A thousand links to one study would be half a million."""
+    studies = [one_of({"flair": "1", "t1": "2"}) for _ in range(4)]
+    studies[2].section = "testing"
+    detail = np.random.default_rng(0).integers(-99, 99, module.SIDE**3).astype(np.int8)
+    for study in studies:
+        study.fingerprints = {name: Fingerprint(one.digest, detail) for name, one in study.fingerprints.items()}
+    found = compared(monkeypatch, *studies)
+    assert [(one.study, one.severity, one.text[:20]) for one in found] == [
+        ("a", WARNING, "a has the scan of b:"),
+        ("a", ERROR, "a has the scan of c:"),
+        ("a", WARNING, "a has the scan of d:"),
+    ]
+
+
+def test_one_scan_as_two_modalities_in_two_studies_is_told_of_both(monkeypatch):
+    found = compared(monkeypatch, one_of({"t1": "1", "t1ce": "1"}), one_of({"t1": "1", "t1ce": "1"}))
+    assert [one.text for one in found] == [
+        "a has the same voxels in t1 and t1ce, expected two scans.",
+        "a has the scan of b: t1 (identical), t1ce (identical).",
+        "b has the same voxels in t1 and t1ce, expected two scans.",
+    ]
+
+
 def test_one_scan_as_two_modalities_is_found(monkeypatch):
     (found,) = compared(monkeypatch, one_of({"t1": "1", "t1ce": "1"}))
     assert found.text == "a has the same voxels in t1 and t1ce, expected two scans."

@@ -52,10 +52,13 @@ def test_the_average_is_weighted_by_slices(average, kind):
         ({"change": float("-inf")}, "a value in bias that is not finite"),
         ({"change": 0.1, "weight": torch.tensor([[0, 0, 0], [0, 0, torch.nan]])}, "a value in weight that is not fin"),
         ({"change": 1.01}, "a change by 1.01 in bias, expected 1 at most"),
-        ({"change": float("nan"), "kind": ParamsType.DIFF}, "a value in bias that is not finite"),
-        ({"change": -50, "kind": ParamsType.DIFF}, "a change by 50 in bias, expected 1 at most"),
         ({"change": 0, "scale": torch.ones(1)}, "weights of another network, such as scale"),
         ({"change": 0, "weight": torch.zeros(3, 2)}, r"weight of shape \(3, 2\), expected \(2, 3\)"),
+        ({"change": 0, "weight": torch.zeros(2, 3, dtype=torch.complex64)}, "weight of type torch.complex64"),
+        ({"change": 0, "weight": torch.zeros(2, 3, dtype=torch.bool)}, "weight of type torch.bool, expected torch.fl"),
+        ({"change": 0, "weight": None}, "weight of type NoneType, expected a tensor"),
+        ({"change": 0, "weight": "zeros"}, "weight of type str, expected a tensor"),
+        ({"change": 0, "kind": ParamsType.DIFF}, "an update of type .*DIFF, expected .*FULL"),
         ({"change": 0, "slices": 0}, "0 slices, expected a number from 1 to 1000"),
         ({"change": 0, "slices": -5}, "-5 slices"),
         ({"change": 0, "slices": 1001}, "1001 slices"),
@@ -71,6 +74,23 @@ def test_an_update_that_no_training_gives_is_refused_and_the_others_are_averaged
     found = average.aggregate_model()
     torch.testing.assert_close(found.params, {name: value + 0.2 for name, value in GLOBAL.items()})
     assert found.meta[REFUSED] == [str(refused.value)]
+
+
+@pytest.mark.parametrize(("change", "reason"), [(float("nan"), "not finite"), (-50, "a change by 50 in bias")])
+def test_a_difference_is_held_to_the_same_bounds(average, change, reason):
+    with pytest.raises(ValueError, match=reason):
+        average.accept_model(update("south", change, kind=ParamsType.DIFF))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+def test_weights_of_another_precision_are_averaged_in_that_of_the_global_ones(average, kind):
+    """60,000 slices times a weight of 2 are no float16."""
+    average.most_slices = 100_000
+    model = update("south", 0.5, 60_000)
+    model.params = {name: value.to(kind) for name, value in model.params.items()}
+    average.accept_model(model)
+    found = average.aggregate_model()
+    torch.testing.assert_close(found.params, {name: value + 0.5 for name, value in GLOBAL.items()})
 
 
 def test_a_weight_that_is_missing_is_another_network(average):

@@ -165,6 +165,68 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
         training(tmp_path, max_epochs=2, resume=True).trainer.run()
 
 
+@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: whole[: len(whole) // 2], lambda whole: b"text"])
+def test_a_damaged_checkpoint_is_refused_and_stays(tmp_path, damage):
+    training(tmp_path, max_epochs=1).trainer.run()
+    file = latest_checkpoint(tmp_path)
+    file.write_bytes(damage(file.read_bytes()))
+    left = file.read_bytes()
+    with bad_input(file, "cannot be read", "expected a complete checkpoint"):
+        training(tmp_path, max_epochs=2, resume=True).trainer.run()
+    assert file.read_bytes() == left
+
+
+def test_a_list_or_the_weights_alone_are_no_checkpoint(tmp_path):
+    torch.save([1, 2], tmp_path / "checkpoint_epoch=1.pt")
+    with bad_input("checkpoint_epoch=1.pt", "cannot be read"):
+        training(tmp_path, max_epochs=2, resume=True).trainer.run()
+    torch.save({"weight": torch.ones(1, 3)}, tmp_path / "checkpoint_epoch=2.pt")
+    with bad_input("checkpoint_epoch=2.pt", "found no ema, ema_momentum"):
+        training(tmp_path, max_epochs=2, resume=True).trainer.run()
+
+
+def changed(folder: Path, name: str, **values: object) -> Path:
+    """Change entries of one object in the last checkpoint, and return its file."""
+    file = latest_checkpoint(folder)
+    content = torch.load(file, weights_only=True)
+    content[name].update(values)
+    torch.save(content, file)
+    return file
+
+
+def test_a_checkpoint_of_another_network_or_optimizer_is_refused(tmp_path):
+    training(tmp_path, max_epochs=1).trainer.run()
+    file = changed(tmp_path, "network", weight=torch.ones(2, 5))
+    with bad_input(file, "does not fit this training", "size mismatch for weight", "the same network"):
+        training(tmp_path, max_epochs=2, resume=True).trainer.run()
+    training(tmp_path, max_epochs=1).trainer.run()
+    file = changed(tmp_path, "optimizer", param_groups=[])
+    with bad_input(file, "does not fit this training", "parameter groups"):
+        training(tmp_path, max_epochs=2, resume=True).trainer.run()
+
+
+def test_a_resume_with_epochs_of_another_length_is_refused(tmp_path):
+    """Another batch size, other studies or another number of processes: the epochs would keep the earlier length."""
+    training(tmp_path, max_epochs=1).trainer.run()
+    file = changed(tmp_path, "trainer", epoch_length=7, iteration=7)
+    with bad_input(file, "epochs of 7 steps, expected 3", "batch size"):
+        training(tmp_path, max_epochs=2, resume=True).trainer.run()
+
+
+def test_a_resume_with_fewer_epochs_than_are_done_is_refused(tmp_path):
+    training(tmp_path, max_epochs=3).trainer.run()
+    with bad_input(latest_checkpoint(tmp_path), "3 completed epochs, expected 2 at most"):
+        training(tmp_path, max_epochs=2, resume=True).trainer.run()
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """Else a power failure may leave the name without the content, and the earlier checkpoint is gone."""
+    synced = []
+    monkeypatch.setattr("os.fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").resolve().name))
+    training(tmp_path, max_epochs=1).trainer.run()
+    assert synced == ["checkpoint_epoch=1.pt", "model_final.pt"]
+
+
 def test_a_finished_training_resumes_to_nothing(tmp_path):
     first = training(tmp_path, max_epochs=2)
     first.trainer.run()

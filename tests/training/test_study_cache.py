@@ -249,12 +249,14 @@ def test_a_study_that_is_changed_while_it_is_preprocessed_is_refused(dataset, tm
     assert not list((tmp_path / "runs").rglob("*.pt"))
 
 
-def test_a_hash_that_a_power_failure_left_empty_is_made_anew(made, monkeypatch):
+@pytest.mark.parametrize("left", [b"", bytes(64), b"\xff" * 64])
+def test_a_hash_that_a_power_failure_left_empty_or_damaged_is_made_anew(made, monkeypatch, left):
     monkeypatch.setattr(study_cache, "SETTLED", -1.0)
     kept = sorted(made()[0].folder.glob("*.sha256"))
-    kept[0].write_text("")
+    hashes = [file.read_text() for file in kept]
+    kept[0].write_bytes(left)
     assert made()[1] == []
-    assert all(len(file.read_text()) == 64 for file in kept)
+    assert [file.read_text() for file in kept] == hashes
 
 
 def test_a_cache_that_the_disk_cannot_hold_is_refused_after_the_first_study(dataset, tmp_path, monkeypatch):
