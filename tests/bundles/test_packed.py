@@ -74,9 +74,7 @@ def elsewhere(packed, tmp_path_factory):
 
 def test_the_download_has_every_file_of_the_zip(elsewhere, bundles):
     for name in (SYNTH, SEG):
-        packed = {
-            file for file in files_in(bundles / name) if not file.startswith("runs/")
-        }  # other tests train
+        packed = {file for file in files_in(bundles / name) if not file.startswith("runs/")}  # other tests train
         assert files_in(elsewhere / name) == packed
 
 
