@@ -141,8 +141,9 @@ def _compare_scans(studies: Sequence[Examined], digests: Mapping[tuple[int, str]
                 text = f"{studies[row].id} has the same voxels in {name} and {other_name}, expected two scans."
                 studies[row].add(WARNING, DUPLICATE, text)
             if row > leader:
-                repeated.update((row, name) for name in names)
                 same = [name for name in rows[leader] if name in names]
+                # their detail may differ: voxels of another size have one digest
+                repeated.update((row, name) for name in same if _same_detail(details, name, leader, row))
                 told = {name: "identical" for name in same} or {rows[leader][0]: f"its {names[0]}"}
                 alike.setdefault((leader, row), {}).update(told)
     for index, name in enumerate(MODALITIES):
@@ -158,6 +159,12 @@ def _compare_scans(studies: Sequence[Examined], digests: Mapping[tuple[int, str]
         elif first.patient == second.patient:
             text += "; both are of one patient"
         first.add(WARNING if first.section == second.section else ERROR, DUPLICATE, f"{text}.")
+
+
+def _same_detail(details: np.ndarray, name: str, row: int, other_row: int) -> bool:
+    """Return whether an image is like the same others as that of another study."""
+    of_all = details[MODALITIES.index(name)]
+    return np.array_equal(of_all[row], of_all[other_row])
 
 
 def _compare_figures(studies: Sequence[Examined]) -> None:

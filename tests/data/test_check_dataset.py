@@ -110,6 +110,17 @@ def test_many_names_of_one_scan_are_one_finding_each_and_not_one_for_each_pair(m
     ]
 
 
+def test_a_copy_of_a_scan_that_is_another_modality_elsewhere_is_found(monkeypatch):
+    rng = np.random.default_rng(0)
+    detail = rng.integers(-99, 99, module.SIDE**3).astype(np.int8)
+    studies = [one_of({"t1": "1"}), one_of({"t1ce": "1"}), one_of({"t1ce": "2"}, section="testing")]
+    for study, name in zip(studies, ("t1", "t1ce", "t1ce"), strict=True):
+        study.fingerprints[name] = Fingerprint(study.fingerprints[name].digest, detail)
+    found = compared(monkeypatch, *studies)
+    assert [(one.study, one.severity) for one in found] == [("a", WARNING), ("b", ERROR)]
+    assert "b has the scan of c: t1ce (correlation 1.00)" in found[1].text
+
+
 def test_one_scan_as_two_modalities_in_two_studies_is_told_of_both(monkeypatch):
     found = compared(monkeypatch, one_of({"t1": "1", "t1ce": "1"}), one_of({"t1": "1", "t1ce": "1"}))
     assert [one.text for one in found] == [
