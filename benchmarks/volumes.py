@@ -6,11 +6,12 @@
         [--extra uptake] [--seconds 260] [--half 0] [--labels 0] [--seed 0]
     PYTHONPATH=. .venv/bin/python benchmarks/volumes.py quality DATASET_DIR MODEL.pt --datalist benchmarks/complete.json
 
-A pack holds the studies of the lists' training sections on the grid of `custom.preprocessing.slices.StudyToSlicesd` at
-1.5 mm, in 7 bits, cut to the brain and compressed: about 0.8 MB for a study with four modalities. All of it lies in the
+A pack, see benchmarks/pack_file.py, holds the studies of the lists' training sections on the grid of
+`custom.preprocessing.slices.StudyToSlicesd` at 1.5 mm: about 0.8 MB for a study with four modalities. All of it lies in the
 GPU's memory during the training, which prepares its batches there. Needs nothing but PyTorch, MONAI and this package.
 
-``half`` 1 or 2 trains on every other study and prints Dice, or PSNR, of the others. ``labels`` trains on that many
+A training leaves out fold 0 and prints Dice, or PSNR, of it; ``half`` 1 or 2 trains on every other study of both and
+prints those of the others. ``labels`` trains on that many
 complete studies, drawn with ``seed``, and on no partial ones, and prints Dice of those that remain after the first 20.
 ``extra`` is a fifth channel: "uptake", which needs the synthesizers of both halves, and of each study comes from the
 one that has not seen it; "difference", T1ce - T1; or "none". Weights are the moving average, as float16.
@@ -18,14 +19,11 @@ one that has not seen it; "difference", T1ce - T1; or "none". Weights are the mo
 
 from __future__ import annotations
 
-import bz2
 import copy
-import json
 import math
 import random
-import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +37,8 @@ from monai.networks.nets import DynUNet
 from monai.networks.schedulers import DDPMScheduler
 from torch import nn
 
+from benchmarks.pack_file import read_pack, write_pack
+from custom.common.modalities import MODALITIES
 from custom.preprocessing.uptake import UPTAKE_TOP, uptake_map
 from custom.segmentation.loss import KnownRegionsLoss
 from custom.segmentation.volume_batch import PrepareVolumeBatch
@@ -47,15 +47,15 @@ from custom.synthesis.anchored_volume_inferer import AnchoredVolumeInferer
 from custom.synthesis.anchored_volumes import PrepareAnchoredVolumes
 from custom.synthesis.modality_unet import ModalityUNet
 
-LEVELS = 127  # of the intensities in a pack
 SPACING, SIZE = 1.5, 160
+SECTIONS = ("training", "validation")  # outside fold 0, and in it
 LABELLED = 20  # studies that few labels are drawn from; the others measure
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SCHEDULE = DDPMScheduler(num_train_timesteps=1000, schedule="linear_beta", prediction_type="sample")
 Study = dict[str, Any]
 
 
-def pack(file: str, *dataset_dirs: str, datalists: str) -> None:
+def pack(file: str, *dataset_dirs: str, datalists: str, spacing: float = SPACING, size: int = SIZE) -> None:
     """Write the training studies of ``dataset_dirs``, each with its datalist, into one file."""
     from monai.transforms import Compose
 
@@ -66,70 +66,53 @@ def pack(file: str, *dataset_dirs: str, datalists: str) -> None:
 
     lists = datalists.split(",") if isinstance(datalists, str) else list(datalists)
     studies = [
-        study
+        {**study, "section": section}
         for folder, datalist in zip(dataset_dirs, lists, strict=True)
-        for study in find_studies(folder, section="training", datalist=datalist, fold=None, modalities=[])
+        for section in SECTIONS
+        for study in find_studies(folder, section=section, datalist=datalist, fold=0, modalities=[])
     ]
     prepare = Compose(
         [
             LoadStudyd(fill=True),
             LabelsToRegionsd("label"),
-            StudyToSlicesd(label_key="label", size=SIZE, spacing=SPACING),
+            StudyToSlicesd(label_key="label", size=size, spacing=spacing),
         ]
     )
-    heads, parts = [], []
-    for [study] in DataLoader(Dataset(studies, prepare), num_workers=2, collate_fn=no_collation):
-        image, label = (torch.as_tensor(study[key]).numpy() for key in ("image", "label"))
-        brain = torch.as_tensor(study["brain"]).numpy()[0] > 0
-        box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in brain.nonzero())
-        image, label, brain = image[(slice(None), *box)], label[(slice(None), *box)], brain[box]
-        there, known = image.any(axis=(1, 2, 3)), ~np.isnan(label).any(axis=(1, 2, 3))
-        # 0 is air: the darkest voxel of a brain is 1
-        levels = np.rint(image[there][:, brain] * LEVELS).clip(1).astype(np.uint8)
-        shares = np.rint(label[known][:, brain] * 255).astype(np.uint8)
-        pieces = [bz2.compress(piece.tobytes()) for piece in (np.packbits(brain), levels, shares)]
-        heads.append(
-            {
-                "id": study["id"],
-                "shape": brain.shape,
-                "there": there.nonzero()[0].tolist(),
-                "known": int(known.sum()),
-                "sizes": [len(piece) for piece in pieces],
-            }
-        )
-        parts += pieces
-    head = json.dumps(heads).encode()
-    Path(file).write_bytes(b"".join([struct.pack("<Q", len(head)), head, *parts]))
-    print(f"{file}: {len(heads)} studies, {Path(file).stat().st_size / 2**20:.1f} MiB")
+    prepared = DataLoader(Dataset(studies, prepare), num_workers=2, collate_fn=no_collation)
+    count = write_pack(file, (as_packed(study) for [study] in prepared))
+    print(f"{file}: {count} studies, {Path(file).stat().st_size / 2**20:.1f} MiB")
+
+
+def as_packed(study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a prepared study as `write_pack` takes it."""
+    image, label = (torch.as_tensor(study[key]).numpy() for key in ("image", "label"))
+    return {"id": study["id"], "section": study["section"], "channels": dict(zip(MODALITIES, image, strict=True)), "label": label}
 
 
 def unpack(file: str) -> list[Study]:
-    """Return the studies of a pack: ``image`` (4, H, W, D) and ``label`` (3, H, W, D), NaN where unknown, float16."""
-    data = Path(file).read_bytes()
-    start = 8 + struct.unpack("<Q", data[:8])[0]
+    """Return the studies of a pack outside the test section, cut to the brain.
+
+    Each has ``id``, ``section``, and ``image`` (4, H, W, D) and ``label`` (3, H, W, D), NaN where unknown, float16.
+    """
     studies = []
-    for head in json.loads(data[8:start]):
-        pieces = []
-        for size in head["sizes"]:
-            pieces.append(np.frombuffer(bz2.decompress(data[start : start + size]), np.uint8))
-            start += size
-        brain = np.unpackbits(pieces[0])[: math.prod(head["shape"])].reshape(head["shape"]).astype(bool)
-        image = np.zeros((4, *brain.shape), np.float16)
-        for channel, values in zip(head["there"], pieces[1].reshape(len(head["there"]), -1), strict=True):
-            image[channel][brain] = values / LEVELS
-        label = np.full((3, *brain.shape), np.nan, np.float16)
-        for region, values in enumerate(pieces[2].reshape(head["known"], -1)):
-            label[region] = 0
-            label[region][brain] = values / 255
-        tensors = {"image": torch.from_numpy(image).to(DEVICE), "label": torch.from_numpy(label).to(DEVICE)}
-        studies.append({"id": head["id"], **tensors})
+    for packed in read_pack(file):
+        if packed["section"] not in SECTIONS:
+            continue
+        channels, label = packed["channels"], packed["label"]
+        image = np.stack([channels.get(name, np.zeros(label.shape[1:], np.float16)) for name in MODALITIES])
+        box = (slice(None), *(slice(int(axis.min()), int(axis.max()) + 1) for axis in image.any(axis=0).nonzero()))
+        tensors = {"image": torch.from_numpy(image[box]).to(DEVICE), "label": torch.from_numpy(label[box]).to(DEVICE)}
+        studies.append({"id": packed["id"], "section": packed["section"], **tensors})
     return studies
 
 
 def split(studies: Sequence[Study], half: int) -> tuple[list[Study], list[Study]]:
-    """Return the studies to train on and the others: every other one for ``half`` 1 or 2, all and none for 0."""
+    """Return the studies to train on and the others: every other one for ``half`` 1 or 2, those outside fold 0 for 0."""
     ordered = sorted(studies, key=lambda study: study["id"])
-    return (ordered[half - 1 :: 2], ordered[2 - half :: 2]) if half else (ordered, [])
+    if half:
+        return ordered[half - 1 :: 2], ordered[2 - half :: 2]
+    parts = ([study for study in ordered if study["section"] == section] for section in SECTIONS)
+    return next(parts), next(parts)
 
 
 def train(
@@ -143,6 +126,7 @@ def train(
 ) -> nn.Module:
     """Train for some seconds, with a learning rate that falls to zero over them; return the moving average."""
     network.to(DEVICE)
+    torch.backends.cudnn.benchmark = True  # all patches have one size
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-4, fused=DEVICE.type == "cuda")
     begin, step, losses = time.time(), 0, []
@@ -221,7 +205,9 @@ def synthesizer(
         print(f"{study['id']}: PSNR {psnr:.2f} dB, of a copy of T1 {copied:.2f} dB")
 
 
-def segmenter_network(channels: int, filters: Sequence[int] = (16, 32, 64, 128, 160)) -> DynUNet:
+def segmenter_network(
+    channels: int, filters: Sequence[int] = (16, 32, 64, 128, 160), residual: bool = True
+) -> DynUNet:
     """Return a new segmenter for volumes, which predicts the frequency of each region at first."""
     network = DynUNet(
         spatial_dims=3,
@@ -231,7 +217,7 @@ def segmenter_network(channels: int, filters: Sequence[int] = (16, 32, 64, 128, 
         strides=[1, 2, 2, 2, 2],
         upsample_kernel_size=[2] * 4,
         filters=filters,
-        res_block=True,
+        res_block=residual,
     )
     *_, bias = network.parameters()
     with torch.no_grad():
@@ -252,6 +238,9 @@ def segmenter(
     partial_share: float = 0.25,
     patch: Sequence[int] = (80, 96, 80),
     filters: Sequence[int] = (16, 32, 64, 128, 160),
+    residual: bool = True,
+    missing: float = 0.5,
+    margin: int | None = None,
     channels: Sequence[int] = (48, 96, 144),
 ) -> None:
     """Train a segmenter of whole tumour, core and enhancing tumour; some of its studies may lack modalities."""
@@ -275,17 +264,17 @@ def segmenter(
     own, others = split(complete, half)
     if labels:
         random.Random(seed).shuffle(own)
-        own, others, partial = own[:labels], own[LABELLED:], []
+        own, others, partial = own[:labels], [*own[LABELLED:], *others], []
     torch.manual_seed(seed)
     random.seed(seed)
-    prepare = PrepareVolumeBatch(patch)
+    prepare = PrepareVolumeBatch(patch, missing=missing)
 
     def draw() -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         drawn = [random.choice(partial if partial and random.random() < partial_share else own) for _ in range(batch)]
         return (*prepare(drawn, DEVICE), {})
 
-    network = segmenter_network(len(own[0]["image"]), filters)
-    loss = KnownRegionsLoss(DiceCELoss(sigmoid=True, batch=True))
+    network = segmenter_network(len(own[0]["image"]), filters, residual)
+    loss = KnownRegionsLoss(DiceCELoss(sigmoid=True, batch=True), margin)
     network = train(network, draw, loss, seconds, learning_rate=1e-3)
     save(network, model)
     scores = []

@@ -153,8 +153,10 @@ def random_non_enhancing(
     Few patients have a tumour that does not enhance; without this a network marks some enhancement in every tumour.
 
     Args:
-        image: (B, N, 7, H, W), `custom.preprocessing.channels.CHANNELS` of N neighbouring slices.
-        label: (B, 3, H, W), whole tumour, core and enhancing tumour of the middle slice, in [0, 1], NaN if unknown.
+        image: (B, N, 7, H, W), `custom.preprocessing.channels.CHANNELS` of N neighbouring slices; or (B, 1, C, H, W, D)
+            with the first C of these channels, four at least.
+        label: (B, 3, H, W), whole tumour, core and enhancing tumour of the middle slice, in [0, 1], NaN if unknown; or
+            (B, 3, H, W, D).
         probability: fraction of the slices that are changed.
 
     Returns:
@@ -163,13 +165,14 @@ def random_non_enhancing(
     image, label = image.clone(), label.clone()
     chosen = (torch.rand(len(image)) < probability) & ~label[:, 2].isnan().flatten(1).any(dim=1).cpu()
     given = image[chosen]
-    enhancing = F.max_pool2d(label[chosen, 2:], 3, stride=1, padding=1)[:, None]
+    enhancing = _largest(image.shape[3:])(label[chosen, 2:], 3, stride=1, padding=1)[:, None]
     normal = mean_outside(given, label[chosen, :1])
     t1, t1ce = CHANNELS.index("t1"), CHANNELS.index("t1ce")
     plain = given[:, :, t1] + (normal[:, :, t1ce] - normal[:, :, t1])
     changed = given.clone()
     changed[:, :, t1ce] = plain
-    changed[:, :, [CHANNELS.index("residual"), CHANNELS.index("uptake")]] = 0
+    maps = [CHANNELS.index(name) for name in ("residual", "uptake")]
+    changed[:, :, [number for number in maps if number < image.shape[2]]] = 0
     image[chosen] = (given + enhancing * (changed - given)) * (given != 0)
     label[chosen, 2] = 0
     return image, label

@@ -9,8 +9,10 @@ import torch
 from monai.engines import PrepareBatch
 
 from custom.common.modalities import MODALITIES
+from custom.common.regions import REGIONS
 from custom.preprocessing.intensity_augmentation import (
     random_contrast,
+    random_non_enhancing,
     random_quality,
     random_thickness,
     random_tumours,
@@ -62,6 +64,9 @@ class PrepareVolumeBatch(PrepareBatch):
             images.append(patch)
             labels.append(mask)
         image, label = torch.stack(images), torch.stack(labels)
+        if label.shape[1] == len(REGIONS):
+            changed, label = random_non_enhancing(image[:, None], label)
+            image = changed[:, 0]
         anatomy, maps = image[:, None, :IMAGES], image[:, IMAGES:]
         anatomy = random_tumours(anatomy, label, self.tumours)
         anatomy, maps = drop_modalities(anatomy[:, 0], maps, self.missing)

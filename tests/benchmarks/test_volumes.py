@@ -24,18 +24,19 @@ def packed(tmp_path_factory):
     image = nib.load(mask)
     nib.save(nib.Nifti1Image((image.get_fdata() > 0).astype("uint8"), image.affine), mask)
     datalist = folder / "list.json"
-    datalist.write_text(json.dumps({"training": [{"image": name, "fold": 0} for name in ("a", "b", "c")]}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(volumes, "SIZE", 60)
-        patch.setattr(volumes, "SPACING", 4.0)
-        volumes.pack(str(folder / "pack.bin"), str(folder / "data"), datalists=str(datalist))
+    datalist.write_text(json.dumps({"training": [{"image": name, "fold": fold} for name, fold in zip("abc", (0, 1, 2), strict=True)]}))
+    volumes.pack(str(folder / "pack.bin"), str(folder / "data"), datalists=str(datalist), spacing=4.0, size=60)
     return folder / "pack.bin"
 
 
 def test_a_pack_has_the_brains_of_all_studies_and_what_is_unknown_of_them(packed):
     studies = volumes.unpack(str(packed))
-    assert [study["id"] for study in studies] == ["a", "b", "c"]
-    for study, there, known in zip(studies, (4, 4, 1), (3, 3, 1), strict=True):
+    assert [(study["id"], study["section"]) for study in studies] == [
+        ("b", "training"),
+        ("c", "training"),
+        ("a", "validation"),
+    ]
+    for study, there, known in zip(studies, (4, 1, 4), (3, 1, 3), strict=True):
         assert study["image"].flatten(1).any(dim=1).sum() == there
         assert (~study["label"].flatten(1).isnan().any(dim=1)).tolist() == [True] * known + [False] * (3 - known)
         brain = study["image"].any(dim=0)

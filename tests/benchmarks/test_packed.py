@@ -1,0 +1,104 @@
+"""Trainings side by side from one file of prepared studies, in small, on the CPU."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import packed
+from benchmarks.pack_file import read_pack, write_pack
+from custom.common.modalities import MODALITIES
+from custom.data.phantom import make_study
+from tests.bundles.command_line import small_bundles, with_large_voxels
+
+
+def test_a_pack_keeps_studies_within_half_a_level(tmp_path):
+    random = np.random.default_rng(0)
+    brain = np.zeros((9, 10, 11), bool)
+    brain[2:7, 1:9, 3:10] = random.random((5, 8, 7)) < 0.9
+    flair, t1 = (np.where(brain, random.random(brain.shape).clip(0.01), 0) for _ in range(2))
+    label = np.stack([np.where(brain, random.random(brain.shape), 0), np.full(brain.shape, np.nan)])
+    study = {"id": "a", "section": "testing", "label": label}
+    channels = {"flair": flair, "t1": t1, "t2": np.zeros(brain.shape)}
+    assert write_pack(tmp_path / "pack", [{**study, "channels": channels}] * 2) == 2
+    first, second = read_pack(tmp_path / "pack")
+    assert first["id"] == second["id"] == "a" and first["section"] == "testing"
+    assert set(first["channels"]) == {"flair", "t1"}  # a modality that is not there takes no space
+    for name, volume in first["channels"].items():
+        assert np.abs(volume - channels[name]).max() <= 0.5 / 127 + 1e-3
+        assert np.array_equal(volume != 0, brain)
+    assert np.abs(first["label"][0] - label[0]).max() <= 0.5 / 255 + 1e-3
+    assert np.isnan(first["label"][1]).all()
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    """A pack of four phantoms, made with small networks and large voxels, and the patched module that made it."""
+    folder = tmp_path_factory.mktemp("packed")
+    for seed, name in enumerate("abcd"):
+        make_study(folder / "data", name, seed=seed, shape=(60, 60, 40), spacing=(4, 4, 4))
+    listed = {"training": [{"image": name, "fold": fold} for name, fold in zip("abc", (0, 1, 2), strict=True)]}
+    (folder / "list.json").write_text(json.dumps({**listed, "testing": [{"image": "d"}]}))
+    bundles = with_large_voxels(small_bundles(folder / "bundles"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "BUNDLE", bundles / "recoseg_seg")
+        patch.setattr(packed, "SEEDS", (0, 1))
+        packed.pack(str(folder / "pack.bin"), str(folder / "data"), str(folder / "list.json"))
+        yield str(folder / "pack.bin")
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_pack_has_what_every_system_takes(pack):
+    studies = {study["id"]: study for study in read_pack(pack)}
+    assert {name: study["section"] for name, study in studies.items()} == {
+        "a": "validation",
+        "b": "training",
+        "c": "training",
+        "d": "testing",
+    }
+    for study in studies.values():
+        assert set(study["channels"]) == {*MODALITIES, *packed.MAPS}
+        assert 0 < study["label"][2].mean() < study["label"][1].mean() < study["label"][0].mean() < 0.2
+
+
+@pytest.mark.parametrize("system", ["one_network", "paper", "unet3d+train_on_volumes"])
+def test_a_system_is_trained_for_a_time_and_its_weights_fit_its_config(pack, tmp_path, system):
+    packed.train(pack, str(tmp_path), system, seconds=2)
+    found = json.loads((tmp_path / f"{system}_0.json").read_text())
+    assert found["labels"] == 2 and found["samples"] > 0 and found["seconds"] >= 2
+    assert list(found["dice"]) == ["a"] and all(0 <= dice <= 1 for dice in found["dice"]["a"])
+    weights = torch.load(tmp_path / f"{system}_0.pt", weights_only=True)
+    network = packed.settings(system.split("+"), torch.device("cpu"), {}).get_parsed_content("network")
+    network.load_state_dict(weights)
+
+
+def test_few_labels_are_compared_seed_by_seed(pack, tmp_path, capsys):
+    packed.few_labels(pack, str(tmp_path), steps=1, share="0/2")
+    packed.few_labels(pack, str(tmp_path), steps=1, share="1/2")
+    capsys.readouterr()
+    packed.compare(str(tmp_path))
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert len(rows) == 4 * 5 and all(row.endswith("| 2 |") for row in rows[:3])
+    assert rows[3].startswith("| 3 | uptake - (T1ce - T1) |")
+
+
+def test_the_learning_rate_follows_the_clock():
+    class Trainer:
+        class Group(dict):
+            pass
+
+    clock = packed.Clock(seconds=float("inf"), most_steps=4)
+    weight = torch.nn.Parameter(torch.zeros(()))
+    trainer = type("Trainer", (), {"optimizer": torch.optim.SGD([weight], lr=0.1), "terminate": lambda self: None})()
+    clock._start(trainer)
+    rates = []
+    for _ in range(4):
+        clock._before(trainer)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        clock._after(trainer)
+    assert rates == pytest.approx([0.1, 0.085355, 0.05, 0.014645], abs=1e-6)
