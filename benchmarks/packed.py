@@ -10,10 +10,12 @@ brain and compressed: 0.7 MB for a study. It lies in the GPU's memory during a t
 is the bundle's own train.json with the variants that SYSTEM joins by +, see benchmarks/systems.py.
 
 ``train`` starts a process for each SYSTEM, all at the same time, so that each gets the same share of the GPU. The
-learning rate follows the clock. Weights are float16; they are evaluated with the bundle's evaluate.json, on the studies
-as they are. ``few_labels`` trains the bundle's network for slices on 3, 5, 10 and all labelled studies with three seeds
-each, given the uptake map, T1ce - T1, or neither, and measures the Dice of the test section at 2 mm; ``--share 1/4``
-does every fourth of these trainings, from the second one. ``compare`` prints their table.
+learning rate follows the clock. Weights are float16, in the folders where systems.py looks for them: with the same
+OUTPUT_DIR and SYSTEM it trains nothing and evaluates them on the test studies as they are.
+
+``few_labels`` trains the bundle's network for slices on 3, 5, 10 and all labelled studies with three seeds each, given
+the uptake map, T1ce - T1, or neither, and measures the Dice of the test section at 2 mm; ``--share 1/4`` does every
+fourth of these trainings, from the second one. ``compare`` prints their table.
 """
 
 from __future__ import annotations
@@ -43,8 +45,10 @@ from custom.preprocessing.channels import CHANNELS
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "recoseg_seg"
+WEIGHTS = "model_final.pt"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-# what a pack has beside the modalities: its name, the channel, and the variants and settings that compute it
+# what a pack has beside the modalities: its name, the channel, and the variants and settings that compute it; the last
+# one's masks have all regions
 MAPS: dict[str, tuple[str, Sequence[str], Mapping[str, Any]]] = {
     "synthetic": ("synthetic", [], {}),
     "uptake": ("uptake", [], {}),
@@ -72,14 +76,17 @@ def pack(file: str, dataset_dir: str, datalist: str = str(ROOT / "benchmarks" / 
                 volumes = {}
                 for name, prepare in preparations.items():
                     study = prepare(dict(item))
-                    image = torch.as_tensor(study["image"])
-                    volumes[name] = image[CHANNELS.index(MAPS[name][0])].numpy()
-                for number, name in enumerate(MODALITIES):
-                    volumes[name] = image[number].numpy()
-                label = torch.as_tensor(study["label"]).numpy()
-                yield {"id": study["id"], "section": section, "channels": volumes, "label": label}
+                    image = plain(study["image"])
+                    volumes[name] = image[CHANNELS.index(MAPS[name][0])]
+                volumes |= dict(zip(MODALITIES, image[: len(MODALITIES)], strict=True))
+                yield {"id": study["id"], "section": section, "channels": volumes, "label": plain(study["label"])}
 
     print(f"{write_pack(file, prepared())} studies, {Path(file).stat().st_size / 2**20:.1f} MiB")
+
+
+def plain(volume: Any) -> np.ndarray:
+    """Return a tensor's voxels."""
+    return torch.as_tensor(volume).as_subclass(torch.Tensor).numpy()
 
 
 def settings(variants: Sequence[str], device: torch.device, more: Mapping[str, Any]) -> ConfigParser:
@@ -97,7 +104,10 @@ def train(file: str, output_dir: str, *systems: str, seconds: float = 380, seed:
         [system] = systems
         studies = list(read_pack(file))
         own, held_out = (of_section(studies, section) for section in ("training", "validation"))
-        keep(Path(output_dir), f"{system}_{seed}", *trained(system, own, held_out, "uptake", seed, seconds=seconds))
+        network, found = trained(system, own, held_out, "uptake", seed, seconds=seconds)
+        folder = Path(output_dir) / f"{system}_{len(own)}_{seed}"
+        keep(folder / "plan.json", found)
+        torch.save({name: value.half().cpu() for name, value in network.state_dict().items()}, folder / WEIGHTS)
         return
     rest = ["--seconds", str(seconds), "--seed", str(seed)]
     command = [sys.executable, __file__, "train", file, output_dir]
@@ -111,13 +121,18 @@ def few_labels(file: str, output_dir: str, steps: int = 1000, share: str = "0/1"
     first, every = map(int, share.split("/"))
     studies = list(read_pack(file))
     labelled, test = (of_section(studies, section) for section in ("training", "testing"))
-    runs = [(labels, seed, name) for labels in (5, 3, 10, 36) for seed in SEEDS for name in INPUTS]
+    runs = [(labels, seed, name) for labels in FEW for seed in SEEDS for name in INPUTS]
     for labels, seed, name in runs[first::every]:
         system, kind = INPUTS[name]
         order = sorted(labelled, key=lambda study: study["id"])
         random.Random(seed).shuffle(order)
-        found = trained(system, order[:labels], test, kind, seed, steps=steps)
-        keep(Path(output_dir), f"few_{labels}_{seed}_{list(INPUTS).index(name)}", *found, weights=False)
+        _, found = trained(system, order[:labels], test, kind, seed, steps=steps)
+        keep(few_file(output_dir, labels, seed, name), found)
+
+
+def few_file(output_dir: str, labels: int, seed: int, name: str) -> Path:
+    """Return the file of one of the trainings of `few_labels`."""
+    return Path(output_dir) / f"few_{labels}_{seed}_{list(INPUTS).index(name)}.json"
 
 
 def of_section(studies: Sequence[dict[str, Any]], section: str) -> list[dict[str, Any]]:
@@ -125,13 +140,11 @@ def of_section(studies: Sequence[dict[str, Any]], section: str) -> list[dict[str
     return [study for study in studies if study["section"] == section and set(MODALITIES) <= study["channels"].keys()]
 
 
-def keep(folder: Path, name: str, network: Any, found: dict[str, Any], weights: bool = True) -> None:
-    """Write the average of the weights, and what a training found."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if weights:
-        torch.save({key: value.half().cpu() for key, value in network.state_dict().items()}, folder / f"{name}.pt")
-    (folder / f"{name}.json").write_text(json.dumps(found))
-    print(name, {key: value for key, value in found.items() if key != "dice"}, mean_dice(found["dice"]), flush=True)
+def keep(file: Path, found: dict[str, Any]) -> None:
+    """Write and print what a training found."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found))
+    print({**found, "dice": mean_dice(found["dice"])}, flush=True)
 
 
 def trained(
@@ -236,7 +249,7 @@ def compare(output_dir: str) -> None:
     for labels in FEW:
         scores = {name: [] for name in INPUTS}
         for seed in SEEDS:
-            files = [Path(output_dir) / f"few_{labels}_{seed}_{number}.json" for number in range(len(INPUTS))]
+            files = [few_file(output_dir, labels, seed, name) for name in INPUTS]
             if all(file.exists() for file in files):
                 for name, file in zip(INPUTS, files, strict=True):
                     scores[name].append(list(json.loads(file.read_text())["dice"].values()))

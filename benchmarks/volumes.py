@@ -7,8 +7,9 @@
     PYTHONPATH=. .venv/bin/python benchmarks/volumes.py quality DATASET_DIR MODEL.pt --datalist benchmarks/complete.json
 
 A pack, see benchmarks/pack_file.py, holds the studies of the lists' training sections on the grid of
-`custom.preprocessing.slices.StudyToSlicesd` at 1.5 mm: about 0.8 MB for a study with four modalities. All of it lies in the
-GPU's memory during the training, which prepares its batches there. Needs nothing but PyTorch, MONAI and this package.
+`custom.preprocessing.slices.StudyToSlicesd` at 1.5 mm: about 0.8 MB for a study with four modalities. All of it
+lies in the GPU's memory during the training, which prepares its batches there. Needs nothing but PyTorch, MONAI and
+this package.
 
 A training leaves out fold 0 and prints Dice, or PSNR, of it; ``half`` 1 or 2 trains on every other study of both and
 prints those of the others. ``labels`` trains on that many
@@ -86,7 +87,12 @@ def pack(file: str, *dataset_dirs: str, datalists: str, spacing: float = SPACING
 def as_packed(study: Mapping[str, Any]) -> dict[str, Any]:
     """Return a prepared study as `write_pack` takes it."""
     image, label = (torch.as_tensor(study[key]).numpy() for key in ("image", "label"))
-    return {"id": study["id"], "section": study["section"], "channels": dict(zip(MODALITIES, image, strict=True)), "label": label}
+    return {
+        "id": study["id"],
+        "section": study["section"],
+        "channels": dict(zip(MODALITIES, image, strict=True)),
+        "label": label,
+    }
 
 
 def unpack(file: str) -> list[Study]:
@@ -107,7 +113,7 @@ def unpack(file: str) -> list[Study]:
 
 
 def split(studies: Sequence[Study], half: int) -> tuple[list[Study], list[Study]]:
-    """Return the studies to train on and the others: every other one for ``half`` 1 or 2, those outside fold 0 for 0."""
+    """Return the studies to train on and the others: every other one for ``half`` 1 or 2, else those outside fold 0."""
     ordered = sorted(studies, key=lambda study: study["id"])
     if half:
         return ordered[half - 1 :: 2], ordered[2 - half :: 2]
@@ -205,9 +211,7 @@ def synthesizer(
         print(f"{study['id']}: PSNR {psnr:.2f} dB, of a copy of T1 {copied:.2f} dB")
 
 
-def segmenter_network(
-    channels: int, filters: Sequence[int] = (16, 32, 64, 128, 160), residual: bool = True
-) -> DynUNet:
+def segmenter_network(channels: int, filters: Sequence[int] = (16, 32, 64, 128, 160)) -> DynUNet:
     """Return a new segmenter for volumes, which predicts the frequency of each region at first."""
     network = DynUNet(
         spatial_dims=3,
@@ -217,7 +221,7 @@ def segmenter_network(
         strides=[1, 2, 2, 2, 2],
         upsample_kernel_size=[2] * 4,
         filters=filters,
-        res_block=residual,
+        res_block=True,
     )
     *_, bias = network.parameters()
     with torch.no_grad():
@@ -238,7 +242,6 @@ def segmenter(
     partial_share: float = 0.25,
     patch: Sequence[int] = (80, 96, 80),
     filters: Sequence[int] = (16, 32, 64, 128, 160),
-    residual: bool = True,
     missing: float = 0.5,
     margin: int | None = None,
     channels: Sequence[int] = (48, 96, 144),
@@ -273,7 +276,7 @@ def segmenter(
         drawn = [random.choice(partial if partial and random.random() < partial_share else own) for _ in range(batch)]
         return (*prepare(drawn, DEVICE), {})
 
-    network = segmenter_network(len(own[0]["image"]), filters, residual)
+    network = segmenter_network(len(own[0]["image"]), filters)
     loss = KnownRegionsLoss(DiceCELoss(sigmoid=True, batch=True), margin)
     network = train(network, draw, loss, seconds, learning_rate=1e-3)
     save(network, model)

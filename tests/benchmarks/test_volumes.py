@@ -24,7 +24,9 @@ def packed(tmp_path_factory):
     image = nib.load(mask)
     nib.save(nib.Nifti1Image((image.get_fdata() > 0).astype("uint8"), image.affine), mask)
     datalist = folder / "list.json"
-    datalist.write_text(json.dumps({"training": [{"image": name, "fold": fold} for name, fold in zip("abc", (0, 1, 2), strict=True)]}))
+    datalist.write_text(
+        json.dumps({"training": [{"image": name, "fold": fold} for name, fold in zip("abc", (0, 1, 2), strict=True)]})
+    )
     volumes.pack(str(folder / "pack.bin"), str(folder / "data"), datalists=str(datalist), spacing=4.0, size=60)
     return folder / "pack.bin"
 
