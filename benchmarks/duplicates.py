@@ -1,17 +1,26 @@
-"""How well copies of a scan are told from other scans, by `custom.data.duplicates`.
+"""How well copies of a scan are told from other scans, by `custom.data.duplicates`, and how long that takes.
 
-python benchmarks/duplicates.py DATASET_DIR [--modality flair] [--copied 8] [--datalist FILE] [--plain true]
+python benchmarks/duplicates.py told DATASET_DIR [--modality flair] [--copied 8] [--datalist FILE] [--plain true]
+python benchmarks/duplicates.py speed [--studies "[500, 2000, 5000]"]
 
-Compares one modality of all studies of a dataset with each other: prints the pairs with the highest correlation, the
-highest for other patients, and groups of identical images. Of some studies, evenly spaced in the list, makes copies as
-processing does, and prints the lowest correlation of each kind with its original. With ``--plain``, also the highest
-correlation of other patients without the filter, to show what it is for.
+`told` compares one modality of all studies of a dataset with each other: prints the pairs with the highest
+correlation, the highest for other patients, and groups of identical images. Of some studies, evenly spaced in the list,
+makes copies as processing does, and prints the lowest correlation of each kind with its original. With ``--plain``,
+also the highest correlation of other patients without the filter, to show what it is for.
+
+`speed` compares the four modalities of as many studies as asked for, as `recoseg check` does after it has read them.
+What is compared are generated fingerprints, random numbers; a hundredth of the studies are mirrored copies of others.
+Prints a Markdown table: pairs, copies that were made, those that were found in all modalities, other pairs that were
+taken for copies, seconds, CPU seconds, and the memory that the comparison took, without the mapped file of the
+fingerprints. Each number of studies has a process of its own.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import fire
@@ -22,8 +31,10 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.scale import Peak, in_own_process, own_memory  # noqa: E402
+from custom.common.modalities import MODALITIES  # noqa: E402
 from custom.data.datasets import find_studies  # noqa: E402
-from custom.data.duplicates import COPY, SIDE, fingerprint, identical, likeness  # noqa: E402
+from custom.data.duplicates import COPY, SIDE, copies, fingerprint, identical, likeness, pairs  # noqa: E402
 from custom.data.load import LoadStudyd  # noqa: E402
 
 Image = tuple[np.ndarray, np.ndarray]  # voxels and affine
@@ -61,7 +72,7 @@ def copies_of(volume: np.ndarray, affine: np.ndarray) -> Iterator[tuple[str, Ima
     yield "root, bias field, smoothed and less brain together, exchanged", (together[::-1], affine)
 
 
-def run(
+def told(
     dataset_dir: str, modality: str = "flair", copied: int = 8, datalist: str | None = None, plain: bool = False
 ) -> None:
     """Print the tables."""
@@ -116,5 +127,33 @@ def plain_values(volume: np.ndarray) -> np.ndarray:
     return ndimage.zoom(volume[box], [SIDE / (part.stop - part.start) for part in box], order=1).ravel()
 
 
+def speed(studies: Sequence[int] = (500, 2000, 5000)) -> None:
+    """Print how long the comparison of generated fingerprints takes."""
+    columns = ["studies", "pairs of scans", "copies made", "copies found", "others found", "s", "CPU s", "memory, MB"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for count in studies:
+        row = [count, len(MODALITIES) * pairs(count), *in_own_process(compare_generated, count)]
+        print(f"| {' | '.join(map(str, row))} |", flush=True)
+
+
+def compare_generated(count: int) -> tuple[int, int, int, float, float, int]:
+    """Return the row of a number of studies, see `speed`."""
+    rng, made = np.random.default_rng(0), {(one, count - 1 - one) for one in range(count // 100)}
+    with tempfile.TemporaryDirectory() as folder:
+        details = np.memmap(Path(folder) / "details", np.int8, "w+", shape=(len(MODALITIES), count, SIDE**3))
+        for of_modality in details:
+            for row in range(count):
+                of_modality[row] = rng.integers(-99, 99, SIDE**3)
+            for one, copy in made:
+                of_modality[copy] = np.flip(of_modality[one].reshape(SIDE, SIDE, SIDE), one % 3).ravel()
+        before, peak, began, cpu = own_memory(), Peak(), time.perf_counter(), time.process_time()
+        found = [{pair[:2] for pair in copies(of_modality)} for of_modality in details]
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        memory = peak.stop() - before
+        del details, of_modality  # Windows removes no file that is open
+    in_all, others = made.intersection(*found), set.union(*found) - made
+    return len(made), len(in_all), len(others), round(seconds, 1), round(cpu, 1), round(memory)
+
+
 if __name__ == "__main__":
-    fire.Fire(run)
+    fire.Fire({"told": told, "speed": speed})

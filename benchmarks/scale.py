@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,8 @@ def main(
         for count in dict.fromkeys([*([memory] if memory else []), *studies]):
             dataset = link(made, folder / f"dataset_{count}", count)
             for kind in (*([MEMORY] if count == memory else []), *(("cold", "warm") if count in studies else ())):
-                rows.append(
-                    (count, kind, in_own_process(dataset, folder / f"runs_{count}", kind, list(planes), spacing))
-                )
+                asked = (dataset, folder / f"runs_{count}", kind, list(planes), spacing)
+                rows.append((count, kind, in_own_process(measure, *asked)))
                 print(*rows[-1], file=sys.stderr, flush=True)
     print("| studies | | first batch, CPU s | slices per CPU s | memory, MB | cache, MB |\n|---|---|---|---|---|---|")
     for count, kind, found in rows:
@@ -80,11 +79,11 @@ def link(phantoms: Sequence[Path], dataset: Path, count: int) -> Path:
     return dataset
 
 
-def in_own_process(*arguments: Any) -> dict[str, float]:
-    """Return what `measure` finds in a new process."""
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns in a new process."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(measure, arguments)
+        return pool.apply(function, arguments)
 
 
 def measure(dataset: Path, output_dir: Path, kind: str, planes: list[str], spacing: float) -> dict[str, float]:

@@ -76,6 +76,7 @@ def check(
         as_json: print everything as JSON.
     """
     import json
+    import logging
 
     from custom.data.check_dataset import check_dataset
     from custom.data.datasets import find_studies
@@ -86,6 +87,8 @@ def check(
         raise BadInput(f"--modalities has {sorted(map(str, unknown))[0]!r}, expected some of {', '.join(MODALITIES)}.")
     if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
         raise BadInput(f"--jobs has the value {jobs!r}, expected a whole number from 1 on.")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("custom").setLevel(logging.INFO)
     with warnings_of_custom() as noticed:
         items = find_studies(
             dataset_dir,

@@ -33,7 +33,6 @@ ROLES = {"synth": SYNTH, "seg": SEG}
 OPTIONS, VERBOSE = "recoseg.options", "recoseg.verbose"  # where click keeps the words after --, and --verbose
 STATUS_FILE = "RECOSEG_STATUS_FILE"  # where a process of torchrun, whose own status is always 1, leaves its status
 SECONDS_TO_END = 20  # that the processes of --jobs have after Ctrl-C
-NAME_BYTES = 255  # of a file's name
 OPTION = re.compile(r"--?[A-Za-z_]")
 
 
@@ -42,13 +41,14 @@ class PathGiven(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
-        if value == "":
-            self.fail("the path is empty, expected . for the working folder.", param, ctx)
-        if any(len(os.fsencode(part)) > NAME_BYTES for part in Path(value).parts):
-            self.fail(
-                f"{value} has a name of more than {NAME_BYTES} bytes, expected one that a file can have.", param, ctx
-            )
-        return super().convert(value, param, ctx)
+        use_custom()
+        from custom.common.cli_flags import as_path
+        from custom.common.errors import BadInput
+
+        try:
+            return super().convert(as_path(value, argument="the path"), param, ctx)
+        except BadInput as error:
+            self.fail(str(error), param, ctx)
 
 
 PATH = PathGiven(path_type=Path)
@@ -586,11 +586,7 @@ def _check_places(studies: Sequence[Path], output_dir: Path) -> None:
 def _absolute(place: Path) -> Path:
     """Return the absolute path of what a user has typed."""
     try:
-        return place.expanduser().absolute()
-    except RuntimeError:
-        raise click.UsageError(
-            f"{place} begins with ~, expected the name of a user after it, or ./ before it."
-        ) from None
+        return place.absolute()
     except FileNotFoundError:
         raise click.UsageError("The working folder does not exist any more, expected one that does.") from None
 

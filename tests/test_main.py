@@ -45,7 +45,7 @@ def test_check_reads_the_studies_after_one_that_cannot_be_used(tmp_path):
         ["error", "cannot", "be", "used", name] for name in ("study2", "study3")
     ]
     assert "lacks t2" in rows[0] and str(truncated) in rows[1]
-    assert result.stderr.startswith("Error: 2 of 4 studies cannot be used")
+    assert result.stderr.splitlines()[-1].startswith("Error: 2 of 4 studies cannot be used")
 
 
 def test_a_folder_whose_name_is_a_number_is_a_folder(tmp_path):

@@ -53,29 +53,35 @@ def as_number(value: object, option: str, least: int = 0, most: float | None = N
     return value
 
 
-def as_path(value: object, option: str) -> Path:
+def as_path(value: object, option: str = "", argument: str = "") -> Path:
     """Return ``value`` as a path; fire, and thus `monai.bundle`, converts a name such as 20230101 to a number.
+
+    Args:
+        value: what was given.
+        option: name of the option, for messages.
+        argument: what messages say in place of the option, if it is none.
 
     Raises:
         BadInput: the value is neither text nor a whole number. Of 2023.10, fire makes 2023.1, which may be another
             folder; an option without a value has the value true.
     """
+    name = argument or f"--{option}"
     if isinstance(value, (str, PathLike)) and str(value):
         path = Path(value)
         if "\0" in str(value) or any(len(os.fsencode(part)) > NAME_BYTES for part in path.parts):
-            raise BadInput(f"--{option} is {value}, expected names that files can have: up to {NAME_BYTES} bytes each.")
+            raise BadInput(f"{name} is {value}, expected names that files can have: up to {NAME_BYTES} bytes each.")
         if str(value).startswith("~"):
             try:
                 return path.expanduser()
             except RuntimeError:
                 raise BadInput(
-                    f"--{option} is {value}, expected the name of a user after ~, or ./ before it for a file's name."
+                    f"{name} is {value}, expected the name of a user after ~, or ./ before it for a file's name."
                 ) from None
         # pathlib drops the ./ before a ~, and nibabel would take the rest for the home folder
         return path.absolute() if str(path).startswith("~") else path
     if isinstance(value, int) and not isinstance(value, bool):
         return Path(str(value))
     raise BadInput(
-        f"--{option} has the value {value!r}, expected a file or a folder (with ./ before its name if that looks like "
+        f"{name} has the value {value!r}, expected a file or a folder (with ./ before its name if that looks like "
         "anything else)."
     )

@@ -1,9 +1,10 @@
-"""Loading of weights: every entry must fit."""
+"""Loading of weights: every bit must be that which was saved, and every entry must fit."""
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -24,15 +25,12 @@ def load_weights(network: Network, path: str | Path, part: str | None = None) ->
         part: name of the module that ``network`` is in the network of the file; None if that is ``network`` itself.
 
     Raises:
-        BadInput: the file is missing, is not a state dict, or an entry does not fit the network.
+        BadInput: the file is missing or damaged, is not a state dict, or an entry does not fit the network.
     """
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path}: found no such file, expected the weights of {type(network).__name__}.")
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes the unpickler raise nearly anything
-        raise BadInput(f"{path}: found no readable weights, expected a state dict saved by torch.save.") from error
+    weights = load_verified(path, "a state dict saved by torch.save")
     own = network.state_dict()
     if not isinstance(weights, dict):
         raise BadInput(f"{path}: found a {type(weights).__name__}, expected a state dict.")
@@ -50,3 +48,30 @@ def load_weights(network: Network, path: str | Path, part: str | None = None) ->
         )
     network.load_state_dict(weights)
     return network.eval()
+
+
+def load_verified(path: str | Path, expected: str, mmap: bool = False) -> Any:
+    """Return what `torch.save` has written to a file, on the CPU; only tensors, numbers and text are unpickled.
+
+    `torch.load` does not compare the checksums (CRC-32) of the file's records with their content: a bit that changed on
+    the disk would be another weight.
+
+    Args:
+        path: the file.
+        expected: what it should be, for the message.
+        mmap: map the tensors into memory, in place of reading them.
+
+    Raises:
+        BadInput: the file cannot be read, or is not as it was written.
+    """
+    try:
+        damaged = None
+        if zipfile.is_zipfile(path):  # PyTorch before 1.6 wrote no archive, and no checksums
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap) if damaged is None else None
+    except Exception as error:  # a damaged file makes the unpickler raise nearly anything
+        raise BadInput(f"{path}: cannot be read ({type(error).__name__}), expected {expected}.") from error
+    if damaged is not None:
+        raise BadInput(f"{path}: found another checksum of {damaged} than when it was written, expected {expected}.")
+    return content

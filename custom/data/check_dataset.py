@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -18,9 +19,11 @@ import numpy as np
 from tqdm import tqdm
 
 from custom.common.modalities import MODALITIES
-from custom.data.duplicates import SIDE, copies, identical
+from custom.data.duplicates import SIDE, copies, identical, pairs
 from custom.data.findings import ERROR, UNUSABLE, WARNING, Examined
 from custom.data.outliers import outliers
+
+logger = logging.getLogger(__name__)
 
 DUPLICATE = "duplicates"
 Item = Mapping[str, Any]
@@ -48,19 +51,20 @@ def check_dataset(items: Sequence[Item], jobs: int, channel_order: Sequence[str]
             found[item["id"]] = Examined(item["id"])
             found[item["id"]].add(ERROR, UNUSABLE, item["error"])
     readable = [item for item in items if "error" not in item]
-    with tempfile.TemporaryDirectory() as folder, _bar(len(readable)) as bar:
+    with tempfile.TemporaryDirectory() as folder:
         details = np.memmap(
             Path(folder) / "details", np.int8, "w+", shape=(len(MODALITIES), max(len(readable), 1), SIDE**3)
         )
         digests: dict[tuple[int, str], str] = {}
         rows = {item["id"]: row for row, item in enumerate(readable)}
-        for one in _examined(readable, jobs, (channel_order, label_scheme)):
-            for name, (digest, detail) in one.fingerprints.items():
-                digests[rows[one.id], name] = digest
-                details[MODALITIES.index(name), rows[one.id]] = detail
-            one.fingerprints = {}
-            found[one.id] = one
-            bar.update()
+        with _bar(len(readable), "Checking", "studies") as bar:
+            for one in _examined(readable, jobs, (channel_order, label_scheme)):
+                for name, (digest, detail) in one.fingerprints.items():
+                    digests[rows[one.id], name] = digest
+                    details[MODALITIES.index(name), rows[one.id]] = detail
+                one.fingerprints = {}
+                found[one.id] = one
+                bar.update()
         ordered = [found[item["id"]] for item in readable]
         _compare_scans(ordered, digests, details)
         del details  # Windows removes no file that is open
@@ -68,8 +72,12 @@ def check_dataset(items: Sequence[Item], jobs: int, channel_order: Sequence[str]
     return [found[item["id"]] for item in items]
 
 
-def _bar(total: int) -> tqdm:
-    return tqdm(total=total, desc="Checking", unit="study", leave=False, disable=not sys.stderr.isatty())
+def _bar(total: int, doing: str, unit: str) -> tqdm:
+    """Return a progress bar or, without a terminal, write one line to the log; of one study neither is worth it."""
+    on_terminal = sys.stderr.isatty()
+    if not on_terminal and total > 1:
+        logger.info("%s: %d %s", doing, total, unit)
+    return tqdm(total=total, desc=doing, unit=unit, unit_scale=total > 1e6, leave=False, disable=not on_terminal)
 
 
 def _examined(items: Sequence[Item], jobs: int, settings: Settings) -> Iterator[Examined]:
@@ -146,10 +154,13 @@ def _compare_scans(studies: Sequence[Examined], digests: Mapping[tuple[int, str]
                 repeated.update((row, name) for name in same if _same_detail(details, name, leader, row))
                 told = {name: "identical" for name in same} or {rows[leader][0]: f"its {names[0]}"}
                 alike.setdefault((leader, row), {}).update(told)
-    for index, name in enumerate(MODALITIES):
-        for row, other_row, correlation in copies(details[index]):
-            if (row, name) not in repeated and (other_row, name) not in repeated:
-                alike.setdefault((row, other_row), {}).setdefault(name, f"correlation {correlation:.2f}")
+    images = {name for _, name in places}
+    there = [name for name in MODALITIES if name in images]
+    with _bar(len(there) * pairs(len(studies)), "Comparing", "pairs of scans") as bar:
+        for name in there:
+            for row, other_row, correlation in copies(details[MODALITIES.index(name)], compared=bar.update):
+                if (row, name) not in repeated and (other_row, name) not in repeated:
+                    alike.setdefault((row, other_row), {}).setdefault(name, f"correlation {correlation:.2f}")
     for (row, other_row), how in sorted(alike.items()):
         first, second = studies[row], studies[other_row]
         scans = ", ".join(f"{name} ({why})" for name, why in how.items())

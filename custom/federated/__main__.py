@@ -29,6 +29,7 @@ from nvflare.recipe import SimEnv
 
 from custom.common.atomic_files import written_beside
 from custom.common.errors import BadInput
+from custom.common.weights import load_verified
 from custom.federated.refusal import REFUSED, RefusingAverage
 
 CLIENT = Path(__file__).with_name("client.py")
@@ -145,10 +146,10 @@ def take(global_model: str | Path, model: str | Path) -> str:
     Raises:
         BadInput: ``global_model`` holds no weights.
     """
+    found = load_verified(global_model, "the file of NVFlare's server")
     try:
-        found = torch.load(global_model, map_location="cpu", weights_only=True)
         weights, meta = found["model"], found.get("meta_props") or {}
-    except Exception as error:  # a damaged file makes the unpickler raise nearly anything
+    except (TypeError, KeyError, AttributeError) as error:
         raise BadInput(f"{global_model}: found no weights, expected the file of NVFlare's server.") from error
     with written_beside(Path(model)) as temporary:
         torch.save(weights, temporary)

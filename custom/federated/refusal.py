@@ -22,10 +22,12 @@ class RefusingAverage(ModelAggregator):
     """Average the hospitals' weights, weighted by their slices, without updates that cannot come from a training.
 
     An update is refused, and the others are averaged, if its names, shapes or kind of numbers are not those of the
-    global weights, if a value is not finite, if a weight moved by more than ``largest_change``, if its number of slices
-    is not an integer from 1 to ``most_slices``, or if it is a difference where others are weights. NVFlare logs the
-    sentence that names the hospital; the meta data of the global model keep all of them. Adam moves a weight by about
-    the learning rate in a step: 10 is 5,000 steps in one direction at the synthesizer's 0.002.
+    global weights, if a value is not finite, if a weight moved by more than ``largest_change``, if no weight moved at
+    all or all of them are zero, if its number of slices is not an integer from 1 to ``most_slices``, or if it is a
+    difference where others are weights. NVFlare logs the sentence that names the hospital; the meta data of the global
+    model keep all of them. Adam moves a weight by about the learning rate in a step: 10 is 5,000 steps in one direction
+    at the synthesizer's 0.002. The learning rate is above zero in every epoch, so what did not move was not trained; in
+    the average it would hold the others back by its share of the slices.
     """
 
     def __init__(self, largest_change: float = 10.0, most_slices: int = 10_000_000) -> None:
@@ -84,6 +86,7 @@ class RefusingAverage(ModelAggregator):
             return f"found an update of type {model.params_type}, expected {self.params_type} as from the others"
         if different := set(expected) ^ set(model.params):
             return f"found weights of another network, such as {min(different)}, expected those of the global weights"
+        is_zero = is_unchanged = True
         for name, weight in expected.items():
             try:
                 value = torch.as_tensor(model.params[name])
@@ -99,4 +102,10 @@ class RefusingAverage(ModelAggregator):
                 return f"found a value in {name} that is not finite, expected numbers"
             if moved > self.largest_change:
                 return f"found a change by {moved:.3g} in {name}, expected {self.largest_change:g} at most"
+            is_zero &= not value.any()
+            is_unchanged &= moved == 0
+        if is_zero and model.params_type == ParamsType.FULL:
+            return "found weights that are all zero, expected those of a trained network"
+        if is_unchanged:
+            return "found no change of any weight, expected one by training"
         return None

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from custom.common.atomic_files import folder_beside
 from custom.common.cli_flags import as_flag, as_path
 from custom.common.errors import BadInput
+from custom.common.weights import load_verified
 
 
 class ResumableCheckpoint:
@@ -163,16 +164,12 @@ class _Fields:
 
 
 def _require_fit(file: Path, objects: Mapping[str, Any], trainer: SupervisedTrainer) -> None:
-    """Raise `BadInput` unless a checkpoint can be read, has all ``objects``, and counts epochs as ``trainer`` does."""
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        missing = sorted(objects.keys() - found.keys())
-    except Exception as error:  # a damaged file makes the unpickler raise nearly anything
-        raise BadInput(
-            f"{file}: cannot be read ({type(error).__name__}), expected a complete checkpoint; without this file, a "
-            "training with --resume auto begins anew."
-        ) from error
-    if missing:
+    """Raise `BadInput` unless a checkpoint is intact, has all ``objects``, and counts epochs as ``trainer`` does."""
+    expected = "a complete checkpoint; without this file, a training with --resume auto begins anew"
+    found = load_verified(file, expected, mmap=True)
+    if not isinstance(found, dict):
+        raise BadInput(f"{file}: found a {type(found).__name__}, expected {expected}.")
+    if missing := sorted(objects.keys() - found.keys()):
         raise BadInput(f"{file}: found no {', '.join(missing)} in it, expected a checkpoint of this version.")
     saved, now = found["trainer"], trainer.state
     if saved["epoch_length"] != now.epoch_length:  # Ignite would go on with the earlier length

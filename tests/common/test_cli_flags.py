@@ -50,3 +50,5 @@ def test_what_is_no_path_is_refused_with_the_way_to_write_it(value):
 def test_what_the_system_would_refuse_without_a_sentence_is_refused(value, parts):
     with bad_input("--output_dir is ", *parts):
         as_path(value, "output_dir")
+    with bad_input("the path is ", *parts):
+        as_path(value, argument="the path")

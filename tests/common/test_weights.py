@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from custom.common.weights import load_weights
+from custom.common.errors import BadInput
+from custom.common.weights import load_verified, load_weights
 from tests.studies import bad_input
 
 
@@ -67,20 +68,20 @@ def test_a_missing_file_is_named_with_the_network_it_was_for(tmp_path):
 )
 def test_a_file_that_holds_no_weights_is_refused(tmp_path, content):
     (tmp_path / "model.pt").write_bytes(content)
-    with bad_input(tmp_path / "model.pt", "no readable weights"):
+    with bad_input(tmp_path / "model.pt", "cannot be read", "expected a state dict"):
         load_weights(network(), tmp_path / "model.pt")
 
 
 def test_a_file_that_is_cut_short_is_refused(tmp_path):
     path = saved(tmp_path, network().state_dict())
     path.write_bytes(path.read_bytes()[:-100])
-    with bad_input(path, "no readable weights"):
+    with bad_input(path, "cannot be read", "expected a state dict"):
         load_weights(network(), path)
 
 
 def test_code_in_a_file_does_not_run(tmp_path):
     path = saved(tmp_path, {"0.weight": Touch(tmp_path / "ran")})
-    with bad_input(path, "no readable weights"):
+    with bad_input(path, "cannot be read", "expected a state dict"):
         load_weights(network(), path)
     assert not (tmp_path / "ran").exists()
     torch.load(path, weights_only=False)
@@ -113,3 +114,26 @@ def test_weights_that_do_not_fit_in_every_entry_are_refused(tmp_path, change, pa
     with bad_input(path, "do not fit Sequential", *parts):
         load_weights(target, path)
     assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
+
+
+def test_no_changed_byte_of_a_file_changes_the_weights(tmp_path):
+    """Of all places, every fifth: the file is refused, or the byte is none that is read."""
+    weights = torch.arange(3.0)
+    path = saved(tmp_path, {"weight": weights})
+    content = path.read_bytes()
+    refused = 0
+    for place in range(0, len(content), 5):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            found = load_verified(path, "weights")
+        except BadInput as error:
+            assert str(error).startswith(f"{path}: ") and str(error).endswith(", expected weights.")
+            refused += 1
+        else:
+            assert list(found) == ["weight"] and found["weight"].numpy().tobytes() == weights.numpy().tobytes()
+    assert weights.numpy().nbytes < refused < len(content)
+
+
+def test_weights_of_an_older_pytorch_have_no_checksums(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert load_verified(tmp_path / "old.pt", "weights")["weight"].tolist() == [1, 1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import partial
+from io import StringIO
 from itertools import count
 from pathlib import Path
 
@@ -150,3 +152,17 @@ def test_an_unusual_size_is_a_warning(monkeypatch):
 def test_no_readable_study_is_no_fault():
     found = check_dataset([{"id": "a", "error": "It is broken."}, {"id": "b", "error": "So is it."}], 2, (), "auto")
     assert [one.findings[0].check for one in found] == [UNUSABLE, UNUSABLE]
+
+
+def test_the_progress_of_the_comparison_is_shown_too(monkeypatch, caplog):
+    """Of thousands of studies it takes minutes, after the bar of the reading is full."""
+    caplog.set_level("INFO", "custom")
+    compared(monkeypatch, *(one_of({"flair": str(number), "t1": f"{number} t1"}) for number in range(3)))
+    assert caplog.messages == ["Checking: 3 studies", "Comparing: 6 pairs of scans"]
+    monkeypatch.setattr(module, "tqdm", partial(module.tqdm, mininterval=0))
+    terminal = StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    compared(monkeypatch, *(one_of({"flair": str(number)}) for number in range(3)))
+    assert "Comparing: 100%" in terminal.getvalue() and "3/3" in terminal.getvalue().split("Comparing")[-1]
+    assert len(caplog.messages) == 2

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from custom.data import duplicates
-from custom.data.duplicates import COPY, SIDE, copies, fingerprint, identical, likeness
+from custom.data.duplicates import COPY, SIDE, copies, fingerprint, identical, likeness, pairs
 
 AFFINE = np.array([[-3.0, 0, 0, 90], [0, -3, 0, 110], [0, 0, 3, -70], [0, 0, 0, 1]])
 SHAPE = (54, 66, 48)
@@ -106,3 +108,22 @@ def test_smooth_images_and_large_voxels_are_alike_but_no_copies():
     assert not list(copies(np.stack(details)))
     thick = fingerprint(brain(0)[:, :, ::2], AFFINE @ np.diag([1, 1, 2, 1])).detail
     assert list(copies(np.stack([thick, thick])))
+
+
+def test_the_best_of_all_eight_mirrored_orders_counts(others):
+    """The parts by symmetry must give what the correlations of the mirrored images themselves are."""
+    cubes = others.reshape(-1, SIDE, SIDE, SIDE)
+    orders = [axes for count in range(4) for axes in combinations((1, 2, 3), count)]
+    mirrored = [np.flip(cubes, axes).reshape(len(cubes), -1).astype(float) for axes in orders]
+    lengths = np.linalg.norm(others.astype(float), axis=1)
+    expected = np.max([one @ others.T / np.outer(lengths, lengths) for one in mirrored], axis=0)
+    ((_, _, found),) = likeness(others)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_every_pair_is_counted_once_as_it_is_compared(others, monkeypatch, size):
+    monkeypatch.setattr(duplicates, "BLOCK", size)
+    counts = []
+    assert not list(copies(others, compared=counts.append))
+    assert len(counts) > 1 and sum(counts) == pairs(len(others)) == 6

@@ -59,6 +59,7 @@ def test_the_average_is_weighted_by_slices(average, kind):
         ({"change": 0, "weight": None}, "weight of type NoneType, expected a tensor"),
         ({"change": 0, "weight": "zeros"}, "weight of type str, expected a tensor"),
         ({"change": 0, "kind": ParamsType.DIFF}, "an update of type .*DIFF, expected .*FULL"),
+        ({"change": 0}, "no change of any weight, expected one by training"),
         ({"change": 0, "slices": 0}, "0 slices, expected a number from 1 to 1000"),
         ({"change": 0, "slices": -5}, "-5 slices"),
         ({"change": 0, "slices": 1001}, "1001 slices"),
@@ -76,10 +77,27 @@ def test_an_update_that_no_training_gives_is_refused_and_the_others_are_averaged
     assert found.meta[REFUSED] == [str(refused.value)]
 
 
-@pytest.mark.parametrize(("change", "reason"), [(float("nan"), "not finite"), (-50, "a change by 50 in bias")])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(float("nan"), "not finite"), (-50, "a change by 50 in bias"), (0, "no change of any weight")],
+)
 def test_a_difference_is_held_to_the_same_bounds(average, change, reason):
     with pytest.raises(ValueError, match=reason):
         average.accept_model(update("south", change, kind=ParamsType.DIFF))
+
+
+def test_weights_that_are_all_zero_are_refused_although_none_moved_far(average):
+    average.largest_change = 10.0
+    with pytest.raises(ValueError, match="found weights that are all zero, expected those of a trained network"):
+        average.accept_model(update("south", 0, bias=torch.zeros(2)))
+
+
+def test_weights_of_which_a_few_move_or_are_not_zero_are_averaged(average):
+    """A part of a network may be frozen, or zero."""
+    average.accept_model(update("south", 0, weight=torch.tensor([[0, 0, 0], [0, 0, 1e-6]])))
+    average.accept_model(update("north", 0, bias=torch.tensor([0.0, 2.0])))
+    found = average.aggregate_model()
+    torch.testing.assert_close(found.params["bias"], torch.tensor([0.5, 2.0]))
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.float64])

@@ -229,7 +229,7 @@ def test_an_empty_path_is_not_the_working_folder(ran):
     """So is a variable of a shell that has no value."""
     for words in (["segment", "", "-o", "out"], ["segment", "study", "-o", ""], ["check", ""], ["compare", "", "a"]):
         result = call(*words)
-        assert result.exit_code == 2 and "the path is empty" in result.output
+        assert result.exit_code == 2 and "the path has the value '', expected a file or a folder" in result.output
     result = call("segment", "study", "-o", f"out/{'a' * 256}")
     assert result.exit_code == 2 and "255 bytes" in result.output
     assert ran == []
@@ -239,8 +239,18 @@ def test_an_empty_path_is_not_the_working_folder(ran):
 def test_a_home_that_is_not_there_is_told(ran, place):
     for words in ([place, "-o", "out"], ["study", "-o", place]):
         result = call("segment", *words)
-        assert result.exit_code == 2 and "begins with ~" in result.output
+        assert result.exit_code == 2
+        assert f"the path is {place}, expected the name of a user after ~" in result.output.replace("\n", " ")
     assert ran == []
+
+
+def test_a_folder_whose_name_begins_with_a_tilde_is_not_the_home_folder(ran, tmp_path):
+    (tmp_path / "~" / "study").mkdir(parents=True)
+    result = call("segment", "./~/study", "-o", "./~out")
+    assert result.exit_code == 0, result.output
+    (words,) = ran
+    places = [words[words.index(option) + 1] for option in ("--dataset_dir", "--output_dir")]
+    assert places == [str(tmp_path / "~" / "study"), str(tmp_path / "~out")]
 
 
 def test_a_working_folder_that_is_gone_is_told(ran, tmp_path, monkeypatch):

@@ -134,20 +134,26 @@ def test_a_worse_validation_after_a_resume_leaves_the_best_weights(tmp_path):
     assert (resumed.validator.state.best_metric, resumed.validator.state.best_metric_epoch) == (0.9, 1)
 
 
-def test_when_the_disk_is_full_the_last_checkpoint_stays(tmp_path, monkeypatch):
+@pytest.mark.parametrize("missing", [1, 1000])
+def test_when_the_disk_is_full_the_last_checkpoint_stays(tmp_path, monkeypatch, missing):
+    """The system refuses to write the end of the second checkpoint, as it does on a full disk."""
+    resource = pytest.importorskip("resource")
     run = training(tmp_path, max_epochs=3)
-    whole, save = [], torch.save
+    sizes, save = [], torch.save
 
     def save_until_full(content, file):
-        if whole:
-            file.write_bytes(b"the beginning of a")
-            raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
-        whole.append(file)
-        save(content, file)
+        free, limits = (sizes[0] - missing if sizes else -1), resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (free, limits[1]))
+        try:
+            save(content, file)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            sizes.append(file.stat().st_size)
 
     monkeypatch.setattr(torch, "save", save_until_full)
     with bad_input(tmp_path / "checkpoint_epoch=2.pt", "could not be written", "space on the disk"):
         run.trainer.run()
+    assert sizes == [sizes[0], sizes[0] - missing]
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint_epoch=1.pt"]
     monkeypatch.undo()
     resumed = training(tmp_path, max_epochs=3, resume=True)
@@ -176,9 +182,26 @@ def test_a_damaged_checkpoint_is_refused_and_stays(tmp_path, damage):
     assert file.read_bytes() == left
 
 
+@pytest.mark.parametrize("place", ["network", "optimizer"])
+def test_a_checkpoint_of_which_a_bit_has_changed_is_refused(tmp_path, place):
+    """PyTorch loads it, with another weight."""
+    run = training(tmp_path, max_epochs=1)
+    run.trainer.run()
+    value = {"network": run.network.weight, "optimizer": run.optimizer.state[run.network.weight]["exp_avg_sq"]}[place]
+    file = latest_checkpoint(tmp_path)
+    content, found = bytearray(file.read_bytes()), value.detach().numpy().tobytes()
+    assert content.count(found) == 1
+    content[content.index(found) + 2] ^= 1
+    file.write_bytes(content)
+    assert torch.load(file, weights_only=True).keys() >= {"network", "optimizer"}
+    with bad_input(file, "another checksum", "expected a complete checkpoint"):
+        training(tmp_path, max_epochs=2, resume=True).trainer.run()
+    assert file.read_bytes() == content
+
+
 def test_a_list_or_the_weights_alone_are_no_checkpoint(tmp_path):
     torch.save([1, 2], tmp_path / "checkpoint_epoch=1.pt")
-    with bad_input("checkpoint_epoch=1.pt", "cannot be read"):
+    with bad_input("checkpoint_epoch=1.pt", "found a list, expected a complete checkpoint"):
         training(tmp_path, max_epochs=2, resume=True).trainer.run()
     torch.save({"weight": torch.ones(1, 3)}, tmp_path / "checkpoint_epoch=2.pt")
     with bad_input("checkpoint_epoch=2.pt", "found no ema, ema_momentum"):
