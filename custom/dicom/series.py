@@ -164,7 +164,7 @@ def stack(headers: Headers, why: str) -> Series:
     if "" in frames:
         lacking = headers[frames.index("")]
         raise BadInput(f"{lacking.filename} lacks FrameOfReferenceUID, expected it in every slice of {where(headers)}.")
-    _require_one_scale(headers)
+    _require_scale(headers)
     differing = [
         keyword
         for keyword, (_, tolerance) in SAME_IN_EVERY_SLICE.items()
@@ -215,16 +215,12 @@ def _of_every_slice(headers: Headers, keyword: str, count: int) -> np.ndarray:
     return np.array(rows, float)
 
 
-def _require_one_scale(headers: Headers) -> None:
-    """Warn of a scale of the intensities that is not a number; raise `BadInput` if it is one in other slices."""
+def _require_scale(headers: Headers) -> None:
+    """Raise `BadInput` if a scale of the intensities is not a number: of "1,5", ITK would read 1."""
     for keyword in RESCALE:
-        wrong = [header for header in headers if text(header, keyword) and number(header, keyword) is None]
-        if not wrong:
-            continue
-        found = f"{wrong[0].filename} has {unusable(wrong[0], keyword)}"
-        if len({text(header, keyword) for header in headers}) > 1:
-            raise BadInput(f"{found}, expected a number as in other slices of {where(headers)}.")
-        logger.warning("%s, which is not a number and is ignored", found)
+        for header in headers:
+            if text(header, keyword) and number(header, keyword) is None:
+                raise BadInput(f"{header.filename} has {unusable(header, keyword)}, expected a number.")
 
 
 def _require_even(headers: Headers, heights: np.ndarray) -> None:
