@@ -134,8 +134,20 @@ void require_one_device(const c10::OperatorHandle& op, const torch::jit::Stack& 
   }
 }
 
+// TorchScript gives the indices of a tensor as a list of anything, whose tensors `cpu_fallback` would not see
+void tell_indices(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const auto number = op.schema().argumentIndexWithName("indices");
+  if (!number) return;
+  auto& given = stack->at(stack->size() - op.schema().arguments().size() + *number);
+  if (!given.isList() || given.isOptionalTensorList()) return;
+  c10::List<std::optional<at::Tensor>> tensors;
+  for (const c10::IValue& each : given.toListRef()) tensors.push_back(each.toOptional<at::Tensor>());
+  given = tensors;
+}
+
 void fallback(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   require_one_device(op, *stack);
+  tell_indices(op, stack);
   at::native::cpu_fallback(op, stack, /*error_on_views=*/true);
 }
 
