@@ -26,7 +26,7 @@ Traceback (most recent call last):
 RuntimeError: Expected a 'pretend' device type for generator but found 'cpu', in aten::normal_
 >>> there.numpy()
 Traceback (most recent call last):
-TypeError: can't convert pretend:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.
+TypeError: can't convert pretend:0 device type tensor to numpy. ...
 """
 
 from __future__ import annotations
