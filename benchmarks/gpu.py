@@ -225,9 +225,9 @@ def onnx_output(network: Any, batch: tuple[torch.Tensor, ...], file: Path) -> tu
         return None, "onnxruntime is not installed"
     names = ["image", "timesteps", "task"][: len(batch)]
     torch.onnx.export(network, batch, str(file), input_names=names, opset_version=20, dynamo=False)
-    found = onnxruntime.get_available_providers()
-    providers = [("CUDAExecutionProvider", {"use_tf32": 0})] if "CUDAExecutionProvider" in found else []
-    providers.append("CPUExecutionProvider")
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))
     session = onnxruntime.InferenceSession(str(file), providers=providers)
     (output,) = session.run(None, {name: each.cpu().numpy() for name, each in zip(names, batch, strict=True)})
     return output, session.get_providers()[0]
