@@ -11,7 +11,10 @@ OUTPUT_DIR/gpu.json when it is done, so that a run that is cut off is not lost:
   slices per second, and the share of that rate.
 - ``masks``: the shipped segmenter on one study, in each precision, against what the CPU finds in float32: voxels with
   another label, the lowest Dice of the regions, and the largest difference of a probability.
-- ``exports``: both networks as TorchScript and, with onnxruntime-gpu, as ONNX, against the networks themselves.
+- ``exports``: the largest difference of an output between both networks and their exports, as TorchScript on the device
+  and as ONNX, on a GPU with onnxruntime-gpu and else on the CPU; all float32, and for the networks on CUDA both with
+  TF32, in which PyTorch lets cuDNN compute convolutions (10 bits of the mantissa, not 23), and without. ONNX
+  Runtime never computes in TF32 here.
 - ``training``: both bundles' train.json for two epochs of ``steps`` batches, the second one timed, in bfloat16 and
   float16, the latter with the gradient scaler; then a third epoch, resumed.
 
@@ -194,31 +197,40 @@ def masks(study: Path, device: str) -> dict[str, Any]:
 
 
 def exports(device: str) -> dict[str, Any]:
-    """Return the largest differences between the networks and their exports, in float32 and on the device."""
+    """Return the largest differences between the networks on the device, with and without TF32, and their exports."""
     rows: dict[str, Any] = {}
     for bundle in ("recoseg_synth", "recoseg_seg"):
         network, batch = of_bundle(bundle, device)
         with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
-            expected = network(*batch)
             torch.jit.save(torch.jit.trace(network, batch), f"{folder}/model.ts")
             program = torch.jit.load(f"{folder}/model.ts", map_location=device)
-            rows[bundle] = {"torchscript": float((program(*batch) - expected).abs().max())}
-            rows[bundle]["onnx"] = onnx_difference(network, batch, expected, Path(folder) / "model.onnx")
+            onnx, provider = onnx_output(network, batch, Path(folder) / "model.onnx")
+            rows[bundle] = {"onnx_provider": provider}
+            for precision in ("tf32", "float32") if on_gpu(device) else ("float32",):
+                torch.backends.cudnn.allow_tf32 = precision == "tf32"
+                expected = network(*batch)
+                differences = {"torchscript": float((program(*batch) - expected).abs().max())}
+                if onnx is not None:
+                    differences["onnx"] = float(np.abs(onnx - expected.cpu().numpy()).max())
+                rows[bundle][f"network in {precision}"] = differences
+    torch.backends.cudnn.allow_tf32 = True  # PyTorch's default, in which the other parts run
     return rows
 
 
-def onnx_difference(network: Any, batch: tuple[torch.Tensor, ...], expected: torch.Tensor, file: Path) -> Any:
-    """Return the largest difference of ONNX Runtime's output, and where it computed; or what is not installed."""
+def onnx_output(network: Any, batch: tuple[torch.Tensor, ...], file: Path) -> tuple[np.ndarray | None, str]:
+    """Return ONNX Runtime's output and where it computed; or None and what is not installed."""
     try:
         import onnxruntime
     except ImportError:
-        return "onnxruntime is not installed"
+        return None, "onnxruntime is not installed"
     names = ["image", "timesteps", "task"][: len(batch)]
     torch.onnx.export(network, batch, str(file), input_names=names, opset_version=20, dynamo=False)
-    providers = [each for each in onnxruntime.get_available_providers() if each.startswith(("CUDA", "CPU"))]
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))
     session = onnxruntime.InferenceSession(str(file), providers=providers)
     (output,) = session.run(None, {name: each.cpu().numpy() for name, each in zip(names, batch, strict=True)})
-    return {"difference": float(np.abs(output - expected.cpu().numpy()).max()), "provider": session.get_providers()[0]}
+    return output, session.get_providers()[0]
 
 
 def training(dataset_dir: str, datalist: str | None, output: Path, device: str, steps: int) -> dict[str, Any]:

@@ -67,6 +67,7 @@ COMPONENTS = {
     " key_val_metric additional_metrics val_handlers decollate",
     "SupervisedTrainer": "device max_epochs train_data_loader network optimizer loss_function prepare_batch"
     " inferer train_handlers decollate amp",
+    "ToDeviced": "keys device",
     "UNet": "spatial_dims in_channels out_channels channels strides num_res_units",
     "ValidationHandler": "validator interval",
     "WarmupCosineSchedule": "optimizer warmup_steps t_total cycles",
