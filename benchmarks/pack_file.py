@@ -6,11 +6,14 @@ import bz2
 import json
 import math
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from custom.common.errors import BadInput
 
 LEVELS = 127  # of the intensities in a pack
 
@@ -40,13 +43,20 @@ def write_pack(file: str | Path, studies: Iterable[dict[str, Any]]) -> int:
         heads.append({**head, "bytes": [len(piece) for piece in pieces]})
         parts += pieces
     start = json.dumps(heads).encode()
-    Path(file).write_bytes(b"".join([struct.pack("<Q", len(start)), start, *parts]))
+    content = b"".join([struct.pack("<Q", len(start)), start, *parts])
+    Path(file).write_bytes(content + struct.pack("<I", zlib.crc32(content)))
     return len(heads)
 
 
 def read_pack(file: str | Path) -> Iterator[dict[str, Any]]:
-    """Yield the studies that `write_pack` wrote, as float16, on their whole grid."""
+    """Yield the studies that `write_pack` wrote, as float16, on their whole grid.
+
+    Raises:
+        BadInput: the file is not as it was written.
+    """
     data = Path(file).read_bytes()
+    if struct.pack("<I", zlib.crc32(data[:-4])) != data[-4:]:
+        raise BadInput(f"{file}: found another checksum than when it was written, expected a complete pack of studies.")
     start = 8 + struct.unpack("<Q", data[:8])[0]
     for head in json.loads(data[8:start]):
         pieces = []

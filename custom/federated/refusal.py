@@ -84,8 +84,9 @@ class RefusingAverage(ModelAggregator):
             return f"found {slices!r} slices, expected a number from 1 to {self.most_slices}"
         if self.sum.get_len() and model.params_type != self.params_type:
             return f"found an update of type {model.params_type}, expected {self.params_type} as from the others"
-        if different := set(expected) ^ set(model.params):
-            return f"found weights of another network, such as {min(different)}, expected those of the global weights"
+        if different := set(expected) ^ set(model.params or {}):
+            example = min(map(str, different))
+            return f"found weights of another network, such as {example}, expected those of the global weights"
         is_zero = is_unchanged = True
         for name, weight in expected.items():
             try:
@@ -96,6 +97,9 @@ class RefusingAverage(ModelAggregator):
                 return f"found {name} of type {value.dtype}, expected {weight.dtype}"
             if value.shape != weight.shape:
                 return f"found {name} of shape {tuple(value.shape)}, expected {tuple(weight.shape)}"
+            if value.layout != torch.strided or value.is_meta:
+                return f"found {name} without a number in memory for each weight, expected all of them"
+            value = value.to(torch.float64)  # PyTorch has no arithmetic for float8 and the like
             change = value if model.params_type == ParamsType.DIFF else value - weight
             moved = float(change.abs().max()) if change.numel() else 0.0
             if not math.isfinite(moved):

@@ -13,6 +13,7 @@ from benchmarks.pack_file import read_pack, write_pack
 from custom.common.modalities import MODALITIES
 from custom.data.phantom import make_study
 from tests.bundles.command_line import small_bundles, with_large_voxels
+from tests.studies import bad_input
 
 
 def test_a_pack_keeps_studies_within_half_a_level(tmp_path):
@@ -32,6 +33,18 @@ def test_a_pack_keeps_studies_within_half_a_level(tmp_path):
         assert np.array_equal(volume != 0, brain)
     assert np.abs(first["label"][0] - label[0]).max() <= 0.5 / 255 + 1e-3
     assert np.isnan(first["label"][1]).all()
+
+
+def test_a_pack_that_is_damaged_or_cut_short_is_refused_with_its_name(tmp_path):
+    voxels = np.ones((2, 2, 2))
+    file = tmp_path / "pack"
+    write_pack(file, [{"id": "a", "channels": {"flair": voxels}, "label": voxels[None]}])
+    content = file.read_bytes()
+    flipped = [content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :] for at in range(len(content))]
+    for damaged in [*flipped, *(content[:length] for length in range(len(content)))]:
+        file.write_bytes(damaged)
+        with bad_input(file, "another checksum", "a complete pack"):
+            list(read_pack(file))
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,9 @@ def test_the_average_is_weighted_by_slices(average, kind):
         ({"change": 0, "weight": torch.zeros(2, 3, dtype=torch.bool)}, "weight of type torch.bool, expected torch.fl"),
         ({"change": 0, "weight": None}, "weight of type NoneType, expected a tensor"),
         ({"change": 0, "weight": "zeros"}, "weight of type str, expected a tensor"),
+        ({"change": 0, "weight": torch.ones(2, 3).to_sparse()}, "weight without a number in memory for each weight"),
+        ({"change": 0, "weight": torch.ones(2, 3, device="meta")}, "weight without a number in memory for each weight"),
+        ({"change": 0, "weight": torch.full((2, 3), 1.5).to(torch.float8_e5m2)}, "a change by 1.5 in weight"),
         ({"change": 0, "kind": ParamsType.DIFF}, "an update of type .*DIFF, expected .*FULL"),
         ({"change": 0}, "no change of any weight, expected one by training"),
         ({"change": 0, "slices": 0}, "0 slices, expected a number from 1 to 1000"),
@@ -100,7 +103,7 @@ def test_weights_of_which_a_few_move_or_are_not_zero_are_averaged(average):
     torch.testing.assert_close(found.params["bias"], torch.tensor([0.5, 2.0]))
 
 
-@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64, torch.float8_e5m2])
 def test_weights_of_another_precision_are_averaged_in_that_of_the_global_ones(average, kind):
     """60,000 slices times a weight of 2 are no float16."""
     average.most_slices = 100_000
@@ -116,6 +119,15 @@ def test_a_weight_that_is_missing_is_another_network(average):
     del model.params["bias"]
     with pytest.raises(ValueError, match="such as bias"):
         average.accept_model(model)
+
+
+@pytest.mark.parametrize("params", [None, {}, {3: torch.zeros(1), "scale": torch.zeros(1)}])
+def test_an_update_without_weights_or_with_other_names_is_refused_by_name(average, params):
+    model = update("south", 0)
+    model.params = params
+    with pytest.raises(ValueError, match="Refused the update of south in round 3: found weights of another network"):
+        average.accept_model(model)
+    assert len(average.refused) == 1
 
 
 def test_a_round_without_an_update_that_can_be_used_ends_the_training(average):
