@@ -29,7 +29,8 @@ def load_weights(network: Network, path: str | Path, part: str | None = None) ->
     """
     path = Path(path)
     if not path.is_file():
-        raise BadInput(f"{path}: found no such file, expected the weights of {type(network).__name__}.")
+        found = "a folder" if path.is_dir() else "no such file"
+        raise BadInput(f"{path}: found {found}, expected the weights of {type(network).__name__}.")
     weights = load_verified(path, "a state dict saved by torch.save")
     own = network.state_dict()
     if not isinstance(weights, dict):

@@ -61,7 +61,7 @@ def _describe(study: Study, loaded: Mapping[str, Any], has_mask: bool) -> dict[s
     grid = study.grid
     assert grid is not None  # `find_studies` has checked the study
     looks = dict(zip(study.images, loaded["look_like"].split(), strict=True))
-    why = "" if study.dicom else " by the order of channels" if study.channels else " by its name"
+    why = "" if study.dicom else "by the order of channels" if study.channels else "by its name"
     return {
         "shape": list(grid.shape),
         "spacing_mm": [round(float(side), 3) for side in grid.spacing],

@@ -186,5 +186,6 @@ def in_words(study: Examined) -> str:
     for name, image in told["modalities"].items():
         looks = image["looks_like"]
         content = "its intensities do not contradict" if looks == name else f"BUT IT LOOKS LIKE {looks}"
-        lines.append(f"  {name} is {image['file']}{image['why']}; {content}")
+        source = " ".join(filter(None, [image["file"], image["why"]]))
+        lines.append(f"  {name} is {source}; {content}")
     return "\n".join(lines)
