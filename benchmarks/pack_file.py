@@ -22,8 +22,8 @@ def write_pack(file: str | Path, studies: Iterable[dict[str, Any]]) -> int:
     """Write studies and return their number.
 
     Each has ``channels``, name -> volume (H, W, D) in [0, 1], 0 outside the brain; ``label`` (regions, H, W, D), NaN
-    where unknown; and other values that JSON can hold, which are kept. Intensities and shares of a region become whole
-    numbers, and channels that are zero everywhere are left out.
+    where unknown, the unknown ones last; and other values that JSON can hold, which are kept. Intensities and shares of
+    a region become whole numbers, and channels that are zero everywhere are left out.
     """
     heads, parts = [], []
     for study in studies:
@@ -39,7 +39,7 @@ def write_pack(file: str | Path, studies: Iterable[dict[str, Any]]) -> int:
         pieces.insert(0, bz2.compress(np.packbits(inside).tobytes()))
         head = {key: value for key, value in study.items() if key not in ("channels", "label")}
         head["shape"], head["start"], head["size"] = brain.shape, [part.start for part in box], inside.shape
-        head["names"], head["regions"], head["known"] = list(given), len(study["label"]), len(known)
+        head["names"], head["regions"] = list(given), len(study["label"])
         heads.append({**head, "bytes": [len(piece) for piece in pieces]})
         parts += pieces
     start = json.dumps(heads).encode()
@@ -67,7 +67,7 @@ def read_pack(file: str | Path) -> Iterator[dict[str, Any]]:
         inside = np.unpackbits(pieces[0])[: math.prod(size)].reshape(size).astype(bool)
         brain = np.zeros(shape, bool)
         brain[tuple(slice(first, first + length) for first, length in zip(corner, size, strict=True))] = inside
-        names, regions, known = head.pop("names"), head.pop("regions"), head.pop("known")
+        names, regions = head.pop("names"), head.pop("regions")
         channels = {name: np.zeros(shape, np.float16) for name in names}
         for name, levels in zip(names, pieces[1:], strict=False):
             channels[name][brain] = levels / np.float32(LEVELS)
@@ -75,5 +75,4 @@ def read_pack(file: str | Path) -> Iterator[dict[str, Any]]:
         for region, share in enumerate(pieces[1 + len(names) :]):
             label[region] = 0
             label[region][brain] = share / np.float32(255)
-        assert known == len(pieces) - 1 - len(names)
         yield {**head, "channels": channels, "label": label}

@@ -37,10 +37,11 @@ import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.data import Dataset
-from scipy.stats import bootstrap
 
 from benchmarks.pack_file import read_pack, write_pack
+from benchmarks.table import mean_and_interval
 from custom.common.modalities import MODALITIES
+from custom.evaluation.overlap import dice_score
 from custom.preprocessing.channels import CHANNELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -232,10 +233,9 @@ def dice_of(study: dict[str, Any], inferer: Callable[..., torch.Tensor], network
     """Return the Dice of each region at 2 mm; that of an empty region is 1 if nothing is found, else 0."""
     with torch.no_grad():
         logits = inferer(study["image"][None].to(DEVICE), network.eval())[0]
-    found = logits.sigmoid().cummin(dim=0).values > 0.5
-    real = study["label"][: len(found)].to(DEVICE) > 0.5
-    both, either = ((part).flatten(1).sum(dim=1) for part in (found & real, found.int() + real.int()))
-    return torch.where(either > 0, 2 * both / either, 1.0).tolist()
+    found, real = logits.sigmoid().cummin(dim=0).values > 0.5, study["label"] > 0.5
+    pairs = zip(found.cpu().numpy(), real.cpu().numpy(), strict=True)
+    return [dice_score(*pair, affine=np.eye(4)) for pair in pairs]
 
 
 def mean_dice(dice: Mapping[str, Sequence[float]]) -> list[float]:
@@ -261,14 +261,9 @@ def compare(output_dir: str) -> None:
             row = [f"{mean:.3f} ± {each:.3f}" for mean, each in zip(value.mean(axis=(0, 1)), spread, strict=True)]
             print(f"| {labels} | {name} | {' | '.join(row)} | {len(value)} |")
         for other in list(INPUTS)[1:]:
-            row = [interval(each) for each in (values["uptake"] - values[other]).mean(axis=0).T]
+            means, intervals = mean_and_interval((values["uptake"] - values[other]).mean(axis=0))
+            row = [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, (low, high) in zip(means, intervals, strict=True)]
             print(f"| {labels} | uptake - ({other}) | {' | '.join(row)} | |")
-
-
-def interval(differences: np.ndarray) -> str:
-    """Return the mean of paired differences and the 95 % bootstrap interval over the studies."""
-    found = bootstrap([differences], np.mean, n_resamples=9999, rng=np.random.default_rng(0)).confidence_interval
-    return f"{differences.mean():+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
 if __name__ == "__main__":

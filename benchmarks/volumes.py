@@ -12,10 +12,10 @@ lies in the GPU's memory during the training, which prepares its batches there. 
 this package.
 
 A training leaves out fold 0 and prints Dice, or PSNR, of it; ``half`` 1 or 2 trains on every other study of both and
-prints those of the others. ``labels`` trains on that many
-complete studies, drawn with ``seed``, and on no partial ones, and prints Dice of those that remain after the first 20.
-``extra`` is a fifth channel: "uptake", which needs the synthesizers of both halves, and of each study comes from the
-one that has not seen it; "difference", T1ce - T1; or "none". Weights are the moving average, as float16.
+prints those of the others. ``labels`` trains on that many complete studies, drawn with ``seed``, and on no partial
+ones, and prints Dice of those that remain after the first 20, and of fold 0. ``extra`` is a fifth channel: "uptake",
+which needs the synthesizers of both halves, and of each study comes from the one that has not seen it; "difference",
+T1ce - T1; or "none". Weights are the moving average, as float16.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from torch import nn
 
 from benchmarks.pack_file import read_pack, write_pack
 from custom.common.modalities import MODALITIES
+from custom.evaluation.overlap import dice_score
 from custom.preprocessing.uptake import UPTAKE_TOP, uptake_map
 from custom.segmentation.loss import KnownRegionsLoss
 from custom.segmentation.volume_batch import PrepareVolumeBatch
@@ -288,9 +289,8 @@ def segmenter(
             logits = network(nn.functional.pad(image, pads)[None])[0]
         logits = logits[(slice(None), *(slice(length) for length in image.shape[1:]))]
         found = logits.sigmoid().cummin(dim=0).values * image.any(dim=0) > 0.5
-        real = study["label"] > 0.5
-        both, either = ((part).flatten(1).sum(dim=1) for part in (found & real, found.int() + real.int()))
-        scores.append(((2 * both + 1e-6) / (either + 1e-6)).tolist())
+        pairs = zip(found.cpu().numpy(), (study["label"] > 0.5).cpu().numpy(), strict=True)
+        scores.append([dice_score(*pair, affine=np.eye(4)) for pair in pairs])
         print(f"{study['id']}: Dice {' '.join(f'{score:.3f}' for score in scores[-1])}")
     if scores:
         print("mean Dice of whole tumour, core, enhancing tumour:", np.round(np.mean(scores, axis=0), 3).tolist())
