@@ -1,10 +1,10 @@
 """What runs on a GPU, whether it gives the CPU's masks, and how fast: to be run once where a GPU is lent for minutes.
 
     PYTHONPATH=. python benchmarks/gpu.py OUTPUT_DIR [--dataset_dir DATA --datalist DATA.json] [--device cuda]
-        [--steps 200] [--studies 4] [--spacing 1.0]
+        [--steps 200] [--studies 4] [--spacing 1.0] [--parts "['masks','exports']"]
 
-Without a dataset it generates ``studies`` phantoms of ``spacing`` mm. In this order, each step written to
-OUTPUT_DIR/gpu.json when it is done, so that a run that is cut off is not lost:
+Without a dataset it generates ``studies`` phantoms of ``spacing`` mm. It does all of this, or ``parts`` of it, in this
+order, and writes each to OUTPUT_DIR/gpu.json when it is done, so that a run that is cut off is not lost:
 
 - ``card``: its name, and the rate of a matrix product in float32, float16 and bfloat16.
 - ``networks``: both networks forward on a batch of slices, as they are, with channels last, and, in bfloat16, compiled;
@@ -28,7 +28,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,9 @@ def run(
     steps: int = 200,
     studies: int = 4,
     spacing: float = 1.0,
+    parts: Sequence[str] = ("card", "networks", "masks", "exports", "training"),
 ) -> None:
-    """Run every step; see the top of the file."""
+    """Run every part; see the top of the file."""
     output = Path(output_dir).resolve()
     output.mkdir(parents=True, exist_ok=True)
     if dataset_dir is None:
@@ -69,14 +70,18 @@ def run(
         for seed in range(studies):
             make_study(dataset_dir, f"phantom_{seed}", seed=seed, shape=shape, spacing=[spacing] * 3)
     found: dict[str, Any] = {}
-    parts: dict[str, Callable[[], Any]] = {
+    runs: dict[str, Callable[[], Any]] = {
         "card": lambda: card(device),
         "networks": lambda: networks(device, found["card"]["matrix_tflops"]),
         "masks": lambda: masks(sorted(path for path in Path(dataset_dir).iterdir() if path.is_dir())[0], device),
         "exports": lambda: exports(device),
         "training": lambda: training(dataset_dir, datalist, output, device, steps),
     }
-    for name, part in parts.items():
+    if unknown := set(parts) - set(runs):
+        sys.exit(f"--parts {sorted(unknown)}: expected some of {list(runs)}")
+    for name, part in runs.items():
+        if name not in parts:
+            continue
         start = time.perf_counter()
         try:
             found[name] = part()
@@ -87,7 +92,7 @@ def run(
         print(json.dumps({name: found[name]}, indent=1), flush=True)
         with written_beside(output / "gpu.json") as unfinished:
             unfinished.write_text(json.dumps(found, indent=1))
-    if failed := [name for name in parts if "error" in found[name]]:
+    if failed := [name for name in found if "error" in found[name]]:
         sys.exit(f"{', '.join(failed)} failed")
 
 

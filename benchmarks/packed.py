@@ -1,7 +1,7 @@
 """Every system trained side by side on one GPU, from one file: what takes benchmarks/systems.py hours of a CPU.
 
     PYTHONPATH=. python benchmarks/packed.py pack PACK DATASET_DIR [--datalist benchmarks/complete.json]
-    PYTHONPATH=. python benchmarks/packed.py train PACK OUTPUT_DIR SYSTEM ... [--seconds 380] [--seed 0]
+    PYTHONPATH=. python benchmarks/packed.py train PACK OUTPUT_DIR SYSTEM ... [--seconds 380] [--steps N] [--seed 0]
     PYTHONPATH=. python benchmarks/packed.py few_labels PACK OUTPUT_DIR [--steps 1000] [--share 0/1]
     PYTHONPATH=. python benchmarks/packed.py compare OUTPUT_DIR
 
@@ -10,12 +10,13 @@ brain and compressed: 0.7 MB for a study. It lies in the GPU's memory during a t
 is the bundle's own train.json with the variants that SYSTEM joins by +, see benchmarks/systems.py.
 
 ``train`` starts a process for each SYSTEM, all at the same time, so that each gets the same share of the GPU. The
-learning rate follows the clock. Weights are float16, in the folders where systems.py looks for them: with the same
-OUTPUT_DIR and SYSTEM it trains nothing and evaluates them on the test studies as they are.
+learning rate follows the clock, or the steps where those are over first. Weights are float16, in the folders where
+systems.py looks for them: with the same OUTPUT_DIR and SYSTEM it trains nothing and evaluates them on the test studies
+as they are.
 
 ``few_labels`` trains the bundle's network for slices on 3, 5, 10 and all labelled studies with three seeds each, given
 the uptake map, T1ce - T1, or neither, and measures the Dice of the test section at 2 mm; ``--share 1/4`` does every
-fourth of these trainings, from the second one. ``compare`` prints their table.
+fourth of these trainings, from the second one. What is there is not trained again. ``compare`` prints their table.
 """
 
 from __future__ import annotations
@@ -99,36 +100,41 @@ def settings(variants: Sequence[str], device: torch.device, more: Mapping[str, A
     return parser
 
 
-def train(file: str, output_dir: str, *systems: str, seconds: float = 380, seed: int = 0) -> None:
+def train(
+    file: str, output_dir: str, *systems: str, seconds: float = 380, steps: float = math.inf, seed: int = 0
+) -> None:
     """Train each system in a process of its own, all at the same time."""
     if len(systems) == 1:
         [system] = systems
         studies = list(read_pack(file))
         own, held_out = (of_section(studies, section) for section in ("training", "validation"))
-        network, found = trained(system, own, held_out, "uptake", seed, seconds=seconds)
+        network, found = trained(system, own, held_out, "uptake", seed, seconds, steps)
         folder = Path(output_dir) / f"{system}_{len(own)}_{seed}"
         keep(folder / "plan.json", found)
         torch.save({name: value.half().cpu() for name, value in network.state_dict().items()}, folder / WEIGHTS)
         return
-    rest = ["--seconds", str(seconds), "--seed", str(seed)]
+    rest = ["--seconds", str(seconds), "--steps", str(steps), "--seed", str(seed)]
     command = [sys.executable, __file__, "train", file, output_dir]
     processes = [subprocess.Popen([*command, system, *rest]) for system in systems]
     if any([process.wait() for process in processes]):
         sys.exit("a training failed")
 
 
-def few_labels(file: str, output_dir: str, steps: int = 1000, share: str = "0/1") -> None:
+def few_labels(pack_file: str, output_dir: str, steps: int = 1000, share: str = "0/1") -> None:
     """Train with few labelled studies, and evaluate on the test section at 2 mm."""
     first, every = map(int, share.split("/"))
-    studies = list(read_pack(file))
+    studies = list(read_pack(pack_file))
     labelled, test = (of_section(studies, section) for section in ("training", "testing"))
     runs = [(labels, seed, name) for labels in FEW for seed in SEEDS for name in INPUTS]
     for labels, seed, name in runs[first::every]:
+        file = few_file(output_dir, labels, seed, name)
+        if file.exists():
+            continue
         system, kind = INPUTS[name]
         order = sorted(labelled, key=lambda study: study["id"])
         random.Random(seed).shuffle(order)
         _, found = trained(system, order[:labels], test, kind, seed, steps=steps)
-        keep(few_file(output_dir, labels, seed, name), found)
+        keep(file, found)
 
 
 def few_file(output_dir: str, labels: int, seed: int, name: str) -> Path:

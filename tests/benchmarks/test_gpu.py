@@ -36,6 +36,16 @@ def found(output) -> dict:
 pytestmark = pytest.mark.slow
 
 
+def test_one_part_runs_without_the_others(tmp_path):
+    gpu.run(str(tmp_path), device="cpu", studies=0, parts=["card"])
+    assert list(json.loads((tmp_path / "gpu.json").read_text())) == ["card"]
+
+
+def test_a_part_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"\['speed'\]: expected some of \['card', "):
+        gpu.run(str(tmp_path), device="cpu", studies=0, parts=["card", "speed"])
+
+
 def test_every_part_is_in_the_file(found):
     assert list(found) == ["card", "networks", "masks", "exports", "training"]
     assert all(part["seconds"] > 0 for part in found.values())

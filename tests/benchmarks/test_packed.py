@@ -101,6 +101,13 @@ def test_few_labels_are_compared_seed_by_seed(pack, tmp_path, capsys):
     rows = capsys.readouterr().out.splitlines()[2:]
     assert len(rows) == 5 and all(row.endswith("| 2 |") for row in rows[:3])
     assert rows[3].startswith("| 2 | uptake - (T1ce - T1) |")
+    packed.few_labels(pack, str(tmp_path), steps=1)
+    assert capsys.readouterr().out == ""  # all of it was there
+
+
+def test_a_training_ends_with_its_steps(pack, tmp_path):
+    packed.train(pack, str(tmp_path), "one_network", seconds=1000, steps=2)
+    assert json.loads((tmp_path / "one_network_2_0" / "plan.json").read_text())["samples"] == 32
 
 
 def test_the_learning_rate_follows_the_clock():
