@@ -252,6 +252,7 @@ def mean_dice(dice: Mapping[str, Sequence[float]]) -> list[float]:
 def compare(output_dir: str) -> None:
     """Print the Dice of `few_labels` and the paired differences, with 95 % intervals over the test studies."""
     print("| labelled studies | input | whole tumour | core | enhancing | seeds |\n|---|---|---|---|---|---|")
+    few: dict[str, list[np.ndarray]] = {other: [] for other in list(INPUTS)[1:]}
     for labels in FEW:
         scores = {name: [] for name in INPUTS}
         for seed in SEEDS:
@@ -266,10 +267,23 @@ def compare(output_dir: str) -> None:
             spread = value.mean(axis=1).std(axis=0, ddof=1) if len(value) > 1 else [math.nan] * 3
             row = [f"{mean:.3f} ± {each:.3f}" for mean, each in zip(value.mean(axis=(0, 1)), spread, strict=True)]
             print(f"| {labels} | {name} | {' | '.join(row)} | {len(value)} |")
-        for other in list(INPUTS)[1:]:
-            means, intervals = mean_and_interval((values["uptake"] - values[other]).mean(axis=0))
-            row = [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, (low, high) in zip(means, intervals, strict=True)]
-            print(f"| {labels} | uptake - ({other}) | {' | '.join(row)} | |")
+        for other in few:
+            gain = values["uptake"] - values[other]
+            print(f"| {labels} | uptake - ({other}) | {interval_row(gain.mean(axis=0))} | |")
+            if labels < max(FEW):
+                few[other].append(gain)
+    for other, gains in few.items():
+        if len(gains) > 1:
+            gain = np.concatenate(gains)
+            print(f"| fewer than {max(FEW)} | uptake - ({other}) | {interval_row(gain.mean(axis=0))} | {len(gain)} |")
+
+
+def interval_row(values: np.ndarray) -> str:
+    """Return the mean of each region over studies (studies, regions), with its interval."""
+    means, intervals = mean_and_interval(values)
+    return " | ".join(
+        f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, (low, high) in zip(means, intervals, strict=True)
+    )
 
 
 if __name__ == "__main__":

@@ -105,6 +105,18 @@ def test_few_labels_are_compared_seed_by_seed(pack, tmp_path, capsys):
     assert capsys.readouterr().out == ""  # all of it was there
 
 
+def test_trainings_with_few_labels_are_also_compared_together(tmp_path, capsys):
+    for labels, gain in ((3, 0.2), (5, 0.1), (36, 0.7)):
+        for number in range(len(packed.INPUTS)):
+            file = packed.few_file(str(tmp_path), labels, 0, list(packed.INPUTS)[number])
+            file.write_text(json.dumps({"dice": {name: [0.1 + gain * (number == 0)] * 3 for name in "ab"}}))
+    packed.compare(str(tmp_path))
+    *_, difference, neither = capsys.readouterr().out.splitlines()
+    mean = " | ".join(["+0.150 [+0.150, +0.150]"] * 3)
+    assert difference == f"| fewer than 36 | uptake - (T1ce - T1) | {mean} | 2 |"
+    assert neither == f"| fewer than 36 | uptake - (neither) | {mean} | 2 |"
+
+
 def test_a_training_ends_with_its_steps(pack, tmp_path):
     packed.train(pack, str(tmp_path), "one_network", seconds=1000, steps=2)
     assert json.loads((tmp_path / "one_network_2_0" / "plan.json").read_text())["samples"] == 32
