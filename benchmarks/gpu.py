@@ -212,13 +212,12 @@ def exports(device: str) -> dict[str, Any]:
             onnx, provider = onnx_output(network, batch, Path(folder) / "model.onnx")
             rows[bundle] = {"onnx_provider": provider}
             for precision in ("tf32", "float32") if on_gpu(device) else ("float32",):
-                torch.backends.cudnn.allow_tf32 = precision == "tf32"
-                expected = network(*batch)
-                differences = {"torchscript": float((program(*batch) - expected).abs().max())}
+                with torch.backends.cudnn.flags(enabled=True, allow_tf32=precision == "tf32"):
+                    expected = network(*batch)
+                    differences = {"torchscript": float((program(*batch) - expected).abs().max())}
                 if onnx is not None:
                     differences["onnx"] = float(np.abs(onnx - expected.cpu().numpy()).max())
                 rows[bundle][f"network in {precision}"] = differences
-    torch.backends.cudnn.allow_tf32 = True  # PyTorch's default, in which the other parts run
     return rows
 
 

@@ -49,17 +49,16 @@ class QuantileLoss(AnchoredLoss):
     """The pinball loss of the difference in place of its likelihood; the second channel stays untrained."""
 
     def __init__(self, quantile: float, structural_weight: float = 0.2) -> None:
-        super().__init__(structural_weight=0)
-        self.quantile, self.weight = quantile, structural_weight
+        super().__init__(structural_weight=structural_weight)
+        self.quantile = quantile
 
     def forward(self, prediction: torch.Tensor, target: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mean over the brains of a batch, a scalar, see `AnchoredLoss`."""
         mean, brain = prediction[:, :1].float(), target["brain"]
         error = target["x0"] - mean
         pinball = torch.maximum(self.quantile * error, (self.quantile - 1) * error) * brain
-        images = [((image + target["anchor"]) * brain).clamp(0, 1) for image in (mean, target["x0"])]
         # about the gradient of the likelihood near its end, where the deviation is a twelfth of the scale
-        return 12 * pinball.sum() / brain.sum().clamp(min=1) + self.weight * self.dissimilarity(*images)
+        return 12 * pinball.sum() / brain.sum().clamp(min=1) + self.structural(mean, target)
 
 
 def studies(dataset_dir: str, held_out: bool) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,12 @@ class BundleCommand(click.Command):
         stray = _without_a_name(args[end + 1 :])
         if stray and not ctx.resilient_parsing:  # of the shell's completion, which shows no errors
             raise click.UsageError(f"Got {stray!r} after --, expected options such as --threshold 0.3.", ctx)
+        flags = {
+            name for each in self.params if getattr(each, "is_flag", False) for name in each.opts + each.secondary_opts
+        }
+        for option, word in pairwise(args[:end]):
+            if _with_dashes(option) in flags and word.lower() in ("true", "false"):  # which would be a study
+                raise click.BadOptionUsage(option, f"Option {option!r} does not take a value, but got {word!r}.", ctx)
         try:
             return super().parse_args(ctx, args[:end])
         except click.NoSuchOption as error:

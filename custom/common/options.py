@@ -32,8 +32,9 @@ HELP = ("help", "h")
 FLAG = ("true", "false")
 # Values that are checked before anything is read; a wrong flag would count as false.
 VALUES = {
-    **{"amp": (AUTO, *FLAG), "raw": (AUTO, *FLAG), "dicom_ids": ("hash", "folder")},
+    **{"amp": (AUTO, *FLAG), "raw": (AUTO, *FLAG), "resume": (AUTO, *FLAG), "dicom_ids": ("hash", "folder")},
     **dict.fromkeys(("flip", "report", "save_maps", "skip_existing", "keep_prepared"), FLAG),
+    **dict.fromkeys(("synthesis#fill_flair", "table#as_json"), FLAG),
 }
 # Numbers that are checked before anything is read: the least of a whole number, and shares of 1.
 LEAST = {
@@ -105,6 +106,9 @@ def require_known(parser: ConfigParser, options: Mapping[str, Any], typed: Mappi
                 as_number(value, name, least=LEAST[name])
             elif name in UP_TO_1:
                 as_number(value, name, most=1.0)
+            elif isinstance(parser.get(name), bool) and not isinstance(value, bool):
+                # nothing converts it: the text "false" would count as true
+                raise BadInput(f"--{name} has the value {value!r}, expected True or False, as Python writes them.")
         parser[name] = value  # a component that is replaced has other arguments
         if name == "device":
             _require_device(value)

@@ -14,7 +14,7 @@ from custom.common.errors import BadInput
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def load_weights(network: Network, path: str | Path, part: str | None = None) -> Network:
+def load_weights(network: Network, path: str | Path, part: str | None = None, frozen: str | None = None) -> Network:
     """Load a state dict into ``network`` and switch it to evaluation mode.
 
     Only tensors are unpickled (``weights_only=True``), so that an untrusted file cannot run code.
@@ -23,9 +23,12 @@ def load_weights(network: Network, path: str | Path, part: str | None = None) ->
         network: receives the weights.
         path: the file.
         part: name of the module that ``network`` is in the network of the file; None if that is ``network`` itself.
+        frozen: name of a module of ``network`` that is not trained further: its parameters get no gradient. This is not
+            a step of ``initialize``: there, MONAI cannot import a bundle's custom/ from another folder.
 
     Raises:
-        BadInput: the file is missing or damaged, is not a state dict, or an entry does not fit the network.
+        BadInput: the file is missing or damaged, is not a state dict, or an entry does not fit the network; or the
+            network has no module ``frozen``.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,6 +51,11 @@ def load_weights(network: Network, path: str | Path, part: str | None = None) ->
             "expected the weights of this network."
         )
     network.load_state_dict(weights)
+    if frozen is not None:
+        modules = dict(network.named_modules())
+        if frozen not in modules:
+            raise BadInput(f"frozen is {frozen!r}, expected the name of a module of {type(network).__name__}.")
+        modules[frozen].requires_grad_(False)
     return network.eval()
 
 

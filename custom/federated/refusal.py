@@ -28,6 +28,9 @@ class RefusingAverage(ModelAggregator):
     model keep all of them. Adam moves a weight by about the learning rate in a step: 10 is 5,000 steps in one direction
     at the synthesizer's 0.002. The learning rate is above zero in every epoch, so what did not move was not trained; in
     the average it would hold the others back by its share of the slices.
+
+    Entries that are no floating-point numbers, such as the counter of batches of a batch normalization, are not learned
+    by descent and have no average of their type: the global ones stay as they are.
     """
 
     def __init__(self, largest_change: float = 10.0, most_slices: int = 10_000_000) -> None:
@@ -52,7 +55,11 @@ class RefusingAverage(ModelAggregator):
         self.params_type = model.params_type
         self.sum.add(
             # in the type of the global weights: the sum of a float16 times its number of slices would be infinite
-            {name: torch.as_tensor(model.params[name]).to(weight.dtype) for name, weight in self._expected().items()},
+            {
+                name: torch.as_tensor(model.params[name]).to(weight.dtype)
+                for name, weight in self._expected().items()
+                if weight.is_floating_point()
+            },
             weight=found,
             contributor_name=hospital,
             contribution_round=model.current_round,
@@ -66,7 +73,11 @@ class RefusingAverage(ModelAggregator):
         """
         if not self.sum.get_len():
             raise ValueError("Found no update that can be used in this round, expected one from a hospital at least.")
-        return FLModel(params=self.sum.get_result(), params_type=self.params_type, meta={REFUSED: list(self.refused)})
+        params = self.sum.get_result()
+        if self.params_type == ParamsType.FULL:  # differences are added to the global weights, which keep the rest
+            kept = {name: value for name, value in self._expected().items() if not value.is_floating_point()}
+            params = {**kept, **params}
+        return FLModel(params=params, params_type=self.params_type, meta={REFUSED: list(self.refused)})
 
     def reset_stats(self) -> None:
         """Begin a round."""
@@ -99,6 +110,8 @@ class RefusingAverage(ModelAggregator):
                 return f"found {name} of shape {tuple(value.shape)}, expected {tuple(weight.shape)}"
             if value.layout != torch.strided or value.is_meta:
                 return f"found {name} without a number in memory for each weight, expected all of them"
+            if not weight.is_floating_point():
+                continue
             value = value.to(torch.float64)  # PyTorch has no arithmetic for float8 and the like
             change = value if model.params_type == ParamsType.DIFF else value - weight
             moved = float(change.abs().max()) if change.numel() else 0.0

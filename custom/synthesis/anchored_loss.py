@@ -41,12 +41,17 @@ class AnchoredLoss(nn.Module):
             log_variance = log_variance.clamp(*LOG_VARIANCE)
             likelihood = 0.5 * ((mean - target["x0"]).square() * (-log_variance).exp() + log_variance)
             weighted = likelihood * (self.beta * log_variance).exp().detach()
-            brain, anchor = target["brain"], target["anchor"]
+            brain = target["brain"]
             loss = ((weighted * brain).flatten(1).sum(dim=1) / brain.flatten(1).sum(dim=1).clamp(min=1)).mean()
-            if self.structural_weight == 0:
-                return loss
-            images = [((mean + anchor) * brain).clamp(0, 1), (target["x0"] + anchor) * brain]
-            if mean.ndim == 5:  # of the slices of a random plane: a window in 3-D takes ten times as long
-                axis = int(torch.randint(2, 5, ()))
-                images = [image.movedim(axis, 1).flatten(0, 1)[:, None].squeeze(2) for image in images]
-            return loss + self.structural_weight * self.dissimilarity(*images)
+            return loss + self.structural(mean, target)
+
+    def structural(self, mean: torch.Tensor, target: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the weighted structural term, a scalar, for the difference, float32 (B, 1, h, w)."""
+        if self.structural_weight == 0:
+            return mean.new_zeros(())
+        brain, anchor = target["brain"], target["anchor"]
+        images = [((mean + anchor) * brain).clamp(0, 1), (target["x0"] + anchor) * brain]
+        if mean.ndim == 5:  # of the slices of a random plane: a window in 3-D takes ten times as long
+            axis = int(torch.randint(2, 5, ()))
+            images = [image.movedim(axis, 1).flatten(0, 1)[:, None].squeeze(2) for image in images]
+        return self.structural_weight * self.dissimilarity(*images)

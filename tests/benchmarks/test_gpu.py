@@ -70,6 +70,19 @@ def test_exports_compute_what_the_networks_do(found, bundle):
     assert row["network in float32"]["torchscript"] < 1e-4 and row["network in float32"]["onnx"] < 1e-3
 
 
+def test_an_error_while_exports_are_compared_leaves_the_setting_of_tf32(monkeypatch):
+    def fails(image: torch.Tensor) -> None:
+        raise KeyError
+
+    network = torch.nn.Conv2d(1, 1, kernel_size=1), (torch.ones(1, 1, 8, 8),)
+    monkeypatch.setattr(gpu, "of_bundle", lambda bundle, device: network)
+    monkeypatch.setattr(gpu, "onnx_output", lambda network, batch, file: (None, "onnxruntime is not installed"))
+    monkeypatch.setattr(torch.jit, "load", lambda file, map_location: fails)
+    with pytest.raises(KeyError):
+        gpu.exports("cpu")
+    assert torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_a_training_of_two_epochs_is_resumed_for_a_third(output, found, bundle):
     row = found["training"][f"{bundle}, float32"]

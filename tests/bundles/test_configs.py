@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 
+import monai
 import pytest
-from monai.bundle import ReferenceResolver
+from monai.bundle import ConfigParser, ReferenceResolver
 
 from benchmarks.config_repeats import main_configs, repeated_lines
 from custom.common.atomic_files import sha256
@@ -103,6 +105,18 @@ def test_every_command_begins_with_the_check_of_its_options(bundle):
     commands = [config[key] for config in configs for key in ("run", "export") if key in config]
     assert len(commands) >= 2
     assert {json.dumps(steps[0]) for steps in commands} == {'{"_target_": "custom.common.options.check_options"}'}
+
+
+@each_bundle
+def test_what_is_done_before_a_run_needs_no_code_of_the_bundle(bundle, monkeypatch):
+    """In another folder, MONAI finds a bundle's custom/ in the steps of ``run``, but not in those of ``initialize``."""
+    monkeypatch.setitem(sys.modules, "custom", None)  # Python's way to say that there is no such package
+    monkeypatch.setattr(monai.utils, "set_determinism", lambda seed: None)
+    for variant in (bundle / "configs" / "variants").glob("*.json"):
+        parser = ConfigParser()
+        parser.read_config([bundle / "configs" / "train.json", variant])
+        parser["bundle_root"] = str(bundle)
+        parser.get_parsed_content("initialize")
 
 
 @each_bundle

@@ -11,7 +11,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from tests.bundles.command_line import REPOSITORY, SEG, SMALL_NETWORKS, config_files
+from tests.bundles.command_line import REPOSITORY, SEG, SMALL_NETWORKS, config_files, python, succeeded
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +76,11 @@ def test_an_overlay_trains_and_what_it_trained_is_evaluated(system, bundles, dat
     assert changed
     if "parts" in system:
         assert all(name.startswith("parts.") for name in changed)
+        given = {
+            name for name, value in train.get_parsed_content("network").named_parameters() if value.grad is not None
+        }
+        assert given
+        assert all(name.startswith("parts.") for name in given)
 
     (studies / "phantom_1").rename(tmp_path / "phantom_1")
     overlays = [name for name in system if name not in TRAINING_ONLY]
@@ -91,6 +96,25 @@ def test_an_overlay_trains_and_what_it_trained_is_evaluated(system, bundles, dat
     figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())["studies"]["phantom_0"]
     regions = ("wt",) if {"whole_tumour", "paper"} & set(system) else ("wt", "tc", "et")
     assert all(0 <= figures[f"dice_{region}"] <= 1 for region in regions)
+
+
+def test_the_network_of_the_parts_is_trained_from_any_folder_and_that_of_the_whole_tumour_stays(
+    bundles, dataset, tmp_path
+):
+    shutil.copytree(dataset / "phantom_0", tmp_path / "studies" / "phantom_0")
+    (tmp_path / "elsewhere").mkdir()
+    bundle = bundles / SEG
+    files = [str(bundle / "configs" / name) for name in ("train.json", "variants/parts.json")]
+    options = ("--dataset_dir", tmp_path / "studies", "--output_dir", tmp_path / "runs", "--device", "cpu")
+    options += ("--fold", "$None", "--max_epochs", 1, "--slices_per_epoch", 4, "--batch_size", 4)
+    command = ("-m", "monai.bundle", "run", "--config_file", files, "--bundle_root", bundle)
+    succeeded(python(*command, *options, cwd=tmp_path / "elsewhere"))
+    before = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    # its average, model_final.pt, is rounded in each step
+    after = torch.load(tmp_path / "runs" / "checkpoint_epoch=1.pt", weights_only=True)["network"]
+    changed = {name for name, value in after.items() if not torch.equal(before[name], value)}
+    assert changed
+    assert all(name.startswith("parts.") for name in changed)
 
 
 def test_studies_with_the_whole_tumour_alone_train_beside_others_and_give_no_loss_to_what_they_do_not_tell(

@@ -149,10 +149,12 @@ def test_parts_are_listed_without_their_entries():
         (("--flip", "yes"), "expected true or false"),
         (("--raw", "no"), "expected auto, true or false"),
         (("--dicom_ids", "name"), "expected hash or folder"),
+        (("--resume", "yes"), "expected auto, true or false"),
+        (("--flip", "[true,false]"), "expected true or false"),
     ],
 )
 def test_a_value_that_an_option_cannot_have_is_refused_with_those_it_can_have(config, options, allowed):
-    Path(config).write_text(json.dumps({**CONFIG, "amp": "auto", "raw": "auto", "dicom_ids": "hash"}))
+    Path(config).write_text(json.dumps({**CONFIG, **dict.fromkeys(("amp", "raw", "dicom_ids", "resume"))}))
     with bad_input(f"{options[0]} has the value", allowed):
         check(config, *options)
     for value in ("auto", "True", True, "$True"):
@@ -177,6 +179,18 @@ def test_a_number_out_of_its_range_is_refused_before_the_studies_are_read(config
         check(config, f"--{name}", value)
     for value in wrong:
         with bad_input(f"--{name} has the value", expected):
+            check(config, f"--{name}", value)
+
+
+def test_a_flag_that_nothing_converts_is_refused_as_text(config):
+    """MONAI passes on false, but not False, as a text, which counts as true."""
+    settings = {"tumour_free": True, "network_def": {"_target_": "builtins.dict", "haar": True}}
+    Path(config).write_text(json.dumps(CONFIG | settings))
+    for name in ("tumour_free", "network_def#haar"):
+        for value in ("false", "yes", 0, "[True,False]"):
+            with bad_input(f"--{name} has the value", "expected True or False, as Python writes them"):
+                check(config, f"--{name}", value)
+        for value in (False, True, "$False"):
             check(config, f"--{name}", value)
 
 

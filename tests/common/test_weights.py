@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,18 @@ def test_a_module_of_a_larger_network_has_its_weights(tmp_path):
         assert torch.equal(target.state_dict()[name], tensor)
     with bad_input(tmp_path / "model.pt", "weights of edge", "do not fit"):
         load_weights(network(), tmp_path / "model.pt", part="edge")
+
+
+def test_a_frozen_module_has_its_weights_and_gets_no_gradient(tmp_path):
+    pair = nn.Sequential(OrderedDict(whole=nn.Linear(3, 3), parts=nn.Linear(3, 2)))
+    path = saved(tmp_path, pair.state_dict())
+    target = load_weights(copy.deepcopy(pair), path, frozen="whole")
+    target(torch.ones(1, 3)).sum().backward()
+    assert torch.equal(target.whole.weight, pair.whole.weight)
+    assert target.whole.weight.grad is None
+    assert target.parts.weight.grad is not None
+    with bad_input("frozen", "'hole'", "a module of Sequential"):
+        load_weights(pair, path, frozen="hole")
 
 
 def test_a_missing_file_is_named_with_the_network_it_was_for(tmp_path):

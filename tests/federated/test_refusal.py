@@ -10,6 +10,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare.app_common.abstract.model import make_model_learnable
 from nvflare.app_common.app_constant import AppConstants
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
 from custom.federated.refusal import REFUSED, RefusingAverage
 
@@ -112,6 +113,28 @@ def test_weights_of_another_precision_are_averaged_in_that_of_the_global_ones(av
     average.accept_model(model)
     found = average.aggregate_model()
     torch.testing.assert_close(found.params, {name: value + 0.5 for name, value in GLOBAL.items()})
+
+
+@pytest.mark.parametrize("kind", [ParamsType.FULL, ParamsType.DIFF])
+@pytest.mark.parametrize("count", [torch.tensor(7), torch.tensor([3, 5], dtype=torch.int32), torch.tensor([True])])
+def test_a_counter_is_not_averaged_and_stays_as_in_the_global_weights(average, kind, count):
+    """It may move further than a weight."""
+    weights = {**GLOBAL, "batches": count}
+    average.fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, make_model_learnable(weights, {}))
+    average.accept_model(update("north", 0.1, kind=kind, batches=count * 700))
+    average.accept_model(update("south", 0.3, kind=kind, batches=count * 30))
+    found = FLModelUtils.update_model(FLModel(params=dict(weights)), average.aggregate_model())
+    expected = {name: value + 0.2 for name, value in GLOBAL.items()} | {"batches": count}
+    torch.testing.assert_close(dict(found.params), expected)
+
+
+def test_a_counter_of_another_kind_or_that_alone_moved_is_refused_by_name(average):
+    weights = {**GLOBAL, "batches": torch.tensor(7)}
+    average.fl_ctx.set_prop(AppConstants.GLOBAL_MODEL, make_model_learnable(weights, {}))
+    with pytest.raises(ValueError, match=r"of south in round 3: found batches of type torch\.float32, expected"):
+        average.accept_model(update("south", 0.1, batches=torch.tensor(8.0)))
+    with pytest.raises(ValueError, match="of south in round 3: found no change of any weight"):
+        average.accept_model(update("south", 0, batches=torch.tensor(8)))
 
 
 def test_a_weight_that_is_missing_is_another_network(average):

@@ -324,6 +324,13 @@ def test_wrong_use_is_status_2(words):
     assert call(*words).exit_code == 2
 
 
+@pytest.mark.parametrize("words", [["--report", "true", "false"], ["--raw", "False"], ["--skip_existing", "true"]])
+def test_a_value_after_a_flag_is_no_study(ran, words):
+    result = call("segment", "a", "-o", "b", *words)
+    assert result.exit_code == 2 and not ran
+    assert f"Option '{words[0]}' does not take a value, but got '{words[1]}'." in result.output
+
+
 # ---- the verbs of python -m custom
 
 
