@@ -179,9 +179,15 @@ def _same_detail(details: np.ndarray, name: str, row: int, other_row: int) -> bo
 
 
 def _compare_figures(studies: Sequence[Examined]) -> None:
-    """Add what is unusual among all studies."""
-    for index, name, value, median, score in outliers([one.figures for one in studies]):
-        text = (
-            f"{studies[index].id} has a {name} of {value:g}, the median is {median:.4g} (robust z-score {score:+.1f})."
-        )
-        studies[index].add(WARNING, "outliers", text)
+    """Add what is unusual among all studies; of a group of studies, to the first of them."""
+    for indices, name, values, median, scores in outliers([one.figures for one in studies]):
+        first = studies[indices[0]]
+        having = f"{first.id} has" if len(indices) == 1 else f"{first.id} and {len(indices) - 1} other studies have"
+        score, usual = _span(scores, "+.1f"), f"{median:.4g}"
+        text = f"{having} a {name} of {_span(values, 'g')}, the median is {usual} (robust z-score {score})."
+        first.add(WARNING, "outliers", text)
+
+
+def _span(ends: tuple[float, float], form: str) -> str:
+    """Return the smallest and largest of some numbers, or the only one."""
+    return " to ".join(dict.fromkeys(format(end, form) for end in ends))

@@ -149,6 +149,18 @@ def test_an_unusual_size_is_a_warning(monkeypatch):
     assert "volume of the brain in ml of 14, the median is 140" in found.text
 
 
+def test_a_second_source_is_one_warning_and_not_one_for_each_of_its_studies(monkeypatch):
+    studies = [one_of({}) for _ in range(8)]
+    for index, study in enumerate(studies):
+        study.figures = {"largest side of a voxel in mm": 1 + index / 100 if index in (1, 4, 6) else 2.0}
+    monkeypatch.setattr("custom.data.outliers.LEAST_STUDIES", 3)
+    (found,) = compared(monkeypatch, *studies)
+    assert (found.study, found.severity, found.check) == ("b", WARNING, "outliers")
+    assert found.text.startswith(
+        "b and 2 other studies have a largest side of a voxel in mm of 1.01 to 1.06, the median"
+    )
+
+
 def test_no_readable_study_is_no_fault():
     found = check_dataset([{"id": "a", "error": "It is broken."}, {"id": "b", "error": "So is it."}], 2, (), "auto")
     assert [one.findings[0].check for one in found] == [UNUSABLE, UNUSABLE]
