@@ -184,6 +184,22 @@ def test_a_torn_file_is_made_anew(made, left):
     assert again.files[1].stat().st_size == len(content)
 
 
+@pytest.mark.parametrize(
+    ("whole", "flipped", "raised"),
+    [(b"affineq", b"\xe1ffineq", UnicodeDecodeError), (b"h\x05ctorch\nFloat", b"h\x45ctorch\nFloat", KeyError)],
+)
+def test_a_file_of_which_a_bit_cannot_be_unpickled_is_made_anew(made, whole, flipped, raised):
+    cache, _ = made()
+    content = cache.files[1].read_bytes()
+    assert content.count(whole) == 1
+    cache.files[1].write_bytes(content.replace(whole, flipped))
+    with pytest.raises(raised):  # of many kinds
+        torch.load(cache.files[1], weights_only=True)
+    again, ids = made()
+    assert ids == ["study1"]
+    assert torch.load(again.files[1], weights_only=True).keys() == torch.load(cache.files[0], weights_only=True).keys()
+
+
 def make_in_process(dataset: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     StudyCache(find_studies(str(dataset)), preprocessing(), folder)
