@@ -291,9 +291,10 @@ def test_the_log_says_where_patients_images_are(made, caplog):
     assert "cache" not in caplog.text
 
 
-def test_a_full_disk_is_said_in_one_sentence_and_leaves_no_part(dataset, tmp_path, monkeypatch):
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_said_in_one_sentence_and_leaves_no_part(dataset, tmp_path, monkeypatch, reason):
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(reason, os.strerror(reason))
 
     monkeypatch.setattr(study_cache.os, "fsync", full)
     with pytest.raises(BadInput, match="expected more space on the disk"):
