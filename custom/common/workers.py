@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from threading import Thread
 
 
@@ -18,4 +19,9 @@ def start_worker(threads: int) -> None:
 def end_with_parent() -> None:
     """End this process when the one that made it has ended, as a process that is killed cannot end its pool."""
     if parent := parent_process():
-        Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
