@@ -144,7 +144,7 @@ def plant(item: Mapping[str, Any], folder: Path, fault: Callable[[Voxels], Voxel
 def told_of(copy: Examined, original: Examined, others: Sequence[Examined]) -> set[str]:
     """Return the checks that tell of a planted study."""
     told = {one.check for one in copy.findings}
-    if any(one.study == len(others) for one in outliers([*(each.figures for each in others), copy.figures])):
+    if any(one.studies == (len(others),) for one in outliers([*(each.figures for each in others), copy.figures])):
         told.add(UNUSUAL)
     for name, one in copy.fingerprints.items():
         other = original.fingerprints[name]

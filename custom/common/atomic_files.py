@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from custom.common.cli_flags import as_path
 from custom.common.errors import BadInput
 
-FULL = (errno.ENOSPC, errno.EDQUOT)  # no space on the disk, or none that this user may have
+# no space on the disk, none that this user may have, or none for a file of that size (FAT32, or `ulimit -f`)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # a network drive whose server locks no files
 

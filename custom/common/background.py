@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 # Upper limit of a brain with its fluid: intracranial volume is 1.5 l on average, with a standard deviation of 0.15 l.
 # A head in a scanner's field of view has at least 3 l.
 LARGEST_BRAIN_ML = 2200
+LARGEST = 1e15  # intensity of a damaged file: the squares of larger ones have sums beyond float32, and become NaN
 LEAST_OF_EDGES = 0.95  # minimum share of background among the voxels on the twelve edges of the volume
 LEAST_OF_VOLUME = (
     0.2  # minimum share of background among all voxels; around an ellipsoid in its bounding box it is 0.48
@@ -36,8 +37,8 @@ def with_zero_background(volume: np.ndarray, affine: np.ndarray, name: str) -> n
         ``volume`` itself, or a copy with its background set to zero.
 
     Raises:
-        BadInput: an intensity is not finite, the image is empty, its background is not one value, or its foreground is
-            larger than a brain.
+        BadInput: an intensity is not finite or beyond `LARGEST`, the image is empty, its background is not one value,
+            or its foreground is larger than a brain.
     """
     edges = edges_of(volume)
     with np.errstate(invalid="ignore", over="ignore"):  # of intensities near the largest number
@@ -47,8 +48,11 @@ def with_zero_background(volume: np.ndarray, affine: np.ndarray, name: str) -> n
         outside = np.isnan(volume) if np.isnan(value) else np.abs(volume - value) <= nothing
     if abs(value) <= nothing:
         value = 0.0
-    if not np.isfinite(volume[~outside]).all():
+    largest = np.abs(volume[~outside]).max(initial=0)  # NaN if one of them is
+    if not np.isfinite(largest):
         raise BadInput(f"{name} has NaN or infinite voxels, expected finite intensities.")
+    if largest > LARGEST:
+        raise BadInput(f"{name} has an intensity of {largest:.2g}, expected at most {LARGEST:g}.")
     found = f"{value:g}" if value else "zero"
     if outside.all():
         raise BadInput(f"{name} is {found} in every voxel, expected an image of the head.")

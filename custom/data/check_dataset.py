@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from custom.common.atomic_files import space_needed
 from custom.common.modalities import MODALITIES
+from custom.common.workers import start_worker
 from custom.data.duplicates import SIDE, copies, identical, pairs
 from custom.data.findings import ERROR, UNUSABLE, WARNING, Examined
 from custom.data.outliers import outliers
@@ -44,6 +47,9 @@ def check_dataset(items: Sequence[Item], jobs: int, channel_order: Sequence[str]
 
     Returns:
         What was found in each study, in the order of ``items``; without fingerprints.
+
+    Raises:
+        BadInput: the disk of temporary files is full.
     """
     found: dict[str, Examined] = {}
     for item in items:
@@ -52,9 +58,7 @@ def check_dataset(items: Sequence[Item], jobs: int, channel_order: Sequence[str]
             found[item["id"]].add(ERROR, UNUSABLE, item["error"])
     readable = [item for item in items if "error" not in item]
     with tempfile.TemporaryDirectory() as folder:
-        details = np.memmap(
-            Path(folder) / "details", np.int8, "w+", shape=(len(MODALITIES), max(len(readable), 1), SIDE**3)
-        )
+        details = _zeros(Path(folder) / "details", (len(MODALITIES), max(len(readable), 1), SIDE**3))
         digests: dict[tuple[int, str], str] = {}
         rows = {item["id"]: row for row, item in enumerate(readable)}
         with _bar(len(readable), "Checking", "studies") as bar:
@@ -70,6 +74,19 @@ def check_dataset(items: Sequence[Item], jobs: int, channel_order: Sequence[str]
         del details  # Windows removes no file that is open
     _compare_figures(ordered)
     return [found[item["id"]] for item in items]
+
+
+def _zeros(file: Path, shape: tuple[int, ...]) -> np.memmap:
+    """Return an int8 array of zeros in a file.
+
+    Raises:
+        BadInput: the disk is full.
+    """
+    # np.memmap takes no space before it is used, and the system ends a process that uses what the disk has not
+    with space_needed(file.parent), file.open("wb") as out:
+        for _ in range(math.prod(shape[:-1])):
+            out.write(bytes(shape[-1]))
+    return np.memmap(file, np.int8, "r+", shape=shape)
 
 
 def _bar(total: int, doing: str, unit: str) -> tqdm:
@@ -96,7 +113,7 @@ def _examined(items: Sequence[Item], jobs: int, settings: Settings) -> Iterator[
         lost: list[Item] = []
         threads = max(1, (os.cpu_count() or 1) // processes)
         # not forked: PyTorch and ITK have threads, of which a fork would lose all but one
-        with ProcessPoolExecutor(processes, get_context("spawn"), _start, (threads,)) as pool:
+        with ProcessPoolExecutor(processes, get_context("spawn"), start_worker, (threads,)) as pool:
             while queue or running:
                 while queue and not lost and len(running) < ahead:
                     try:
@@ -119,12 +136,6 @@ def _examined(items: Sequence[Item], jobs: int, settings: Settings) -> Iterator[
                 yield ended
         else:
             suspects.extend(lost)
-
-
-def _start(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _examine(item: Item, channel_order: Sequence[str], label_scheme: str) -> Examined:
@@ -179,9 +190,15 @@ def _same_detail(details: np.ndarray, name: str, row: int, other_row: int) -> bo
 
 
 def _compare_figures(studies: Sequence[Examined]) -> None:
-    """Add what is unusual among all studies."""
-    for index, name, value, median, score in outliers([one.figures for one in studies]):
-        text = (
-            f"{studies[index].id} has a {name} of {value:g}, the median is {median:.4g} (robust z-score {score:+.1f})."
-        )
-        studies[index].add(WARNING, "outliers", text)
+    """Add what is unusual among all studies; of a group of studies, to the first of them."""
+    for indices, name, values, median, scores in outliers([one.figures for one in studies]):
+        first = studies[indices[0]]
+        having = f"{first.id} has" if len(indices) == 1 else f"{first.id} and {len(indices) - 1} other studies have"
+        score, usual = _span(scores, "+.1f"), f"{median:.4g}"
+        text = f"{having} a {name} of {_span(values, 'g')}, the median is {usual} (robust z-score {score})."
+        first.add(WARNING, "outliers", text)
+
+
+def _span(ends: tuple[float, float], form: str) -> str:
+    """Return the smallest and largest of some numbers, or the only one."""
+    return " to ".join(dict.fromkeys(format(end, form) for end in ends))

@@ -35,18 +35,23 @@ def examine(item: Mapping[str, Any], channel_order: Sequence[str], label_scheme:
     load: Any = LoadStudyd(channel_order=channel_order, fill=True, label_scheme=label_scheme)
     with warnings_of_custom() as noticed:
         try:
-            loaded = load(item)
+            found = _content_of(study, load(item), "label" in item)
         except BadInput as error:
             found.add(ERROR, UNUSABLE, str(error))
-        except Exception as error:  # a fault of a reader must not end the check of a dataset
+        # a fault of a reader, or a file that was changed since it was found, must not end the check of a dataset
+        except Exception as error:
             found.add(ERROR, UNUSABLE, f"{study.reference} cannot be read ({type(error).__name__}: {error}).")
     for record in noticed:
         found.add(WARNING, CHECKS.get(record.name, OTHER), record.getMessage())
-    if not found.usable:
-        return found
+    return found
+
+
+def _content_of(study: Study, loaded: Mapping[str, Any], has_mask: bool) -> Examined:
+    """Return what is found in a study that could be loaded, besides the warnings of the readers."""
+    found = Examined(study.id, section=study.section, patient=study.patient)
     if missing := [modality for modality in MODALITIES if modality not in study.images]:
         found.add(WARNING, "missing modalities", f"{study.id} lacks {', '.join(missing)}.")
-    found.description = _describe(study, loaded, "label" in item)
+    found.description = _describe(study, loaded, has_mask)
     affine = study.grid.affine if study.grid else np.eye(4)
     images = {name: loaded["image"][MODALITIES.index(name)].numpy() for name in study.images}
     brain = is_brain(loaded["image"].as_tensor()).any(dim=0).numpy()

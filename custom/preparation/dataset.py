@@ -24,6 +24,7 @@ from custom.common.errors import BadInput
 from custom.common.grid import grid_of
 from custom.common.modalities import MODALITIES, MSD_CHANNELS
 from custom.common.resample import resample
+from custom.common.workers import start_worker
 from custom.data.datasets import find_studies
 from custom.data.find import ImageSpec
 from custom.data.load import load_each_modality, load_mask
@@ -96,7 +97,7 @@ def prepare_dataset(
             waiting.append(item)
     threads = max(1, (os.cpu_count() or 1) // workers)
     # not forked: PyTorch and ITK have threads, of which a fork would lose all but one
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (threads,)) as pool:
         running = {pool.submit(_prepare_one, item["image"], item.get("label"), output_dir): item for item in waiting}
         for done, future in enumerate(as_completed(running), start=1):
             study_id = running[future]["id"]

@@ -11,7 +11,6 @@ import hashlib
 import io
 import logging
 import os
-import pickle
 import re
 import shutil
 import time
@@ -216,7 +215,7 @@ def _is_there(file: Path) -> bool:
     """Return whether a file is there and complete: the directory of its parts is at its end."""
     try:
         open_study(file)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+    except Exception:  # a damaged file makes the unpickler raise nearly anything
         return False
     return True
 

@@ -101,3 +101,13 @@ def test_a_voxel_that_is_not_finite_is_refused(value, place):
     volume[place] = value
     with bad_input("t2.nii.gz", "NaN or infinite", "expected finite"):
         with_zero_background(volume, BRATS_AFFINE, "t2.nii.gz")
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("value", [1e38, -2e15])
+def test_an_intensity_that_makes_sums_infinite_is_refused(value):
+    """A flipped bit of an exponent, or a slope of 1e35 in the header: scaled to the brain, some become NaN."""
+    volume = HEAD.copy()
+    volume[12, 12, 5] = value
+    with bad_input("t2.nii.gz", f"an intensity of {abs(value):.2g}", "expected at most 1e+15"):
+        with_zero_background(volume, BRATS_AFFINE, "t2.nii.gz")

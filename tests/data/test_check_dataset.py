@@ -16,6 +16,7 @@ from custom.data.check_dataset import check_dataset
 from custom.data.duplicates import Fingerprint
 from custom.data.findings import ERROR, UNUSABLE, WARNING, Examined
 from custom.data.study import Study
+from tests.studies import bad_input
 
 
 def items(*names: str) -> list[dict]:
@@ -39,7 +40,7 @@ def start(threads):
 @pytest.fixture
 def without_torch(monkeypatch):
     """The processes import PyTorch only to limit its threads."""
-    monkeypatch.setattr(module, "_start", start)
+    monkeypatch.setattr(module, "start_worker", start)
 
 
 def test_a_study_that_ends_its_process_is_named_and_the_others_are_checked(without_torch, monkeypatch):
@@ -147,6 +148,32 @@ def test_an_unusual_size_is_a_warning(monkeypatch):
     (found,) = compared(monkeypatch, *studies)
     assert (found.study, found.severity, found.check) == ("d", WARNING, "outliers")
     assert "volume of the brain in ml of 14, the median is 140" in found.text
+
+
+def test_a_second_source_is_one_warning_and_not_one_for_each_of_its_studies(monkeypatch):
+    studies = [one_of({}) for _ in range(8)]
+    for index, study in enumerate(studies):
+        study.figures = {"largest side of a voxel in mm": 1 + index / 100 if index in (1, 4, 6) else 2.0}
+    monkeypatch.setattr("custom.data.outliers.LEAST_STUDIES", 3)
+    (found,) = compared(monkeypatch, *studies)
+    assert (found.study, found.severity, found.check) == ("b", WARNING, "outliers")
+    assert found.text.startswith(
+        "b and 2 other studies have a largest side of a voxel in mm of 1.01 to 1.06, the median"
+    )
+
+
+def test_a_full_disk_of_temporary_files_is_one_sentence(monkeypatch, tmp_path):
+    """The system would end the process when it writes to memory that is mapped to a file without space."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 * module.SIDE**3 - 1, hard))
+    try:
+        with bad_input(tmp_path, "could not be written to", "expected more space on the disk"):
+            compared(monkeypatch, one_of({"flair": "1"}), one_of({"flair": "2"}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_readable_study_is_no_fault():

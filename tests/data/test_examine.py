@@ -41,6 +41,16 @@ def test_a_truncated_file_is_a_finding_with_its_name(study_folder):
     assert not found.fingerprints and not found.figures
 
 
+def test_a_mask_that_was_replaced_since_the_study_was_found_is_a_finding(study_folder):
+    """Whatever goes wrong with one study must not end the check of the others."""
+    (item,) = find_studies(study_folder, "all", masks="optional")
+    nib.save(nib.Nifti1Image(np.ones((5, 5, 5), np.uint8), BRATS_AFFINE), file_of(study_folder, "seg"))
+    found = examine(item, MSD_CHANNELS)
+    assert not found.usable and checks(found) == [("error", "cannot be used")]
+    assert "cannot be read (ValueError" in found.findings[0].text
+    assert not found.fingerprints and not found.figures and not found.description
+
+
 def test_a_missing_modality_that_is_not_required_is_a_warning(study_folder):
     file_of(study_folder, "t2").unlink()
     found = examined(study_folder, modalities=("flair",), optional=("t1", "t2", "t1ce"))

@@ -184,6 +184,22 @@ def test_a_torn_file_is_made_anew(made, left):
     assert again.files[1].stat().st_size == len(content)
 
 
+@pytest.mark.parametrize(
+    ("whole", "flipped", "raised"),
+    [(b"affineq", b"\xe1ffineq", UnicodeDecodeError), (b"h\x05ctorch\nFloat", b"h\x45ctorch\nFloat", KeyError)],
+)
+def test_a_file_of_which_a_bit_cannot_be_unpickled_is_made_anew(made, whole, flipped, raised):
+    cache, _ = made()
+    content = cache.files[1].read_bytes()
+    assert content.count(whole) == 1
+    cache.files[1].write_bytes(content.replace(whole, flipped))
+    with pytest.raises(raised):  # of many kinds
+        torch.load(cache.files[1], weights_only=True)
+    again, ids = made()
+    assert ids == ["study1"]
+    assert torch.load(again.files[1], weights_only=True).keys() == torch.load(cache.files[0], weights_only=True).keys()
+
+
 def make_in_process(dataset: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     StudyCache(find_studies(str(dataset)), preprocessing(), folder)
@@ -275,9 +291,10 @@ def test_the_log_says_where_patients_images_are(made, caplog):
     assert "cache" not in caplog.text
 
 
-def test_a_full_disk_is_said_in_one_sentence_and_leaves_no_part(dataset, tmp_path, monkeypatch):
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_said_in_one_sentence_and_leaves_no_part(dataset, tmp_path, monkeypatch, reason):
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(reason, os.strerror(reason))
 
     monkeypatch.setattr(study_cache.os, "fsync", full)
     with pytest.raises(BadInput, match="expected more space on the disk"):
