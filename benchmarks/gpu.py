@@ -46,6 +46,7 @@ from custom.common.atomic_files import written_beside
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 AMP = {"float32": False, "float16": True, "bfloat16": "auto"}  # what `autocast_dtype` makes of it on CUDA
+PARTS = ("card", "networks", "masks", "exports", "training")
 SIDE = 128  # pixels of each side of a slice
 
 
@@ -57,9 +58,12 @@ def run(
     steps: int = 200,
     studies: int = 4,
     spacing: float = 1.0,
-    parts: Sequence[str] = ("card", "networks", "masks", "exports", "training"),
+    parts: str | Sequence[str] = PARTS,
 ) -> None:
     """Run every part; see the top of the file."""
+    parts = [parts] if isinstance(parts, str) else parts
+    if not parts or set(parts) - set(PARTS) or ("networks" in parts and "card" not in parts):
+        sys.exit(f"--parts {list(parts)}: expected some of {list(PARTS)}, and card with networks")
     output = Path(output_dir).resolve()
     output.mkdir(parents=True, exist_ok=True)
     if dataset_dir is None:
@@ -77,8 +81,6 @@ def run(
         "exports": lambda: exports(device),
         "training": lambda: training(dataset_dir, datalist, output, device, steps),
     }
-    if unknown := set(parts) - set(runs):
-        sys.exit(f"--parts {sorted(unknown)}: expected some of {list(runs)}")
     for name, part in runs.items():
         if name not in parts:
             continue

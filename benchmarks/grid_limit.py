@@ -3,8 +3,8 @@
     PYTHONPATH=. python benchmarks/grid_limit.py DATASET_DIR [--datalist benchmarks/complete.json] [--section testing]
         [--spacings "[2, 1.5, 1]"]
 
-No network on this grid that is right in every voxel can have more. Resampled as in training, soft masks at the
-networks' spacing, and back as in inference, with a threshold of 0.5. Prints a Markdown table.
+This is what a network has that gives each voxel of the grid its true share of a region, resampled as in training, and
+back as in inference, with a threshold of 0.5. Prints a Markdown table.
 """
 
 from __future__ import annotations

@@ -9,10 +9,9 @@ A pack holds the studies on the segmenter's grid of 2 mm with every channel that
 brain and compressed: 0.7 MB for a study. It lies in the GPU's memory during a training, which reads no files. All else
 is the bundle's own train.json with the variants that SYSTEM joins by +, see benchmarks/systems.py.
 
-``train`` starts a process for each SYSTEM, all at the same time, so that each gets the same share of the GPU. The
-learning rate follows the clock, or the steps where those are over first. Weights are float16, in the folders where
-systems.py looks for them: with the same OUTPUT_DIR and SYSTEM it trains nothing and evaluates them on the test studies
-as they are.
+``train`` starts a process for each SYSTEM, all at the same time. The learning rate follows the clock, or the steps
+where those are over first. Weights are float16, in the folders where systems.py looks for them: with the same
+OUTPUT_DIR and SYSTEM it trains nothing and evaluates them on the test studies as they are.
 
 ``few_labels`` trains the bundle's network for slices on 3, 5, 10 and all labelled studies with three seeds each, given
 the uptake map, T1ce - T1, or neither, and measures the Dice of the test section at 2 mm; ``--share 1/4`` does every
@@ -41,6 +40,7 @@ from monai.data import Dataset
 
 from benchmarks.pack_file import read_pack, write_pack
 from benchmarks.table import mean_and_interval
+from custom.common.errors import BadInput
 from custom.common.modalities import MODALITIES
 from custom.evaluation.overlap import dice_score
 from custom.preprocessing.channels import CHANNELS
@@ -81,6 +81,7 @@ def pack(file: str, dataset_dir: str, datalist: str = str(ROOT / "benchmarks" / 
                     image = plain(study["image"])
                     volumes[name] = image[CHANNELS.index(MAPS[name][0])]
                 volumes |= dict(zip(MODALITIES, image[: len(MODALITIES)], strict=True))
+                print(study["id"], flush=True)
                 yield {"id": study["id"], "section": section, "channels": volumes, "label": plain(study["label"])}
 
     print(f"{write_pack(file, prepared())} studies, {Path(file).stat().st_size / 2**20:.1f} MiB")
@@ -104,6 +105,8 @@ def train(
     file: str, output_dir: str, *systems: str, seconds: float = 380, steps: float = math.inf, seed: int = 0
 ) -> None:
     """Train each system in a process of its own, all at the same time."""
+    if not systems or seconds <= 0 or steps <= 0:
+        sys.exit("expected at least one SYSTEM, and seconds and steps above 0")
     if len(systems) == 1:
         [system] = systems
         studies = list(read_pack(file))
@@ -111,20 +114,25 @@ def train(
         network, found = trained(system, own, held_out, "uptake", seed, seconds, steps)
         folder = Path(output_dir) / f"{system}_{len(own)}_{seed}"
         keep(folder / "plan.json", found)
+        (folder / "metrics.json").unlink(missing_ok=True)  # of weights that were there before
         torch.save({name: value.half().cpu() for name, value in network.state_dict().items()}, folder / WEIGHTS)
         return
     rest = ["--seconds", str(seconds), "--steps", str(steps), "--seed", str(seed)]
     command = [sys.executable, __file__, "train", file, output_dir]
-    processes = [subprocess.Popen([*command, system, *rest]) for system in systems]
-    if any([process.wait() for process in processes]):
-        sys.exit("a training failed")
+    processes = {system: subprocess.Popen([*command, system, *rest]) for system in systems}
+    if failed := [system for system, process in processes.items() if process.wait()]:
+        sys.exit(f"{', '.join(failed)} failed")
 
 
 def few_labels(pack_file: str, output_dir: str, steps: int = 1000, share: str = "0/1") -> None:
     """Train with few labelled studies, and evaluate on the test section at 2 mm."""
-    first, every = map(int, share.split("/"))
+    first, every = (int(part) if part.isdecimal() else -1 for part in share.partition("/")[::2])
+    if not 0 <= first < every or steps < 1:
+        sys.exit(f"--share {share} --steps {steps}: expected 0/N to N-1/N, and at least one step")
     studies = list(read_pack(pack_file))
     labelled, test = (of_section(studies, section) for section in ("training", "testing"))
+    if len(labelled) < max(FEW):
+        raise BadInput(f"{pack_file} has {len(labelled)} labelled studies outside fold 0, expected {max(FEW)}.")
     runs = [(labels, seed, name) for labels in FEW for seed in SEEDS for name in INPUTS]
     for labels, seed, name in runs[first::every]:
         file = few_file(output_dir, labels, seed, name)
@@ -169,7 +177,10 @@ def trained(
     volumes = "train_on_volumes" in names
     ddmm, regions = "ddmm_synth" in names, len(parser["regions"])
     own, held_out = (
-        [as_study(study, kind, ddmm, regions, torch.device("cpu") if volumes else DEVICE) for study in group]
+        [
+            as_study(study, parser["inputs"], kind, ddmm, regions, torch.device("cpu") if volumes else DEVICE)
+            for study in group
+        ]
         for group in (studies, others)
     )
     clock = Clock(seconds, steps, falls="paper" not in names)
@@ -190,14 +201,21 @@ def trained(
     return network, {"system": system, "labels": len(own), "samples": samples, "seconds": clock.spent, "dice": dice}
 
 
-def as_study(study: dict[str, Any], kind: str, ddmm: bool, regions: int, device: torch.device) -> dict[str, Any]:
-    """Return a study with the channels that the bundle's preprocessing gives it."""
-    channels = study["channels"]
-    empty = np.zeros_like(channels["flair"])
-    difference = channels["t1ce"] - channels["t1"]
-    uptake = difference if kind == "difference" else channels.get(kind, empty)
-    synthetic = channels.get("synthetic_ddmm" if ddmm else "synthetic", empty)
-    maps = [channels.get("residual_direct", empty), synthetic, uptake]
+def as_study(
+    study: dict[str, Any], inputs: Sequence[str], kind: str, ddmm: bool, regions: int, device: torch.device
+) -> dict[str, Any]:
+    """Return a study with the channels that the bundle's preprocessing gives it; a map that is no input may be missing.
+
+    Raises:
+        BadInput: the pack has no map that is an input.
+    """
+    channels = study["channels"] | {"difference": study["channels"]["t1ce"] - study["channels"]["t1"]}
+    empty, maps = np.zeros_like(channels["flair"]), []
+    sources = {"residual": "residual_direct", "synthetic": "synthetic_ddmm" if ddmm else "synthetic", "uptake": kind}
+    for channel, name in sources.items():
+        if channel in inputs and name not in channels:
+            raise BadInput(f"{study['id']} has no {name} in the pack, expected one, since {channel} is an input.")
+        maps.append(channels.get(name, empty))
     image = np.stack([*(channels[name] for name in MODALITIES), *maps]).astype(np.float32)
     label = torch.from_numpy(study["label"][:regions].astype(np.float32)).to(device)
     return {"id": study["id"], "image": torch.from_numpy(image).to(device), "label": label}
@@ -252,6 +270,7 @@ def mean_dice(dice: Mapping[str, Sequence[float]]) -> list[float]:
 def compare(output_dir: str) -> None:
     """Print the Dice of `few_labels` and the paired differences, with 95 % intervals over the test studies."""
     print("| labelled studies | input | whole tumour | core | enhancing | seeds |\n|---|---|---|---|---|---|")
+    samples = set()
     few: dict[str, list[np.ndarray]] = {other: [] for other in list(INPUTS)[1:]}
     for labels in FEW:
         scores = {name: [] for name in INPUTS}
@@ -259,13 +278,17 @@ def compare(output_dir: str) -> None:
             files = [few_file(output_dir, labels, seed, name) for name in INPUTS]
             if all(file.exists() for file in files):
                 for name, file in zip(INPUTS, files, strict=True):
-                    scores[name].append(list(json.loads(file.read_text())["dice"].values()))
+                    found = json.loads(file.read_text())
+                    samples.add(found["samples"])
+                    scores[name].append(list(found["dice"].values()))
         if not scores["uptake"]:
             continue
         values = {name: np.array(each) for name, each in scores.items()}  # (seeds, studies, regions)
         for name, value in values.items():
-            spread = value.mean(axis=1).std(axis=0, ddof=1) if len(value) > 1 else [math.nan] * 3
-            row = [f"{mean:.3f} ± {each:.3f}" for mean, each in zip(value.mean(axis=(0, 1)), spread, strict=True)]
+            row = [f"{mean:.3f}" for mean in value.mean(axis=(0, 1))]
+            if len(value) > 1:
+                spread = value.mean(axis=1).std(axis=0, ddof=1)
+                row = [f"{mean} ± {each:.3f}" for mean, each in zip(row, spread, strict=True)]
             print(f"| {labels} | {name} | {' | '.join(row)} | {len(value)} |")
         for other in few:
             gain = values["uptake"] - values[other]
@@ -276,6 +299,8 @@ def compare(output_dir: str) -> None:
         if len(gains) > 1:
             gain = np.concatenate(gains)
             print(f"| fewer than {max(FEW)} | uptake - ({other}) | {interval_row(gain.mean(axis=0))} | {len(gain)} |")
+    if len(samples) != 1:
+        sys.exit(f"{output_dir} has trainings of {sorted(samples)} slices, expected all of the same number")
 
 
 def interval_row(values: np.ndarray) -> str:

@@ -42,8 +42,10 @@ def test_one_part_runs_without_the_others(tmp_path):
 
 
 def test_a_part_that_there_is_not_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match=r"\['speed'\]: expected some of \['card', "):
-        gpu.run(str(tmp_path), device="cpu", studies=0, parts=["card", "speed"])
+    for parts in (["card", "speed"], "speed", ["networks"], []):
+        with pytest.raises(SystemExit, match=r"--parts .*: expected some of \['card', .*, and card with networks"):
+            gpu.run(str(tmp_path / "new"), device="cpu", parts=parts)
+    assert not (tmp_path / "new").exists()
 
 
 def test_every_part_is_in_the_file(found):

@@ -103,13 +103,46 @@ def test_few_labels_are_compared_seed_by_seed(pack, tmp_path, capsys):
     assert rows[3].startswith("| 2 | uptake - (T1ce - T1) |")
     packed.few_labels(pack, str(tmp_path), steps=1)
     assert capsys.readouterr().out == ""  # all of it was there
+    file = packed.few_file(str(tmp_path), 2, 0, "uptake")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"samples": 32}))
+    with pytest.raises(SystemExit, match=r"trainings of \[16, 32\] slices, expected all of the same number"):
+        packed.compare(str(tmp_path))
 
 
-def test_trainings_with_few_labels_are_also_compared_together(tmp_path, capsys):
+@pytest.mark.parametrize("share", ["2/2", "-1/2", "1", "a/b", "0/0"])
+def test_a_share_that_there_is_not_is_refused(tmp_path, share):
+    with pytest.raises(SystemExit, match="expected 0/N to N-1/N"):
+        packed.few_labels(str(tmp_path / "pack"), str(tmp_path), share=share)
+
+
+def test_more_labels_than_there_are_and_a_map_that_is_missing_are_refused(pack, tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "FEW", (2, 3))
+    with bad_input(pack, "2 labelled studies", "expected 3"):
+        packed.few_labels(pack, str(tmp_path), steps=1)
+    studies = list(read_pack(pack))
+    for study in studies:
+        del study["channels"]["uptake"]
+    with bad_input(studies[0]["id"], "no uptake in the pack"):
+        packed.trained("one_network", studies, [], "uptake", 0, steps=1)
+
+
+def test_metrics_of_weights_that_are_replaced_are_removed(pack, tmp_path):
+    metrics = tmp_path / "one_network_2_0" / "metrics.json"
+    metrics.parent.mkdir()
+    metrics.write_text("{}")
+    packed.train(pack, str(tmp_path), "one_network", steps=1)
+    assert not metrics.exists() and (metrics.parent / "model_final.pt").exists()
+
+
+def test_trainings_with_few_labels_are_also_compared_together(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(packed, "FEW", (3, 5, 36))
+    monkeypatch.setattr(packed, "SEEDS", (0,))
     for labels, gain in ((3, 0.2), (5, 0.1), (36, 0.7)):
         for number in range(len(packed.INPUTS)):
             file = packed.few_file(str(tmp_path), labels, 0, list(packed.INPUTS)[number])
-            file.write_text(json.dumps({"dice": {name: [0.1 + gain * (number == 0)] * 3 for name in "ab"}}))
+            file.write_text(
+                json.dumps({"samples": 16, "dice": {name: [0.1 + gain * (number == 0)] * 3 for name in "ab"}})
+            )
     packed.compare(str(tmp_path))
     *_, difference, neither = capsys.readouterr().out.splitlines()
     mean = " | ".join(["+0.150 [+0.150, +0.150]"] * 3)
