@@ -46,7 +46,6 @@ from custom.common.atomic_files import written_beside
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 AMP = {"float32": False, "float16": True, "bfloat16": "auto"}  # what `autocast_dtype` makes of it on CUDA
-PARTS = ("card", "networks", "masks", "exports", "training")
 SIDE = 128  # pixels of each side of a slice
 
 
@@ -58,31 +57,31 @@ def run(
     steps: int = 200,
     studies: int = 4,
     spacing: float = 1.0,
-    parts: str | Sequence[str] = PARTS,
+    parts: str | Sequence[str] | None = None,
 ) -> None:
     """Run every part; see the top of the file."""
-    parts = [parts] if isinstance(parts, str) else parts
-    if not parts or set(parts) - set(PARTS) or ("networks" in parts and "card" not in parts):
-        sys.exit(f"--parts {list(parts)}: expected some of {list(PARTS)}, and card with networks")
-    output = Path(output_dir).resolve()
-    output.mkdir(parents=True, exist_ok=True)
-    if dataset_dir is None:
-        from custom.data.phantom import make_study
-
-        dataset_dir = str(output / "phantoms")
-        shape = [round(length / spacing) for length in (240, 240, 155)]
-        for seed in range(studies):
-            make_study(dataset_dir, f"phantom_{seed}", seed=seed, shape=shape, spacing=[spacing] * 3)
     found: dict[str, Any] = {}
     runs: dict[str, Callable[[], Any]] = {
         "card": lambda: card(device),
         "networks": lambda: networks(device, found["card"]["matrix_tflops"]),
-        "masks": lambda: masks(sorted(path for path in Path(dataset_dir).iterdir() if path.is_dir())[0], device),
+        "masks": lambda: masks(sorted(path for path in Path(studies_dir).iterdir() if path.is_dir())[0], device),
         "exports": lambda: exports(device),
-        "training": lambda: training(dataset_dir, datalist, output, device, steps),
+        "training": lambda: training(studies_dir, datalist, output, device, steps),
     }
+    chosen = list(runs) if parts is None else [parts] if isinstance(parts, str) else parts
+    if not chosen or set(chosen) - set(runs) or ("networks" in chosen and "card" not in chosen):
+        sys.exit(f"--parts {list(chosen)}: expected some of {list(runs)}, and card with networks")
+    output = Path(output_dir).resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    studies_dir = dataset_dir or str(output / "phantoms")
+    if dataset_dir is None:
+        from custom.data.phantom import make_study
+
+        shape = [round(length / spacing) for length in (240, 240, 155)]
+        for seed in range(studies):
+            make_study(studies_dir, f"phantom_{seed}", seed=seed, shape=shape, spacing=[spacing] * 3)
     for name, part in runs.items():
-        if name not in parts:
+        if name not in chosen:
             continue
         start = time.perf_counter()
         try:

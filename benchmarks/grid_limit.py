@@ -37,18 +37,18 @@ def main(
     print(f"| spacing (mm) | {' | '.join(f'{region.upper()} | lowest' for region in REGIONS)} |")
     print("|---" * (1 + 2 * len(REGIONS)) + "|")
     for spacing in spacings:
+        prepare = Compose(
+            [
+                LoadStudyd(),
+                LabelsToRegionsd("label"),
+                CopyItemsd("label", names="true"),
+                StudyToSlicesd(label_key="label", size=round(EXTENT / spacing), spacing=spacing),
+            ]
+        )
+        invert = Invertd("label", transform=prepare, orig_keys="label", nearest_interp=False)
         scores = []
         for item in find_studies(dataset_dir, section=section, datalist=datalist):
-            prepare = Compose(
-                [
-                    LoadStudyd(),
-                    LabelsToRegionsd("label"),
-                    CopyItemsd("label", names="true"),
-                    StudyToSlicesd(label_key="label", size=round(EXTENT / spacing), spacing=spacing),
-                ]
-            )
-            study = prepare(item)
-            back = Invertd("label", transform=prepare, orig_keys="label", nearest_interp=False)(study)
+            back = invert(prepare(item))
             pairs = zip(torch.as_tensor(back["label"]).numpy(), torch.as_tensor(back["true"]).numpy(), strict=True)
             scores.append(
                 [dice_score(found > 0.5, true > 0.5, np.eye(4)) if true.any() else np.nan for found, true in pairs]

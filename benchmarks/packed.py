@@ -124,25 +124,25 @@ def train(
         sys.exit(f"{', '.join(failed)} failed")
 
 
-def few_labels(pack_file: str, output_dir: str, steps: int = 1000, share: str = "0/1") -> None:
+def few_labels(file: str, output_dir: str, steps: int = 1000, share: str = "0/1") -> None:
     """Train with few labelled studies, and evaluate on the test section at 2 mm."""
     first, every = (int(part) if part.isdecimal() else -1 for part in share.partition("/")[::2])
     if not 0 <= first < every or steps < 1:
         sys.exit(f"--share {share} --steps {steps}: expected 0/N to N-1/N, and at least one step")
-    studies = list(read_pack(pack_file))
+    studies = list(read_pack(file))
     labelled, test = (of_section(studies, section) for section in ("training", "testing"))
     if len(labelled) < max(FEW):
-        raise BadInput(f"{pack_file} has {len(labelled)} labelled studies outside fold 0, expected {max(FEW)}.")
+        raise BadInput(f"{file} has {len(labelled)} labelled studies outside fold 0, expected {max(FEW)}.")
     runs = [(labels, seed, name) for labels in FEW for seed in SEEDS for name in INPUTS]
     for labels, seed, name in runs[first::every]:
-        file = few_file(output_dir, labels, seed, name)
-        if file.exists():
+        result = few_file(output_dir, labels, seed, name)
+        if result.exists():
             continue
         system, kind = INPUTS[name]
         order = sorted(labelled, key=lambda study: study["id"])
         random.Random(seed).shuffle(order)
         _, found = trained(system, order[:labels], test, kind, seed, steps=steps)
-        keep(file, found)
+        keep(result, found)
 
 
 def few_file(output_dir: str, labels: int, seed: int, name: str) -> Path:
@@ -269,43 +269,50 @@ def mean_dice(dice: Mapping[str, Sequence[float]]) -> list[float]:
 
 def compare(output_dir: str) -> None:
     """Print the Dice of `few_labels` and the paired differences, with 95 % intervals over the test studies."""
+    scores = few_scores(output_dir)
     print("| labelled studies | input | whole tumour | core | enhancing | seeds |\n|---|---|---|---|---|---|")
-    samples = set()
-    few: dict[str, list[np.ndarray]] = {other: [] for other in list(INPUTS)[1:]}
-    for labels in FEW:
-        scores = {name: [] for name in INPUTS}
-        for seed in SEEDS:
-            files = [few_file(output_dir, labels, seed, name) for name in INPUTS]
-            if all(file.exists() for file in files):
-                for name, file in zip(INPUTS, files, strict=True):
-                    found = json.loads(file.read_text())
-                    samples.add(found["samples"])
-                    scores[name].append(list(found["dice"].values()))
-        if not scores["uptake"]:
-            continue
-        values = {name: np.array(each) for name, each in scores.items()}  # (seeds, studies, regions)
+    others = list(INPUTS)[1:]
+    for labels, values in scores.items():
         for name, value in values.items():
             row = [f"{mean:.3f}" for mean in value.mean(axis=(0, 1))]
             if len(value) > 1:
                 spread = value.mean(axis=1).std(axis=0, ddof=1)
                 row = [f"{mean} ± {each:.3f}" for mean, each in zip(row, spread, strict=True)]
             print(f"| {labels} | {name} | {' | '.join(row)} | {len(value)} |")
-        for other in few:
-            gain = values["uptake"] - values[other]
-            print(f"| {labels} | uptake - ({other}) | {interval_row(gain.mean(axis=0))} | |")
-            if labels < max(FEW):
-                few[other].append(gain)
-    for other, gains in few.items():
-        if len(gains) > 1:
-            gain = np.concatenate(gains)
-            print(f"| fewer than {max(FEW)} | uptake - ({other}) | {interval_row(gain.mean(axis=0))} | {len(gain)} |")
+        for other in others:
+            print(f"| {labels} | uptake - ({other}) | {interval_row(values['uptake'] - values[other])} | |")
+    few = [values for labels, values in scores.items() if labels < max(FEW)]
+    if len(few) > 1:
+        for other in others:
+            gain = np.concatenate([values["uptake"] - values[other] for values in few])
+            print(f"| fewer than {max(FEW)} | uptake - ({other}) | {interval_row(gain)} | {len(gain)} |")
+
+
+def few_scores(output_dir: str) -> dict[int, dict[str, np.ndarray]]:
+    """Return labelled studies -> input -> Dice (seeds, studies, regions), of the seeds that have all inputs."""
+    scores: dict[int, dict[str, np.ndarray]] = {}
+    samples = set()
+    for labels in FEW:
+        files = [[few_file(output_dir, labels, seed, name) for name in INPUTS] for seed in SEEDS]
+        found = [[json.loads(file.read_text()) for file in each] for each in files if all(map(Path.exists, each))]
+        samples |= {one["samples"] for each in found for one in each}
+        if found:
+            columns = zip(*found, strict=True)
+            scores[labels] = {
+                name: np.array([list(one["dice"].values()) for one in column])
+                for name, column in zip(INPUTS, columns, strict=True)
+            }
     if len(samples) != 1:
         sys.exit(f"{output_dir} has trainings of {sorted(samples)} slices, expected all of the same number")
+    return scores
 
 
-def interval_row(values: np.ndarray) -> str:
-    """Return the mean of each region over studies (studies, regions), with its interval."""
-    means, intervals = mean_and_interval(values)
+def interval_row(gain: np.ndarray) -> str:
+    """Return the mean of each region over trainings and studies, with its interval over the studies.
+
+    ``gain`` is (trainings, studies, regions).
+    """
+    means, intervals = mean_and_interval(gain.mean(axis=0))
     return " | ".join(
         f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, (low, high) in zip(means, intervals, strict=True)
     )
