@@ -36,6 +36,8 @@ def segmenter_config(*configs: str, **changes: Any) -> ConfigParser:
     """Return the segmenter's configs, merged, with some values changed."""
     parser = ConfigParser()
     parser.read_config([BUNDLE / "configs" / f"{name}.json" for name in configs])
+    if "checkpoint" in changes:  # those of the fine pass lie beside them
+        changes = {"fine_checkpoint": str(Path(changes["checkpoint"]).with_name("fine.pt")), **changes}
     parser.update({"bundle_root": str(BUNDLE), **changes})
     return parser
 
@@ -65,9 +67,11 @@ def subset_dice(
     synthesizer = parse()[0]
     synthesize = {name: parse(target=name, amp="auto")[1] for name in MODALITIES}
 
-    def score(study: dict, image: torch.Tensor) -> list[float]:
+    def score(study: dict, image: torch.Tensor, present: tuple[int, ...]) -> list[float]:
         with torch.no_grad():
             predicted = inferer(image[None], network)[0]
+        original = study["original"] * torch.tensor(present)[:, None, None, None]  # what the fine pass looks at
+        study = {**study, "original": original}
         return [round(dice_score(found, true, np.eye(4)), 4) for found, true in regions_of(study, predicted, post)]
 
     scores: dict[str, list[list[float]]] = defaultdict(list)
@@ -78,14 +82,14 @@ def subset_dice(
                 continue
             reduced = without(slices, torch.tensor([present]).repeat(len(slices), 1))[:, 0].movedim(0, -1)
             name = " ".join(modality for modality, there in zip(MODALITIES, present, strict=True) if there)
-            scores[name].append(score(study, reduced))
+            scores[name].append(score(study, reduced, present))
             if sum(present) == len(MODALITIES) - 1:
                 missing = present.index(0)
                 with torch.no_grad():
                     given = reduced[None, : len(MODALITIES)] * torch.tensor(present)[None, :, None, None, None]
                     filled = synthesize[MODALITIES[missing]](given, synthesizer)[0, :1]
                 reduced[missing] = filled[0]
-                scores[f"{name}, {MODALITIES[missing]} synthesized"].append(score(study, reduced))
+                scores[f"{name}, {MODALITIES[missing]} synthesized"].append(score(study, reduced, present))
         print(study["id"], file=sys.stderr, flush=True)
     return scores
 

@@ -3,19 +3,22 @@
     PYTHONPATH=. .venv/bin/python benchmarks/region_baselines.py DATASET_DIR [--datalist benchmarks/complete.json]
         [--section testing] [--checkpoint MODEL.pt] [--fold 0]
 
-All of them lie inside the whole tumour (WT) that the network finds, and go through the postprocessing of the bundle:
+All of them go through the postprocessing of the bundle, without the fine pass. The first is the only one that finds the
+whole tumour (WT) itself; the others lie inside the one that the network at 2 mm finds:
 
+- FLAIR: one threshold for the whole tumour; it is all core, and nothing enhances;
 - whole tumour: it is all core, and nothing enhances;
 - one threshold on T1ce, on T1ce - T1, and on the uptake map, for either region; holes of the core are filled in each
   axial slice;
 - logistic regression on FLAIR, T1, T2, T1ce, uptake and their Gaussians of 1 and 3 voxels of 2 mm, one for either
   region, and one threshold on its probability.
 
-Regressions and thresholds come from the training section of the datalist without the fold, inside the true whole
-tumour, at 2 mm. A threshold is the one with the highest mean Dice of the studies. The shipped synthesizer, which the
-uptake map comes from, was trained on these studies, without their masks.
+Regressions and thresholds come from the training section of the datalist without the fold, at 2 mm, those of the parts
+inside the true whole tumour. A threshold is the one with the highest mean Dice of the studies. The shipped synthesizer,
+which the uptake map comes from, was trained on these studies, without their masks.
 
-Prints one JSON object, with the thresholds and the Dice of each study, and a Markdown table.
+The network's rows are those of the pass at 2 mm alone, and of both passes. Prints one JSON object, with the thresholds
+and the Dice of each study, and a Markdown table.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from benchmarks.missing import BUNDLE, regions_of, segmenter_config
 from custom.evaluation.overlap import dice_score
 from custom.preprocessing.anchor import AddAnchord, SubtractAnchord
 from custom.preprocessing.channels import channel_numbers
+from custom.segmentation.fine_pass import FinePassd
 
 INPUTS = ("flair", "t1", "t2", "t1ce", "uptake")
 SIGMAS = (1.0, 3.0)  # voxels of 2 mm
@@ -78,11 +82,13 @@ def answer(name: str, part: str, score: np.ndarray, threshold: float, whole: np.
 
 
 def fit(studies: Any) -> tuple[list[Pipeline], dict[str, list[float]]]:
-    """Return the regressions and each score's thresholds, of core and of enhancing tumour."""
-    rng, known, drawn = np.random.default_rng(0), [], []
+    """Return the regressions and each score's thresholds, of core and enhancing tumour, and of FLAIR, of the whole."""
+    rng, known, drawn, by_flair = np.random.default_rng(0), [], [], []
     for study in studies:
         label = torch.as_tensor(study["label"]).numpy() >= 0.5
         box = (slice(None), *(slice(axis.min(), axis.max() + 1) for axis in label[0].nonzero()))
+        flair = np.asarray(study["image"][0])
+        by_flair.append([dice_score(flair >= each, label[0], np.eye(4)) for each in THRESHOLDS])
         values, (whole, *parts) = features(study)[box], label[box]
         known.append((values, whole, parts))
         chosen = rng.permutation(np.flatnonzero(whole))[:VOXELS]
@@ -103,6 +109,7 @@ def fit(studies: Any) -> tuple[list[Pipeline], dict[str, list[float]]]:
                 ]
             )
     best = {name: np.mean(found, axis=0).argmax(axis=1) for name, found in dice.items()}
+    best["FLAIR"] = np.mean(by_flair, axis=0).argmax(keepdims=True)
     return regressions, {name: THRESHOLDS[chosen].round(2).tolist() for name, chosen in best.items()}
 
 
@@ -133,7 +140,8 @@ def main(
     )
     network.eval()
     # the maps, which are not needed here, would take most of the time
-    post = Compose([step for step in post.transforms if not isinstance(step, SubtractAnchord | AddAnchord)])
+    both_passes = Compose([step for step in post.transforms if not isinstance(step, SubtractAnchord | AddAnchord)])
+    one_pass = Compose([step for step in both_passes.transforms if not isinstance(step, FinePassd)])
     maps = ("t1ce_synthetic", "residual", "uptake")
     dice: dict[str, dict[str, list[float]]] = defaultdict(dict)
     enhancing = {}
@@ -141,10 +149,15 @@ def main(
         with torch.no_grad():
             predicted = torch.as_tensor(inferer(study["image"][None], network)[0]).as_subclass(torch.Tensor)
         whole = predicted[0]
-        answers = {"whole tumour": torch.stack([whole, whole, torch.full_like(whole, -20)])}
+        flair = (0.5 + (torch.as_tensor(study["image"][0]) - thresholds["FLAIR"][0]) / 2).logit(eps=1e-6)
+        answers = {
+            name: torch.stack([found, found, torch.full_like(whole, -20)])
+            for name, found in (("FLAIR", flair), ("whole tumour", whole))
+        }
         for name, pair in scores(features(study), regressions).items():
             answers[name] = logits(name, pair, thresholds[name], whole)
-        for name, given in {**answers, "network": predicted}.items():
+        for name, given in {**answers, "network at 2 mm": predicted, "network": predicted}.items():
+            post = both_passes if name == "network" else one_pass
             pairs = regions_of({key: value for key, value in study.items() if key not in maps}, given, post)
             dice[name][study["id"]] = [round(dice_score(found, true, np.eye(4)), 4) for found, true in pairs]
             enhancing[study["id"]] = bool(pairs[-1][1].any())

@@ -32,7 +32,13 @@ HELP = ("help", "h")
 FLAG = ("true", "false")
 # Values that are checked before anything is read; a wrong flag would count as false.
 VALUES = {
-    **{"amp": (AUTO, *FLAG), "raw": (AUTO, *FLAG), "resume": (AUTO, *FLAG), "dicom_ids": ("hash", "folder")},
+    **{
+        "amp": (AUTO, *FLAG),
+        "raw": (AUTO, *FLAG),
+        "resume": (AUTO, *FLAG),
+        "fine_pass": (AUTO, *FLAG),
+        "dicom_ids": ("hash", "folder"),
+    },
     **dict.fromkeys(("flip", "report", "save_maps", "skip_existing", "keep_prepared"), FLAG),
     **dict.fromkeys(("synthesis#fill_flair", "table#as_json"), FLAG),
 }

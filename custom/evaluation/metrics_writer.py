@@ -44,7 +44,7 @@ class MetricsWriter:
         self,
         output_dir: str,
         studies: Sequence[Mapping[str, Any]],
-        weights: Mapping[str, str],
+        weights: Mapping[str, str | None],
         settings: Mapping[str, Any],
         regions: Sequence[str] = (),
     ) -> None:

@@ -83,7 +83,7 @@ class ResultsWriter:
         output_dir: str,
         maps: Mapping[str, str],
         studies: Sequence[Mapping[str, Any]],
-        weights: Mapping[str, str],
+        weights: Mapping[str, str | None],
         settings: Mapping[str, Any],
         regions: Sequence[str] = (),
         label_scheme: str = "",

@@ -38,13 +38,12 @@ def channel_numbers(names: Sequence[str]) -> list[int]:
 class StackChannelsd(MapTransform):
     """Stack everything that a segmenter may take: ``image`` becomes (7, H, W, D) with the channels `CHANNELS`.
 
-    Takes ``image`` (4, H, W, D), and ``residual``, ``t1ce_synthetic`` and ``uptake`` (1, H, W, D). Of the uptake map, 0
-    to 10 deviations become 0 to 1, and what lies outside is clipped. A study without ``uptake``, see
-    `custom.preprocessing.uptake.Uptaked`, has zeros there. The metadata of ``image`` is kept.
+    Takes ``image`` (4, H, W, D), and ``residual``, ``t1ce_synthetic`` and ``uptake`` (1, H, W, D), each zero if it is
+    missing. Of the uptake map, 0 to 10 deviations become 0 to 1, and what lies outside is clipped. The metadata of
+    ``image`` is kept.
 
     Example:
-        >>> maps = {name: torch.zeros(1, 1, 1, 3) for name in ("residual", "t1ce_synthetic")}
-        >>> study = {"image": torch.zeros(4, 1, 1, 3), "uptake": torch.tensor([[[[-3.0, 5.0, 20.0]]]]), **maps}
+        >>> study = {"image": torch.zeros(4, 1, 1, 3), "uptake": torch.tensor([[[[-3.0, 5.0, 20.0]]]])}
         >>> StackChannelsd()(study)["image"][-1].flatten()
         tensor([0.0000, 0.5000, 1.0000])
     """
@@ -55,8 +54,9 @@ class StackChannelsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return ``data`` with all channels in ``image``."""
         image = data["image"]
-        uptake = (data["uptake"] / UPTAKE_TOP).clamp(0, 1) if "uptake" in data else torch.zeros_like(image[:1])
-        return {**data, "image": torch.cat([image, data["residual"], data["t1ce_synthetic"], uptake])}
+        empty = torch.zeros_like(image[:1])
+        residual, synthetic, uptake = (data.get(name, empty) for name in ("residual", "t1ce_synthetic", "uptake"))
+        return {**data, "image": torch.cat([image, residual, synthetic, (uptake / UPTAKE_TOP).clamp(0, 1)])}
 
 
 class SelectChannelsd(MapTransform):

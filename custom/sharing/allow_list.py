@@ -19,7 +19,7 @@ BUNDLES = ("recoseg_synth", "recoseg_seg")
 # manifest.json is accepted for bundles up to 0.5.0 and never read.
 FILES = re.compile(
     rf"{CODE.pattern}|LICENSE|manifest\.json|configs/(variants/)?[\w-]+\.json|configs/logging\.conf"
-    r"|docs/[\w-]+\.(md|txt)|models/(model|direct|whole_tumour)\.pt",
+    r"|docs/[\w-]+\.(md|txt)|models/(model|direct|whole_tumour|fine)\.pt",
     re.ASCII,
 )
 MOST_FILES = 500
@@ -92,12 +92,14 @@ OWN_COMPONENTS = {
     "CalibrationMetric": "",
     "Confidence": "weights_sha256 spread poor_below measured_with settings",
     "EngineLog": "log_dir",
+    "FinePassd": "keys network checkpoint inferer regions share coarse_checkpoint enabled device",
     "KnownRegionsLoss": "loss margin",
     "LabelsToRegionsd": "keys regions allow_missing_keys",
     "LoadStudyd": "channel_order fill label_scheme",
     "MarkUnlabelledd": "regions",
     "MetricsWriter": "output_dir studies weights settings regions",
     "ModalityUNet": "channels in_channels",
+    "NearTumourd": "keys",
     "NestRegionsd": "keys",
     "PrepareAnchoredBatch": "schedule",
     "PrepareDiffusionBatch": "schedule steps start",
@@ -118,7 +120,7 @@ OWN_COMPONENTS = {
     "StudyCache": "data transform num_workers output_dir cache_dir",
     "StudyDataset": "data preparation results transform",
     "StudyEvaluator": "device inferer network postprocessing val_data_loader val_handlers",
-    "StudyToSlicesd": "label_key",
+    "StudyToSlicesd": "label_key size spacing",
     "StackChannelsd": "",
     "SubtractAnchord": "keys target",
     "SynthesisInferer": "schedule sampler target start samples seed amp",
@@ -168,6 +170,7 @@ EXPRESSIONS = (
     SIBLING,
     "$@bundle_root + '/eval'",
     "$@bundle_root + '/models/direct.pt'",
+    "$@bundle_root + '/models/fine.pt'",
     "$@bundle_root + '/models/model.onnx'",
     "$@bundle_root + '/models/model.pt'",
     "$@bundle_root + '/models/model.ts'",
@@ -188,6 +191,8 @@ EXPRESSIONS = (
     "$@network.parts.parameters()",
     "$@ema.ema_model",
     "$@evaluator.run()",
+    "$@fine.checkpoint",
+    "$@fine.enabled",
     "$@table.finish()",
     "$@train#slices.weights(@tumour_share, @partial_share)",
     "$monai.handlers.from_engine(['prob', 'label_and_brain'])",

@@ -15,7 +15,7 @@ from tests.bundles.command_line import REPOSITORY, SEG, SMALL_NETWORKS, config_f
 
 pytestmark = pytest.mark.slow
 
-TRAINING_ONLY = {"fine_tune", "mean_teacher", "parts", "train_on_volumes", "whole"}
+TRAINING_ONLY = {"fine", "fine_tune", "mean_teacher", "parts", "train_on_volumes", "whole"}
 SYSTEMS = (
     ("unet2d",),
     ("unet2d", "one_network"),
@@ -28,6 +28,7 @@ SYSTEMS = (
     ("paper",),
     ("parts",),
     ("one_network", "whole"),
+    ("one_network", "fine"),
     ("unet3d", "train_on_volumes"),
     ("unet3d", "segresnet", "train_on_volumes"),
     ("unet3d", "train_on_volumes", "nnunet"),
@@ -92,6 +93,9 @@ def test_an_overlay_trains_and_what_it_trained_is_evaluated(system, bundles, dat
     changes = {"dataset_dir": str(studies), "output_dir": str(tmp_path / "eval")}
     changes |= {f"network_def#{name}": value for name, value in network.items()}
     changes["checkpoint"] = str(final)
+    if "fine" in system:  # the second of two passes
+        overlays = []
+        changes |= {"checkpoint": str(bundle / "models" / "model.pt"), "fine_checkpoint": str(final), "fine_pass": True}
     parser_of(bundle, "evaluate", overlays, **changes).get_parsed_content("evaluator").run()
     figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())["studies"]["phantom_0"]
     regions = ("wt",) if {"whole_tumour", "paper"} & set(system) else ("wt", "tc", "et")
