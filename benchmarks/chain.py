@@ -1,6 +1,6 @@
 """Time and memory of the whole pipeline on one study, run as a user does: a new process, including reading and writing.
 
-python benchmarks/chain.py [--dataset_dir STUDY] [--runs 3] [--amp auto]
+python benchmarks/chain.py [--dataset_dir STUDY] [--runs 3] [--amp auto] [--fine_pass auto]
 
 Without a study it generates the demo study, 240 x 240 x 155 voxels. Prints a table, then the same results as JSON. The
 seconds of a stage are wall time; if the machine is busy, the CPU seconds of the process are more reliable. With
@@ -27,19 +27,22 @@ sys.path.insert(0, str(ROOT))
 from custom.data.phantom import make_study  # noqa: E402
 
 
-def main(dataset_dir: str | None = None, runs: int = 3, amp: bool | str = "auto") -> None:
+def main(
+    dataset_dir: str | None = None, runs: int = 3, amp: bool | str = "auto", fine_pass: bool | str = "auto"
+) -> None:
     """Run the segmenter's inference ``runs`` times on one study and print time and memory."""
     with tempfile.TemporaryDirectory() as temporary:
         study = Path(dataset_dir) if dataset_dir else make_study(temporary, "study")
         bundle = ROOT / "bundles" / "recoseg_seg"
         config = bundle / "configs" / "inference.json"
         command = f"{sys.executable} -m monai.bundle run --config_file {config} --bundle_root {bundle}".split()
+        options = ["--dataset_dir", str(study), "--amp", str(amp), "--fine_pass", str(fine_pass)]
         walls, cpus, reports = [], [], []
         for run in range(runs):
             results = Path(temporary) / f"results{run}"
             start, cpu = time.perf_counter(), cpu_seconds()
             subprocess.run(
-                [*command, "--dataset_dir", str(study), "--output_dir", str(results), "--amp", str(amp)],
+                [*command, *options, "--output_dir", str(results)],
                 check=True,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -61,8 +64,8 @@ def main(dataset_dir: str | None = None, runs: int = 3, amp: bool | str = "auto"
         # the largest process among those that have run
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6, 2),
         "weights_mb": {
-            name: round((ROOT / "bundles" / name / "models" / "model.pt").stat().st_size / 1e6, 1)
-            for name in ("recoseg_synth", "recoseg_seg")
+            name: round((ROOT / "bundles" / f"{name}.pt").stat().st_size / 1e6, 1)
+            for name in ("recoseg_synth/models/model", "recoseg_seg/models/model", "recoseg_seg/models/fine")
         },
     }
     for name, value in figures.items():
