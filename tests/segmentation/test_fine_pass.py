@@ -148,7 +148,7 @@ def test_by_itself_it_takes_part_with_weights_that_belong_together(tmp_path: Pat
 def test_wrong_settings_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="regions wt, expected wt, tc, et"):
         fine_pass(tmp_path, enabled=True, regions=("wt",))
-    with pytest.raises(BadInput, match="fine_share is 1.5, expected weights from 0 to 1"):
+    with pytest.raises(BadInput, match=r"fine_share is 1\.5, expected weights from 0 to 1"):
         fine_pass(tmp_path, share=1.5)
     with pytest.raises(BadInput, match="--fine_pass has the value 'yes', expected auto, true or false"):
         fine_pass(tmp_path, enabled="yes")
