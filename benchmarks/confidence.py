@@ -161,7 +161,9 @@ def main(
         )
     parser["section"] = "testing"
     measure_wrong(parser, wrong)
-    print("\n" + json.dumps({"weights_sha256": sha256(checkpoint), "spread": spreads}))
+    files = {"recoseg_seg": checkpoint, "recoseg_seg_fine": str(parser["fine_checkpoint"])}
+    hashes = {name: sha256(file) for name, file in files.items() if Path(file).is_file()}
+    print("\n" + json.dumps({"weights_sha256": hashes, "spread": spreads}))
 
 
 if __name__ == "__main__":

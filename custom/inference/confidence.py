@@ -66,8 +66,9 @@ class Confidence:
     none of them.
 
     Args:
-        weights_sha256: the weights that ``spread`` and ``poor_below`` are for: those that they were measured with, by
-            ``benchmarks/confidence.py``, or weights trained on from these with the studies of that measurement.
+        weights_sha256: name -> the weights that ``spread`` and ``poor_below`` are for: those that they were measured
+            with, by ``benchmarks/confidence.py``, or weights trained as these were, or on from these, with the studies of
+            that measurement.
         spread: region -> spread of the 90 % interval, see `volume_interval`.
         poor_below: region -> an expected Dice below which a mask is flagged.
         measured_with: the settings that they were measured with, name -> value.
@@ -76,7 +77,7 @@ class Confidence:
 
     def __init__(
         self,
-        weights_sha256: str,
+        weights_sha256: Mapping[str, str],
         spread: Mapping[str, float],
         poor_below: Mapping[str, float],
         measured_with: Mapping[str, Any],
@@ -92,7 +93,7 @@ class Confidence:
         probabilities: np.ndarray,
         masks: np.ndarray,
         volumes_ml: Mapping[str, float],
-        weights_sha256: str,
+        weights_sha256: Mapping[str, str],
         complete: bool,
     ) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """Return region -> "expected_dice" and "volume_ml_90", the interval, and a sentence for each poor mask.
@@ -104,10 +105,11 @@ class Confidence:
             probabilities: (regions, H, W, D).
             masks: (regions, H, W, D) bool.
             volumes_ml: region -> volume of its mask, in the same order.
-            weights_sha256: the weights that the masks were made with.
+            weights_sha256: name -> the weights that the masks were made with, of other bundles too.
             complete: whether all four modalities were there.
         """
-        measured = self.as_measured and weights_sha256 == self.weights_sha256
+        same = all(weights_sha256.get(name) == value for name, value in self.weights_sha256.items())
+        measured = self.as_measured and same
         found: dict[str, dict[str, Any]] = {}
         flags = []
         for region, probability, mask in zip(volumes_ml, probabilities, masks, strict=True):

@@ -158,7 +158,7 @@ class ResultsWriter:
             report["flags"] += _flags_of(inside[0])
             if self.confidence is not None:
                 complete = all(origin == "found" for origin in report["modalities"].values())
-                weights = self.origin["weights"]["recoseg_seg"]["sha256"]
+                weights = {name: entry["sha256"] for name, entry in self.origin["weights"].items()}
                 found, flags = self.confidence(data["prob"].cpu().numpy(), inside, report[VOLUMES], weights, complete)
                 for region, measures in found.items():
                     report[STATISTICS][region] |= measures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from custom.common.regions import REGIONS, for_each_region
 from custom.common.weights import load_weights
 from custom.preprocessing.near_tumour import box_around
 from custom.preprocessing.slices import StudyToSlicesd
+
+logger = logging.getLogger(__name__)
 
 SPACING = 1.0  # mm
 SIZE = 240  # rows and columns: as many mm as at 2 mm
@@ -71,7 +74,14 @@ class FinePassd(MapTransform):
         choice = as_choice(enabled, "fine_pass", (AUTO, "true", "false"))
         fits = tuple(regions) == REGIONS
         together = Path(str(checkpoint)).parent.resolve() == Path(str(coarse_checkpoint)).parent.resolve()
-        self.enabled = fits and together and Path(str(checkpoint)).is_file() if choice == AUTO else choice == "true"
+        there = fits and Path(str(checkpoint)).is_file()
+        self.enabled = there and together if choice == AUTO else choice == "true"
+        if there and not together and choice == AUTO:
+            logger.warning(
+                "The fine pass is left out: %s is not in the folder of %s. --fine_pass true uses both together.",
+                checkpoint,
+                coarse_checkpoint,
+            )
         if self.enabled and not fits:
             raise BadInput(f"--fine_pass is true with the regions {', '.join(regions)}, expected {', '.join(REGIONS)}.")
         self.checkpoint = str(checkpoint) if self.enabled else None

@@ -127,8 +127,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "synthesis": "The transform that runs the synthesizer on a study.",
     },
     "Segmentation": {
-        "fine_pass": "Whether a second network draws the tumour again at 1 mm; `auto`: if its weights lie beside those of "
-        "the first, and the regions are all three. Only complete studies have it.",
+        "fine_pass": "Whether a second network draws the tumour again at 1 mm; `auto`: if its weights lie beside "
+        "those of the first, and the regions are all three. Only complete studies have it.",
         "fine_checkpoint": "The weights of the fine pass.",
         "fine_share": "The weight of the fine pass in the mean of both, one for all regions, or one for each.",
         "inputs": "The network's input channels: some of `flair`, `t1`, `t2`, `t1ce`, `residual`, `synthetic`, "
@@ -228,7 +228,8 @@ VARIANTS: dict[str, dict[str, str]] = {
         "the modalities and the residual of the synthesizer's variant `direct`.",
         "parts": "Trains the network of core and enhancing tumour further, in and around the whole tumour, whose own "
         "network stays as it is. Training only.",
-        "fine": "Trains the network of the fine pass, at 1 mm near the tumour: give it after `one_network`.",
+        "fine": "Trains the network of the fine pass, at 1 mm near the tumour: give it after `one_network`. Training "
+        "only; how its weights are used is in [train](../how-to/train.md#a-network-for-the-fine-pass).",
         "whole": "Trains the network of the whole tumour further, by itself: give it after `one_network`. Training "
         "only; how its weights come back is in [results](../results.md#three-regions).",
         "fine_tune": "Continues from the weights in `checkpoint`, at a lower learning rate. Training only.",

@@ -130,6 +130,7 @@ def test_intervals_and_flags_are_those_of_the_shipped_weights_and_default_settin
     """With others there are none: new weights need new figures, see benchmarks/confidence.py."""
     bundle = REPOSITORY / "bundles" / SEG
     confidence = parsed(bundle, "confidence")
-    assert confidence.weights_sha256 == sha256(bundle / "models" / "model.pt")
+    files = {"recoseg_seg": "model.pt", "recoseg_seg_fine": "fine.pt"}
+    assert confidence.weights_sha256 == {name: sha256(bundle / "models" / file) for name, file in files.items()}
     assert confidence.as_measured
     assert not parsed(bundle, "confidence", planes=["axial"]).as_measured

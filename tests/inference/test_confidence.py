@@ -7,7 +7,7 @@ import pytest
 
 from custom.inference.confidence import Confidence, deviation, expected_dice, volume_interval
 
-WEIGHTS = "a" * 64
+WEIGHTS = {"recoseg_seg": "a" * 64, "recoseg_seg_fine": "c" * 64}
 
 
 def test_the_expected_dice_of_a_sure_mask_is_one():
@@ -67,9 +67,10 @@ def test_a_poor_mask_is_flagged_by_its_name():
 
 
 def test_with_other_weights_there_are_neither_intervals_nor_flags():
-    found, flags = confidence()(*study(), "b" * 64, complete=True)
-    assert [measures["volume_ml_90"] for measures in found.values()] == [None, None]
-    assert found["tc"]["expected_dice"] == 0.667 and not flags
+    for other in (WEIGHTS | {"recoseg_seg": "b" * 64}, WEIGHTS | {"recoseg_seg_fine": "b" * 64}, {}):
+        found, flags = confidence()(*study(), other, complete=True)
+        assert [measures["volume_ml_90"] for measures in found.values()] == [None, None]
+        assert found["tc"]["expected_dice"] == 0.667 and not flags
 
 
 def test_with_other_settings_there_are_neither_intervals_nor_flags():
