@@ -67,8 +67,8 @@ class Confidence:
 
     Args:
         weights_sha256: name -> the weights that ``spread`` and ``poor_below`` are for: those that they were measured
-            with, by ``benchmarks/confidence.py``, or weights trained as these were, or on from these, with the studies of
-            that measurement.
+            with, by ``benchmarks/confidence.py``, or weights trained in the same way with the studies of that
+            measurement too.
         spread: region -> spread of the 90 % interval, see `volume_interval`.
         poor_below: region -> an expected Dice below which a mask is flagged.
         measured_with: the settings that they were measured with, name -> value.
