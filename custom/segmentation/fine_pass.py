@@ -11,11 +11,11 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.inferers import Inferer
-from monai.transforms import Invertd, MapTransform
+from monai.transforms import Invertd, MapTransform, RemoveSmallObjects
 from scipy.ndimage import maximum_filter
 from torch import nn
 
-from custom.common.cli_flags import as_choice
+from custom.common.cli_flags import as_choice, as_path
 from custom.common.errors import BadInput
 from custom.common.precision import AUTO
 from custom.common.regions import REGIONS, for_each_region
@@ -35,8 +35,9 @@ class FinePassd(MapTransform):
 
     Takes probabilities (3, H, W, D) of wt, tc and et, a `MetaTensor` on the grid of ``original`` (4, H, W, D), which is
     the study as it was loaded; returns nested probabilities on the same grid. The network sees the box around the
-    tumour, see `custom.preprocessing.near_tumour`. The change is computed at 1 mm and resampled to the study's grid. It
-    is zero further than 5 mm from the tumour along any axis: the first pass finds tumours, the second one draws them.
+    tumour, see `custom.preprocessing.near_tumour`. The change is computed at 1 mm and resampled to the study's grid: on
+    other grids than that, sharp edges of the first pass are not kept exactly. It is zero further than 5 mm from the
+    tumour along any axis: the first pass finds tumours, the second one draws them.
 
     A study that lacks a modality is unchanged, since the network has learned from complete studies only; so is one in
     which no tumour was found.
@@ -48,6 +49,8 @@ class FinePassd(MapTransform):
         inferer: runs the network over a volume (1, 4, H, W, D).
         regions: names of the regions that the probabilities are of.
         share: weight of this network's probabilities in the mean, in [0, 1], one for all regions, or one for each.
+        min_volume_mm3: smallest volume of a component of tumour that is looked at, one for all regions, or one for each;
+            that of the first counts. A speck far from the tumour would only make the box larger.
         coarse_checkpoint: the weights of the first pass.
         enabled: true, false, or "auto": whether the regions are all three, and the weights lie in the same folder as
             those of the first pass. So weights of a new training are not mixed with others by accident.
@@ -66,6 +69,7 @@ class FinePassd(MapTransform):
         inferer: Inferer,
         regions: Sequence[str],
         share: float | Sequence[float],
+        min_volume_mm3: float | Sequence[float],
         coarse_checkpoint: str | Path,
         enabled: bool | str = AUTO,
         device: str | torch.device = "cpu",
@@ -73,23 +77,23 @@ class FinePassd(MapTransform):
         super().__init__(keys)
         choice = as_choice(enabled, "fine_pass", (AUTO, "true", "false"))
         fits = tuple(regions) == REGIONS
-        together = Path(str(checkpoint)).parent.resolve() == Path(str(coarse_checkpoint)).parent.resolve()
-        there = fits and Path(str(checkpoint)).is_file()
-        self.enabled = there and together if choice == AUTO else choice == "true"
-        if there and not together and choice == AUTO:
-            logger.warning(
-                "The fine pass is left out: %s is not in the folder of %s. --fine_pass true uses both together.",
-                checkpoint,
-                coarse_checkpoint,
-            )
+        file, coarse = as_path(checkpoint, "fine_checkpoint"), as_path(coarse_checkpoint, "checkpoint")
+        together = file.parent.resolve() == coarse.parent.resolve()
+        self.enabled = fits and together and file.is_file() if choice == AUTO else choice == "true"
+        if choice == AUTO and fits and not together:
+            told = "The fine pass is left out: %s is not in the folder of %s. --fine_pass true uses both together."
+            logger.warning(told, file, coarse)
+        elif choice == AUTO and fits and not self.enabled:
+            logger.info("There is no fine pass: found no file %s.", file)
         if self.enabled and not fits:
             raise BadInput(f"--fine_pass is true with the regions {', '.join(regions)}, expected {', '.join(REGIONS)}.")
-        self.checkpoint = str(checkpoint) if self.enabled else None
-        self.network = load_weights(network.to(device), checkpoint) if self.enabled else None
+        self.checkpoint = str(file) if self.enabled else None
+        self.network = load_weights(network.to(device), file) if self.enabled else None
         self.inferer = inferer
         self.shares = for_each_region(share, regions, "fine_share") if self.enabled else ()
         if not all(0 <= each <= 1 for each in self.shares):
             raise BadInput(f"fine_share is {share}, expected weights from 0 to 1.")
+        self.smallest = for_each_region(min_volume_mm3, regions, "min_volume_mm3")[0]
         self.device = device
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -105,6 +109,9 @@ class FinePassd(MapTransform):
         fine = to_fine({"image": original.clone(), "coarse": coarse.clone()})
         found = fine["coarse"].as_tensor()
         tumour = found[0] >= 0.5
+        if self.smallest and tumour.any():  # voxels of 1 mm3
+            inside = box_around(tumour, margin=0)
+            tumour[inside] = RemoveSmallObjects(round(self.smallest))(tumour[inside][None])[0].bool()
         if not tumour.any():
             return coarse
         box = (slice(None), *box_around(tumour))

@@ -92,7 +92,7 @@ OWN_COMPONENTS = {
     "CalibrationMetric": "",
     "Confidence": "weights_sha256 spread poor_below measured_with settings",
     "EngineLog": "log_dir",
-    "FinePassd": "keys network checkpoint inferer regions share coarse_checkpoint enabled device",
+    "FinePassd": "keys network checkpoint inferer regions share min_volume_mm3 coarse_checkpoint enabled device",
     "KnownRegionsLoss": "loss margin",
     "LabelsToRegionsd": "keys regions allow_missing_keys",
     "LoadStudyd": "channel_order fill label_scheme",

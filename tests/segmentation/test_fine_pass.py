@@ -36,6 +36,7 @@ def fine_pass(folder: Path, inferer: Inferer | None = None, **changes: Any) -> F
         "inferer": inferer or Certain(),
         "regions": REGIONS,
         "share": 0.5,
+        "min_volume_mm3": 500,
         "coarse_checkpoint": folder / "model.pt",
     }
     return FinePassd("pred", **{**options, **changes})
@@ -114,6 +115,18 @@ def test_a_study_that_lacks_a_modality_is_unchanged(tmp_path: Path, missing: int
     assert torch.equal(fine_pass(tmp_path)(given)["pred"].as_tensor(), given["pred"].as_tensor())
 
 
+def test_a_speck_far_away_does_not_change_the_box(tmp_path: Path) -> None:
+    inferer, given = Certain(), study()
+    fine_pass(tmp_path, inferer)(given)
+    alone = inferer.seen
+    given["pred"][0, 6:9, 6:9, 6:9] = 0.9  # 27 mm3
+    found = fine_pass(tmp_path, inferer)(given)["pred"]
+    assert inferer.seen == alone
+    assert found[0, 7, 7, 7] == pytest.approx(0.9)
+    fine_pass(tmp_path, inferer, min_volume_mm3=0)(given)
+    assert inferer.seen != alone
+
+
 def test_a_study_without_tumour_is_unchanged(tmp_path: Path) -> None:
     given = study()
     given["pred"] *= 0.5
@@ -131,7 +144,9 @@ def test_the_result_is_nested(tmp_path: Path) -> None:
     assert found.min() >= 0
 
 
-def test_by_itself_it_takes_part_with_weights_that_belong_together(tmp_path: Path) -> None:
+def test_by_itself_it_takes_part_with_weights_that_belong_together(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     elsewhere = tmp_path / "runs"
     elsewhere.mkdir()
     assert fine_pass(tmp_path).enabled
@@ -139,6 +154,7 @@ def test_by_itself_it_takes_part_with_weights_that_belong_together(tmp_path: Pat
     apart = fine_pass(tmp_path, coarse_checkpoint=elsewhere / "model_final.pt")
     assert not apart.enabled
     assert apart.checkpoint is None
+    assert f"{tmp_path / 'fine.pt'} is not in the folder of {elsewhere / 'model_final.pt'}" in caplog.text
     assert not fine_pass(tmp_path, regions=("wt",)).enabled
     assert not fine_pass(tmp_path, checkpoint=tmp_path / "none.pt").enabled
     assert not fine_pass(tmp_path, enabled="false").enabled
