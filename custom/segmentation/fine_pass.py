@@ -49,8 +49,8 @@ class FinePassd(MapTransform):
         inferer: runs the network over a volume (1, 4, H, W, D).
         regions: names of the regions that the probabilities are of.
         share: weight of this network's probabilities in the mean, in [0, 1], one for all regions, or one for each.
-        min_volume_mm3: smallest volume of a component of tumour that is looked at, one for all regions, or one for each;
-            that of the first counts. A speck far from the tumour would only make the box larger.
+        min_volume_mm3: smallest volume of a component of tumour that is looked at, one for all regions, or one for
+            each; that of the first counts. A speck far from the tumour would only make the box larger.
         coarse_checkpoint: the weights of the first pass.
         enabled: true, false, or "auto": whether the regions are all three, and the weights lie in the same folder as
             those of the first pass. So weights of a new training are not mixed with others by accident.
