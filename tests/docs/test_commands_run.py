@@ -124,6 +124,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     variant["network_def"].update(SMALL_NETWORKS[SEG])
     (bundle / "configs" / "variants" / "whole_tumour.json").write_text(json.dumps(variant, indent=4))
     torch.save(segmenter_weights(bundle, **variant), bundle / "models" / "whole_tumour.pt")
+    for name, network in (("variants/one_network", "network_def"), ("inference", "fine_network")):
+        config = config_of(bundle, name)
+        config[network].update(SMALL_NETWORKS[SEG])
+        (bundle / "configs" / f"{name}.json").write_text(json.dumps(config, indent=4))
     make_study(project, "STUDY", 0, **SIZE)
     for seed, name in enumerate(("BEFORE", "AFTER")):
         make_study(project / "STUDIES", name, seed, **SIZE)
