@@ -162,6 +162,8 @@ def test_the_report_says_where_a_result_came_from(inferred, bundles, mixed_datas
             "sampler_steps": 1,
             "planes": ["axial", "coronal", "sagittal"],
             "flip": False,
+            "fine_pass": False,  # the small bundles have no weights for it
+            "fine_share": [0.333, 0.333, 0.5],
             "regions": ["wt", "tc", "et"],
             "threshold": list(THRESHOLDS.values()),
             "min_volume_mm3": [500, 50, 50],
