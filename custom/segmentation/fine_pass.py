@@ -59,6 +59,19 @@ class FinePassd(MapTransform):
     Raises:
         BadInput: a setting is something else, the weights do not fit the network, or the pass is enabled for other
             regions.
+
+    Example:
+        >>> import tempfile
+        >>> from monai.inferers import SimpleInferer
+        >>> network, folder = nn.Conv3d(4, 3, kernel_size=1), tempfile.TemporaryDirectory()
+        >>> file = f"{folder.name}/fine.pt"
+        >>> torch.save({name: torch.zeros_like(value) for name, value in network.state_dict().items()}, file)
+        >>> refine = FinePassd("pred", network, file, SimpleInferer(), REGIONS, 0.5, 500, coarse_checkpoint=file)
+        >>> affine = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0]))
+        >>> original = MetaTensor(torch.rand(4, 40, 40, 40) + 1, affine=affine)
+        >>> pred = MetaTensor(torch.full((3, 40, 40, 40), 0.9), affine=affine)
+        >>> refine({"original": original, "pred": pred})["pred"][:, 20, 20, 20]  # the network says 0.5 everywhere
+        metatensor([0.7000, 0.7000, 0.7000])
     """
 
     def __init__(
