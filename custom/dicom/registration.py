@@ -101,6 +101,8 @@ def load_series(series: Series) -> MetaTensor:
             require_pixels(file)
         with tempfile.TemporaryDirectory() as folder:
             image = itk.imread([str(_with_preamble(file, Path(folder))) for file in series.files], itk.F)
+        if (dimensions := image.GetImageDimension()) != 3:  # as where a damaged header counts frames
+            raise BadInput(f"found {dimensions} dimensions at {series.files[0].parent}, expected slices of one volume.")
     except BadInput as error:
         raise BadInput(f"Series {series.name}: {error}") from error
     except Exception as error:  # pydicom and ITK raise many unrelated types, such as UnboundLocalError

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from nibabel.eulerangles import euler2mat
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from scipy import ndimage
 
 from custom.data.phantom import make_phantom
@@ -148,4 +150,17 @@ def test_a_series_whose_positions_itk_ignores_is_refused(tmp_path, phantom):
         dataset.SOPClassUID = "1.2.3"
         dataset.save_as(file)
     with bad_input(f"Series 1 'flair' at {tmp_path} is read ", " mm away from the positions in its headers"):
+        load_on_one_grid(find_dicom(tmp_path, ["flair"]), ["flair"])
+
+
+def test_a_series_whose_headers_count_frames_wrongly_is_refused(tmp_path, phantom):
+    """ITK takes the files for volumes then, and stacks them."""
+    volumes, affine = phantom
+    write_series(tmp_path, volumes["flair"], affine, SeriesDescription="flair")
+    for file in tmp_path.iterdir():
+        dataset = dcmread(file)
+        element = RawDataElement(Tag("NumberOfFrames"), "IS", 4, b"12,5", 0, False, True)
+        dataset._dict[element.tag] = element  # pydicom refuses the value elsewhere
+        dataset.save_as(file)
+    with bad_input("flair", str(tmp_path), "expected"):
         load_on_one_grid(find_dicom(tmp_path, ["flair"]), ["flair"])
