@@ -18,13 +18,10 @@ all at the same time, and writes what each finds in the studies that it has not 
 
 from __future__ import annotations
 
-import copy
-import math
 import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -38,8 +35,10 @@ from monai.networks.nets import DynUNet
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks import volumes
 from benchmarks.pack_file import read_pack, write_pack
 from benchmarks.table import mean_and_interval
+from benchmarks.volumes import DEVICE
 from custom.common.modalities import MODALITIES
 from custom.evaluation.overlap import dice_score
 from custom.inference.inferers import BrainSliceInferer
@@ -52,10 +51,8 @@ from custom.segmentation.loss import KnownRegionsLoss
 from custom.segmentation.volume_batch import PrepareVolumeBatch
 
 ROOT = Path(__file__).resolve().parents[1]
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 REGIONS = 3
 SECTIONS = ("training", "validation", "testing")
-RATE = 1e-3  # the learning rate
 Study = dict[str, Any]
 
 
@@ -220,43 +217,28 @@ def patch_drawer(studies: Sequence[Study], candidate: Candidate) -> Callable[[],
     return lambda: prepare(random.choices(studies, k=candidate.batch), DEVICE)
 
 
-def trained(candidate: Candidate, studies: Sequence[Study], seconds: float, seed: int) -> tuple[nn.Module, int]:
-    """Train for some seconds, with a learning rate that falls to zero; return the moving average, and the steps."""
+def trained(candidate: Candidate, studies: Sequence[Study], seconds: float, seed: int) -> nn.Module:
+    """Train for some seconds, with a learning rate that falls to zero; return the moving average."""
     torch.manual_seed(seed)
     random.seed(seed)
     drawer = slice_drawer if candidate.dimensions == 2 else patch_drawer
     draw = drawer([volumes_of(study, candidate) for study in studies], candidate)
     layout = torch.channels_last if candidate.dimensions == 2 else torch.channels_last_3d
     network = new_network(candidate).to(DEVICE, memory_format=layout)
-    torch.backends.cudnn.benchmark = True
-    average = copy.deepcopy(network).eval()
-    loss_function = KnownRegionsLoss(DiceCELoss(sigmoid=True, batch=True), round(6 / candidate.spacing))
-    optimizer = torch.optim.AdamW(network.parameters(), RATE, fused=True)
-    begin, step = time.time(), 0
-    while (share := (time.time() - begin) / seconds) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * share))
+    loss = KnownRegionsLoss(DiceCELoss(sigmoid=True, batch=True), round(6 / candidate.spacing))
+
+    def draw_in_layout() -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         inputs, target = draw()
-        with torch.autocast(DEVICE.type, torch.bfloat16):
-            prediction = network(inputs.contiguous(memory_format=layout))
-        loss = loss_function(prediction.float(), target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        with torch.no_grad():
-            weight = max(0.002, 1 / (1 + step / 3))
-            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
-        if step % 200 == 0:
-            print(f"{time.time() - begin:.0f} s, step {step}: loss {loss.item():.4f}", flush=True)
-    return average, step
+        return inputs.contiguous(memory_format=layout), target, {}
 
-
-def save(network: nn.Module, file: Path) -> None:
-    """Write the weights, on the CPU, as float16."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({key: value.half().cpu() for key, value in network.state_dict().items()}, file)
+    return volumes.train(
+        network,
+        draw_in_layout,
+        lambda prediction, target: loss(prediction.float(), target),
+        seconds,
+        learning_rate=1e-3,
+        weight_decay=1e-2,
+    )
 
 
 def train(file: str, model: str, sections: str = "training", seconds: float = 205, seed: int = 0) -> None:
@@ -265,9 +247,8 @@ def train(file: str, model: str, sections: str = "training", seconds: float = 20
     if not set(names) <= set(SECTIONS):
         sys.exit(f"--sections {sections}: expected some of {', '.join(SECTIONS)}, joined by commas")
     studies = [study for study in in_order(unpack(file)) if study["section"] in names]
-    network, steps = trained(CANDIDATES[SHIPPED], studies, seconds, seed)
-    save(network, Path(model))
-    print(f"{len(studies)} studies, {steps} steps")
+    volumes.save(trained(CANDIDATES[SHIPPED], studies, seconds, seed), model)
+    print(f"{len(studies)} studies")
 
 
 def find(network: nn.Module, study: Study, candidate: Candidate) -> np.ndarray:
@@ -303,12 +284,13 @@ def halves(file: str, output_dir: str, seconds: float = 310, only: Sequence[int]
     number, half = only
     candidate = list(CANDIDATES.values())[number]
     studies = [study for study in in_order(unpack(file)) if study["section"] != "testing"]
-    network, steps = trained(candidate, studies[half::2], seconds, half)
+    network = trained(candidate, studies[half::2], seconds, half)
     folder = Path(output_dir) / f"{number}_{half}"
-    save(network, folder / "model.pt")
+    folder.mkdir(parents=True, exist_ok=True)
+    volumes.save(network, str(folder / "model.pt"))
     for study in studies[1 - half :: 2]:
         np.savez_compressed(folder / f"{study['id']}.npz", found=find(network, study, candidate))
-    print(f"{list(CANDIDATES)[number]}, half {half}: {steps} steps", flush=True)
+    print(f"{list(CANDIDATES)[number]}, half {half}: done", flush=True)
 
 
 def compare(file: str, output_dir: str) -> None:

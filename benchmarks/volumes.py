@@ -130,12 +130,15 @@ def train(
     learning_rate: float,
     warm_up: int = 100,
     momentum: float = 0.002,
+    weight_decay: float = 1e-4,
 ) -> nn.Module:
     """Train for some seconds, with a learning rate that falls to zero over them; return the moving average."""
     network.to(DEVICE)
     torch.backends.cudnn.benchmark = True  # all patches have one size
     average = copy.deepcopy(network).eval()
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=1e-4, fused=DEVICE.type == "cuda")
+    optimizer = torch.optim.AdamW(
+        network.parameters(), learning_rate, weight_decay=weight_decay, fused=DEVICE.type == "cuda"
+    )
     begin, step, losses = time.time(), 0, []
     while (share := (time.time() - begin) / seconds) < 1:
         for group in optimizer.param_groups:

@@ -59,9 +59,7 @@ studies = click.argument("studies", metavar="STUDY...", nargs=-1, required=True,
 raw = click.option(
     "--raw/--no-raw", default=None, help="With skull and unregistered, or prepared.  [default: measured]"
 )
-fast = click.option(
-    "--fast", is_flag=True, help="Predict from axial slices alone, at 2 mm alone: faster, less accurate."
-)
+fast = click.option("--fast", is_flag=True, help="Axial slices alone, and no fine pass: faster, less accurate.")
 skip_existing = click.option(
     "--skip-existing",
     is_flag=True,
@@ -222,8 +220,8 @@ def segment(
       recoseg segment STUDY -o RESULTS -- --threshold 0.3
     """
     configs = ["inference"] if regions == "all" else ["inference", "variants/whole_tumour"]
-    settings = {"raw": raw, "planes": ["axial"] if fast else None, "report": report, "device": device}
-    settings["fine_pass"] = False if fast else None
+    planes, fine_pass = (["axial"], False) if fast else (None, None)
+    settings = {"raw": raw, "planes": planes, "fine_pass": fine_pass, "report": report, "device": device}
     infer(ctx, SEG, configs, studies, output_dir, settings, skip_existing, jobs, as_json)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, generate_spatial_bounding_box
 
 MARGIN = 16  # voxels of 1 mm on each side
 
@@ -20,9 +20,8 @@ def box_around(mask: torch.Tensor, margin: int = MARGIN) -> tuple[slice, slice, 
         >>> box_around(mask, margin=8)
         (slice(12, 38, None), slice(17, 34, None), slice(0, 28, None))
     """
-    first, second, third = (
-        slice(max(0, int(where.min()) - margin), min(length, int(where.max()) + 1 + margin))
-        for length, where in zip(mask.shape, mask.nonzero().T, strict=True)
+    first, second, third = map(
+        slice, *generate_spatial_bounding_box(torch.as_tensor(mask)[None], margin=margin, allow_smaller=True)
     )
     return first, second, third
 
@@ -31,7 +30,7 @@ class NearTumourd(MapTransform):
     """Cut images (C, H, W, D) to the box around the tumour of ``label`` (regions, H, W, D), for training.
 
     The first region is the whole tumour, in [0, 1]. Metadata goes, since the result is never inverted. A study without
-    tumour stays whole.
+    tumour stays whole; MONAI's `CropForegroundd` would leave nothing of it.
 
     Args:
         keys: what to cut; the label is cut too.

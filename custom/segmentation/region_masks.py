@@ -17,6 +17,7 @@ from custom.common.errors import BadInput
 from custom.common.regions import check_regions, for_each_region
 from custom.data.label_scheme import values_of
 from custom.data.regions import PARTS
+from custom.preprocessing.near_tumour import box_around
 
 
 class NestRegionsd(MapTransform):
@@ -96,7 +97,10 @@ class RegionMasksd(MapTransform):
         levels = torch.tensor(self.thresholds, device=probabilities.device)[:, None, None, None]
         masks = MetaTensor((probabilities.as_tensor() >= levels).to(torch.uint8), meta=probabilities.meta)
         masks.applied_operations = probabilities.applied_operations
-        box = (slice(None), *_box(masks.as_tensor().amax(dim=0)))  # components take time in proportion to the volume
+        if not masks.any():
+            return masks
+        # components take time in proportion to the volume
+        box = (slice(None), *box_around(masks.as_tensor().amax(dim=0), margin=0))
         inside = [
             # measured by the affine, which cutting leaves as it is
             RemoveSmallObjects(smallest, by_measure=True)(mask) if smallest else mask  # type: ignore[arg-type]  # mm3
@@ -105,16 +109,6 @@ class RegionMasksd(MapTransform):
         nested = torch.cat([torch.as_tensor(mask).as_subclass(torch.Tensor) for mask in inside]).cummin(dim=0).values
         masks.as_tensor()[box] = nested.to(torch.uint8)
         return masks
-
-
-def _box(mask: torch.Tensor) -> list[slice]:
-    """Return the smallest box around a mask (H, W, D), as a slice of each axis; one voxel where it is empty."""
-    slices = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        where = mask.amax(dim=others).nonzero().flatten()
-        slices.append(slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0, 1))
-    return slices
 
 
 class RegionsToLabelsd(MapTransform):

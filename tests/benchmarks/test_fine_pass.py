@@ -58,9 +58,7 @@ def test_both_volumes_of_a_study_are_where_they_were(pack: str) -> None:
 
 
 @pytest.mark.parametrize("candidate", SMALL.values(), ids=list(SMALL))
-def test_what_is_found_lies_on_the_fine_grid(
-    pack: str, candidate: fine_pass.Candidate, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_found_lies_on_the_fine_grid(pack: str, candidate: fine_pass.Candidate) -> None:
     class Reader(nn.Module):
         """Reads the regions from the middle slice's FLAIR."""
 
@@ -69,7 +67,6 @@ def test_what_is_found_lies_on_the_fine_grid(
             return torch.cat([(flair - level) * 400 for level in (0.35, 0.45, 0.55)], dim=1)
 
     study = fine_pass.unpack(pack)["study_0"]
-    monkeypatch.setattr(fine_pass, "DEVICE", torch.device("cpu"))
     found = fine_pass.find(Reader().eval(), study, candidate)
     truth = (study["fine"][1] > 0.5).numpy()
     dice = [2 * (mask & true).sum() / (mask.sum() + true.sum()) for mask, true in zip(found > 127, truth, strict=True)]
@@ -96,7 +93,6 @@ def test_the_commands_train_and_compare(
     pack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(fine_pass, "CANDIDATES", SMALL)
-    monkeypatch.setattr(fine_pass, "DEVICE", torch.device("cpu"))
     for number in range(len(SMALL)):
         for half in (0, 1):
             fine_pass.halves(pack, str(tmp_path / "halves"), seconds=0.01, only=(number, half))
